@@ -1,0 +1,23 @@
+//! Tollgate stands where LibreChat stood: it knows whose request it is, decides before anything is forwarded whether
+//! their limits allow it, follows the answer to its end, charges what was really used, and writes down who did what.
+
+pub mod admin;
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod generations;
+pub mod identity;
+pub mod librechat;
+pub mod limits;
+pub mod prices;
+pub mod proxy;
+pub mod records;
+#[cfg(feature = "demo")]
+pub mod scripted;
+pub mod serve;
+pub mod shared;
+pub mod sse;
+pub mod telemetry;
+pub mod tokens;

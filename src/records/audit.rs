@@ -1,0 +1,142 @@
+//! Audit rows: who did what, from where, and how it went. Never a prompt, a token or a password.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// What an audit row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Category {
+    /// Signing in and out, expired tokens.
+    Auth,
+    /// Requests to LibreChat.
+    Api,
+    /// Changes made by administrators.
+    Admin,
+    /// Refused credentials and permissions.
+    Security,
+    /// Reading or exporting data.
+    Data,
+    /// The gateway itself.
+    System,
+}
+
+impl Category {
+    /// As it stands in the row.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "AUTH",
+            Self::Api => "API",
+            Self::Admin => "ADMIN",
+            Self::Security => "SECURITY",
+            Self::Data => "DATA",
+            Self::System => "SYSTEM",
+        }
+    }
+}
+
+/// How much an audit row matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Severity {
+    /// Ordinary.
+    Info,
+    /// Status 400 and more.
+    Warning,
+    /// Status 500 and more.
+    Error,
+    /// Someone must look now.
+    Critical,
+}
+
+impl Severity {
+    /// As it stands in the row.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}
+
+/// How the action went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It was done.
+    Success,
+    /// It was refused, or failed.
+    Failure,
+}
+
+impl Outcome {
+    /// As it stands in the row.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// One thing that happened. Its key is `id, time`; writing it again keeps the larger `count`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Its id.
+    pub id: Uuid,
+    /// When it began.
+    pub time: Timestamp,
+    /// What it is about.
+    pub category: Category,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The org, if known.
+    pub org_id: Option<Arc<str>>,
+    /// Who: the member's id, if known.
+    pub actor_id: Option<Arc<str>>,
+    /// Who: a name for people.
+    pub actor_name: Option<Arc<str>>,
+    /// Who: the role in the org.
+    pub actor_role: Option<Arc<str>>,
+    /// What was done: `chat.started`, `chat.refused`, `auth.token_refused`, `api.request`, ...
+    pub action: &'static str,
+    /// The kind of thing it was done to.
+    pub resource_type: Option<&'static str>,
+    /// Which one.
+    pub resource_id: Option<String>,
+    /// How it went.
+    pub outcome: Outcome,
+    /// The request's id.
+    pub request_id: Option<Arc<str>>,
+    /// The request's method.
+    pub method: Option<String>,
+    /// The request's path, without its query.
+    pub path: Option<String>,
+    /// The request's query with secrets struck out.
+    pub query: Option<String>,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// What went wrong, in a word or a sentence.
+    pub error: Option<String>,
+    /// The client's address.
+    pub address: Option<String>,
+    /// The client's user agent.
+    pub user_agent: Option<String>,
+    /// For chats: the conversation.
+    pub conversation_id: Option<String>,
+    /// For chats: the model.
+    pub model: Option<String>,
+    /// For chats: tokens charged.
+    pub total_tokens: Option<u64>,
+    /// For chats: the cost in nano-dollars.
+    pub cost_nanousd: Option<u64>,
+    /// How many like it this row stands for.
+    pub count: u64,
+    /// The short reference a person was given, for `tollgate explain`.
+    pub reference: Option<String>,
+    /// The whole decision, as JSON.
+    pub detail: Option<serde_json::Value>,
+}

@@ -1,0 +1,61 @@
+//! Usage rows: one per generation and model.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// What one generation used of one model. Written once; writing it again changes nothing (its key is `id, time`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The generation's id for its first model, derived from it for any further one.
+    pub id: Uuid,
+    /// When the generation was admitted.
+    pub time: Timestamp,
+    /// The generation's id.
+    pub generation_id: Uuid,
+    /// The org it is billed to.
+    pub org_id: Arc<str>,
+    /// The member who asked.
+    pub member_id: Arc<str>,
+    /// The day of admission in the org's calendar, `2026-11-20`.
+    pub org_day: String,
+    /// The month of admission in the org's calendar, `2026-11`.
+    pub org_month: String,
+    /// LibreChat's endpoint, as in the path or body.
+    pub endpoint: String,
+    /// The model, as the usage frame, the body or the last answer of that agent named it; empty where none did.
+    pub model: String,
+    /// The saved agent's or assistant's id, if one was asked.
+    pub agent_id: Option<String>,
+    /// LibreChat's conversation id, where it became known.
+    pub conversation_id: Option<String>,
+    /// Accepted messages this row counts: 1 on a generation's first row, 0 on its further ones and on failed starts.
+    pub messages: u32,
+    /// Input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Output tokens, reasoning included.
+    pub output_tokens: u64,
+    /// Of the input: read from the provider's cache.
+    pub cache_read_tokens: u64,
+    /// Of the input: written to the provider's cache.
+    pub cache_write_tokens: u64,
+    /// Input and output.
+    pub total_tokens: u64,
+    /// What it costs, in nano-dollars.
+    pub cost_nanousd: u64,
+    /// The version of the price table that priced it.
+    pub price_version: Arc<str>,
+    /// Where the numbers come from: `provider`, `frames`, `message`, `status`, `context` or `counted`.
+    pub usage_source: &'static str,
+    /// The opening estimate, in tokens, room for the answer included.
+    pub estimate_tokens: u64,
+    /// How it ended: `completed`, `aborted`, `failed`, `paused` or `lost` (its end was never seen).
+    pub status: &'static str,
+    /// From admission to the first piece of the answer, in milliseconds.
+    pub time_to_first_token_ms: Option<u64>,
+    /// From admission to its end, in milliseconds.
+    pub duration_ms: u64,
+    /// The request that started it.
+    pub request_id: Arc<str>,
+}
