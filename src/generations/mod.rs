@@ -1,1 +1,25 @@
-//! (being written)
+//! What runs now. A generation outlives the request that started it: it has an owner, which follows it to its end and
+//! settles it once, however many streams, tabs, reconnects and replicas saw it.
+//!
+//! [`start`] is what is known when it is admitted, [`observation`] what has been seen of it, [`reader`] how a stream is
+//! seen, [`charge`] what it costs by what was seen. [`generation`] is one of them alive, [`registry`] all of them,
+//! [`attend`] follows one to its end, [`search`] looks for one whose start was not answered, [`settle`] closes the books,
+//! [`leases`] keeps and takes over ownership, [`recall`] remembers what they taught about the next.
+
+pub mod attend;
+pub mod charge;
+pub mod generation;
+pub mod leases;
+pub mod observation;
+pub mod reader;
+pub mod recall;
+pub mod redis_board;
+pub mod registry;
+pub mod search;
+pub mod settle;
+pub mod start;
+
+pub use generation::{Generation, Phase, Watch};
+pub use observation::{End, Observation};
+pub use registry::Generations;
+pub use start::Start;

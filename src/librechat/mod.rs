@@ -1,1 +1,13 @@
-//! (being written)
+//! What LibreChat says on the wire. No other room knows its JSON.
+//!
+//! [`routes`] tells which of its routes a request is for, [`chat`] reads what a chat start asks, [`start`] what
+//! LibreChat answers to it, [`frames`] the stream of the answer, [`openai`] the OpenAI-compatible API, and [`client`]
+//! speaks to LibreChat on a person's behalf.
+
+pub mod chat;
+pub mod client;
+pub mod frames;
+pub mod openai;
+pub mod routes;
+pub mod start;
+pub mod usage;

@@ -1,1 +1,101 @@
-//! (being written)
+//! The four stages of a request, each in its own room: [`admit`], [`forward`], [`relay`], [`settle`]. The trait that
+//! Pingora calls only hands over.
+//!
+//! [`ctx`] is what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
+//! [`chat`] how a chat start is admitted, [`client`] whose address it comes from, [`own`] what Tollgate answers itself,
+//! [`reject`] how a rejection is sent.
+
+pub mod admit;
+pub mod body;
+pub mod chat;
+pub mod client;
+pub mod ctx;
+pub mod forward;
+pub mod own;
+pub mod reject;
+pub mod relay;
+pub mod settle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::app::App;
+use ctx::Ctx;
+
+/// The gateway, as Pingora calls it.
+#[derive(Debug)]
+pub struct Gateway {
+    app: Arc<App>,
+}
+
+impl Gateway {
+    /// The gateway of this app.
+    pub fn new(app: Arc<App>) -> Self {
+        Self { app }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(self.app.clock.now())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        self.app.open_requests.enter(ctx);
+        match admit::admit(&self.app, session, ctx).await {
+            Ok(admit::Admitted::Forward) => Ok(false),
+            Ok(admit::Admitted::Answered) => Ok(true),
+            Err(rejection) => {
+                reject::send(&self.app, session, ctx, rejection).await;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        Ok(forward::peer(&self.app, ctx))
+    }
+
+    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+        forward::prepare(session, request, ctx)
+    }
+
+    async fn request_body_filter(&self, _session: &mut Session, chunk: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ctx) -> Result<()> {
+        body::replay(chunk, end_of_stream, ctx);
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        relay::head(&self.app, session, response, ctx)
+    }
+
+    fn response_body_filter(&self, session: &mut Session, chunk: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ctx) -> Result<Option<Duration>> {
+        if !session.was_upgraded() {
+            relay::chunk(&self.app, chunk.as_ref(), end_of_stream, ctx);
+        }
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        reject::upstream_failed(&self.app, session, ctx, error).await
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
+        // Failures are logged once, where they are handled.
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        settle::settle(&self.app, session, error, ctx);
+    }
+}

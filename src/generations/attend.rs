@@ -1,0 +1,218 @@
+//! Attends to one generation until its books are closed: waits for what its streams show, follows it by a subscription
+//! of our own when nobody watches, and asks LibreChat how it ended when no stream reached the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+
+use super::generation::{Generation, Phase};
+use super::reader::{self, StreamReader};
+use super::registry::Generations;
+use crate::librechat::client::CallError;
+use crate::limits::store::Stage;
+
+/// The longest pause between two questions about a run that LibreChat says is still active.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often the saved answer of a run that is over is looked for before it is given up. LibreChat saves it a moment after the end.
+const LOOKS_FOR_SAVED: u32 = 4;
+
+/// What is remembered between two questions.
+#[derive(Debug)]
+struct Following {
+    /// The last sign of life.
+    alive_at: Timestamp,
+    pause: Duration,
+    looks: u32,
+    written: Option<Phase>,
+}
+
+impl Generations {
+    pub(super) async fn attend(self: Arc<Self>, generation: Arc<Generation>) {
+        let mut following =
+            Following { alive_at: self.parts.clock.now(), pause: Duration::from_millis(500), looks: 0, written: None };
+        loop {
+            let phase = generation.phase();
+            self.write_down(&generation, phase, &mut following).await;
+            match phase {
+                Phase::Admitted | Phase::Asked | Phase::Direct => generation.changed().await,
+                Phase::Unseen => self.look_for(&generation).await,
+                Phase::Running => self.follow(&generation, &mut following).await,
+                Phase::Over => break self.settle(&generation).await,
+                Phase::Dismissed => break self.release(&generation).await,
+                Phase::Disowned => break,
+            }
+        }
+        self.forget(generation.start().id);
+    }
+
+    /// Keeps the shared record up to date, so that another replica can take over.
+    async fn write_down(&self, generation: &Generation, phase: Phase, following: &mut Following) {
+        if following.written == Some(phase) || !matches!(phase, Phase::Asked | Phase::Direct | Phase::Running) {
+            return;
+        }
+        following.written = Some(phase);
+        let record = generation.record();
+        if phase == Phase::Running
+            && let Some(conversation_id) = &record.conversation_id
+        {
+            if record.conversation_id != generation.start().conversation_id {
+                self.claim(&claim_of_conversation(&record.member, conversation_id), record.id);
+            }
+            if let Some(board) = &self.parts.board {
+                board.announce(&record.org, &record.member, conversation_id, record.id).await;
+            }
+        }
+        let Ok(json) = serde_json::to_string(&record) else { return };
+        if let Err(error) = self.parts.store.write(&record.org, record.id, Stage::Forwarded, &json).await {
+            tracing::warn!(generation.id = %record.id, error = %error, "the record of a generation could not be written");
+        }
+    }
+
+    /// Waits for a change; when nobody watches for a while, sees for itself.
+    async fn follow(&self, generation: &Arc<Generation>, following: &mut Following) {
+        if generation.watchers() > 0 {
+            following.alive_at = self.parts.clock.now();
+            return generation.changed().await;
+        }
+        tokio::select! {
+            () = generation.changed() => return,
+            () = tokio::time::sleep(self.parts.settings.follow_after) => {}
+        }
+        if generation.phase() != Phase::Running || generation.watchers() > 0 || self.hear_others(generation).await {
+            return;
+        }
+        let Some(conversation_id) = generation.conversation_id() else { return generation.give_up() };
+        match self.watch_ourselves(generation, &conversation_id).await {
+            Ok(true) => {}
+            Ok(false) => self.ask_how_it_ended(generation, &conversation_id, following).await,
+            Err(error) => self.wait_or_give_up(generation, following, &error).await,
+        }
+    }
+
+    /// Adds what other replicas saw. Answers whether that was the end.
+    async fn hear_others(&self, generation: &Generation) -> bool {
+        let Some(board) = &self.parts.board else { return false };
+        for seen in board.told(&generation.start().org, generation.start().id).await {
+            self.tell(generation, &seen);
+        }
+        generation.phase() != Phase::Running
+    }
+
+    /// Follows by a subscription of our own. Answers whether its end was seen.
+    async fn watch_ourselves(&self, generation: &Arc<Generation>, conversation_id: &str) -> Result<bool, CallError> {
+        let person = generation.start().person();
+        let stream = self.parts.librechat.subscribe(&person, conversation_id, generation.created_at()).await;
+        let mut stream = match stream {
+            Ok(stream) => std::pin::pin!(stream),
+            // No stream is not no answer: the run may be over, or may be another's.
+            Err(CallError::Status(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut reader = StreamReader::default();
+        loop {
+            tokio::select! {
+                chunk = stream.next() => match chunk {
+                    Some(Ok(chunk)) => {
+                        if reader.push(&chunk, self.parts.clock.now()) {
+                            self.tell(generation, reader.seen());
+                        }
+                    }
+                    Some(Err(_)) | None => break,
+                },
+                () = generation.changed() => {}
+            }
+            if generation.phase() != Phase::Running {
+                return Ok(true);
+            }
+        }
+        reader.close(self.parts.clock.now());
+        self.tell(generation, reader.seen());
+        Ok(generation.phase() != Phase::Running)
+    }
+
+    /// No stream shows it: asks whether it still runs, and reads the saved answer when it does not.
+    async fn ask_how_it_ended(&self, generation: &Arc<Generation>, conversation_id: &str, following: &mut Following) {
+        let person = generation.start().person();
+        match self.parts.librechat.status(&person, conversation_id).await {
+            Ok(status) if status.active && same_run(generation.created_at(), status.created_at) => {
+                following.alive_at = self.parts.clock.now();
+                let mut seen = super::Observation::default();
+                reader::absorb_sync(&mut seen, status.so_far);
+                seen.status_calls = std::mem::take(&mut seen.calls);
+                self.tell(generation, &seen);
+                self.pause(generation, following).await;
+            }
+            Ok(_) | Err(CallError::Status(_) | CallError::Unreadable) => self.read_saved(generation, conversation_id, following).await,
+            Err(error) => self.wait_or_give_up(generation, following, &error).await,
+        }
+    }
+
+    async fn read_saved(&self, generation: &Arc<Generation>, conversation_id: &str, following: &mut Following) {
+        if let Some(seen) = self.saved_answer(generation, conversation_id).await {
+            return self.tell_end(generation, seen);
+        }
+        following.looks += 1;
+        if self.hear_others(generation).await {
+            return;
+        }
+        if following.looks >= LOOKS_FOR_SAVED {
+            tracing::warn!(generation.id = %generation.start().id, "the end of a generation was not seen and no answer was saved");
+            generation.give_up();
+        } else {
+            self.pause(generation, following).await;
+        }
+    }
+
+    fn tell_end(&self, generation: &Generation, seen: super::Observation) {
+        self.tell(generation, &seen);
+        // The saved answer was another run's after all.
+        if generation.phase() == Phase::Running {
+            generation.give_up();
+        }
+    }
+
+    /// The saved answer of this generation in its conversation, if LibreChat has one.
+    pub(super) async fn saved_answer(&self, generation: &Generation, conversation_id: &str) -> Option<super::Observation> {
+        let start = generation.start();
+        let answers = self.parts.librechat.answers(&start.person(), conversation_id).await.ok()?;
+        let run_id = generation.seen().run_id;
+        let not_before = start.admitted_at.checked_sub(jiff::SignedDuration::from_secs(CLOCKS_DIFFER_SECONDS)).ok()?;
+        let answer = answers.into_iter().find(|answer| match &run_id {
+            Some(run_id) => answer.message_id == *run_id,
+            None => {
+                answer.created_at.is_some_and(|time| time >= not_before)
+                    && !self.is_claimed_by_another(&format!("run:{}", answer.message_id), start.id)
+            }
+        })?;
+        Some(reader::of_saved(answer))
+    }
+
+    async fn wait_or_give_up(&self, generation: &Generation, following: &mut Following, error: &CallError) {
+        let silent = self.parts.clock.now().duration_since(following.alive_at);
+        if silent >= jiff::SignedDuration::try_from(self.parts.settings.give_up_after).unwrap_or(jiff::SignedDuration::MAX) {
+            tracing::warn!(generation.id = %generation.start().id, error = %error, "no sign of a generation any more; it is settled by what was seen");
+            return generation.give_up();
+        }
+        self.pause(generation, following).await;
+    }
+
+    async fn pause(&self, generation: &Generation, following: &mut Following) {
+        let _ = tokio::time::timeout(following.pause, generation.changed()).await;
+        following.pause = (following.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// How far LibreChat's clock may be from ours, in seconds.
+pub(super) const CLOCKS_DIFFER_SECONDS: i64 = 5;
+
+/// How a new conversation of a member is claimed.
+pub(super) fn claim_of_conversation(member: &str, conversation_id: &str) -> String {
+    format!("conversation:{member}:{conversation_id}")
+}
+
+fn same_run(ours: Option<i64>, theirs: Option<i64>) -> bool {
+    ours.is_none() || theirs.is_none() || ours == theirs
+}

@@ -1,0 +1,276 @@
+//! What a generation costs, by what was seen of it: a function of the start and the observation, and of nothing else.
+//!
+//! The order of trust: usage frames, then the usage on the final frame or the saved answer, then what the status route
+//! collected, then LibreChat's own count of the last prompt of each agent with the answer counted here, then the larger
+//! of its estimate and ours of the prompt with the answer counted here. `tokenCount` is never used: it is wrong often enough.
+
+use std::collections::BTreeMap;
+
+use super::observation::{End, Observation};
+use super::start::Start;
+use crate::librechat::usage::{CallUsage, Tokens};
+
+/// Where a charge comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UsageSource {
+    /// Usage frames: the provider's numbers, call by call.
+    Frames,
+    /// The roll-up on the final frame or the saved answer.
+    Message,
+    /// What the status route had collected.
+    Status,
+    /// LibreChat's count of the prompt, and the answer counted here.
+    Context,
+    /// Prompt and answer counted here.
+    Counted,
+}
+
+impl UsageSource {
+    /// As it stands in the row.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Frames => "frames",
+            Self::Message => "message",
+            Self::Status => "status",
+            Self::Context => "context",
+            Self::Counted => "counted",
+        }
+    }
+}
+
+/// How a generation ended, as it stands in the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// The answer is complete.
+    Completed,
+    /// It was stopped.
+    Aborted,
+    /// It failed.
+    Failed,
+    /// It waits for a person.
+    Paused,
+    /// Its end was never seen.
+    Lost,
+}
+
+impl Status {
+    /// As it stands in the row.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Aborted => "aborted",
+            Self::Failed => "failed",
+            Self::Paused => "paused",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// What one model used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelUse {
+    /// The model; empty where nothing names it.
+    pub model: String,
+    /// What it used.
+    pub tokens: Tokens,
+}
+
+/// What a generation is charged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charged {
+    /// How it ended.
+    pub status: Status,
+    /// Where the numbers come from.
+    pub source: UsageSource,
+    /// Whether it counts as a message.
+    pub counts_as_message: bool,
+    /// What each model used; at least one entry.
+    pub uses: Vec<ModelUse>,
+}
+
+/// Decides. `count` counts a text with the encoding of a model.
+pub fn charge(start: &Start, seen: &Observation, count: &dyn Fn(&str, &str) -> u64) -> Charged {
+    let status = match seen.end {
+        Some(End::Completed) => Status::Completed,
+        Some(End::Aborted) => Status::Aborted,
+        Some(End::Failed) => Status::Failed,
+        Some(End::Paused) => Status::Paused,
+        None => Status::Lost,
+    };
+    if !seen.measured_anything() {
+        return unmeasured(start, seen, status);
+    }
+    let (source, uses) = if !seen.calls.is_empty() {
+        (UsageSource::Frames, by_model(start, seen, seen.calls.values()))
+    } else if let Some(tokens) = seen.reported {
+        (UsageSource::Message, vec![ModelUse { model: main_model(start, seen), tokens }])
+    } else if !seen.status_calls.is_empty() {
+        (UsageSource::Status, by_model(start, seen, seen.status_calls.values()))
+    } else if !seen.contexts.is_empty() {
+        let prompts = seen.contexts.iter().map(|(agent, context)| (agent.clone(), context.tokens)).collect();
+        (UsageSource::Context, counted(start, seen, prompts, count))
+    } else {
+        let prompt = start.input_estimate.max(seen.prompt_tokens.unwrap_or_default());
+        let mut prompts = vec![(String::new(), prompt)];
+        if let Some(model) = &start.added_model {
+            prompts.push((model.clone(), prompt));
+        }
+        (UsageSource::Counted, counted(start, seen, prompts, count))
+    };
+    Charged { status, source, counts_as_message: true, uses }
+}
+
+/// Nothing was measured. A failure before anything was spent costs nothing and gives its message back; a stop before
+/// anything was seen costs its prompt; a generation whose end nobody saw costs its estimate, never nothing.
+fn unmeasured(start: &Start, seen: &Observation, status: Status) -> Charged {
+    let tokens = match status {
+        Status::Failed => Tokens::default(),
+        Status::Lost => Tokens { input: start.input_estimate, output: start.room, ..Tokens::default() },
+        Status::Completed | Status::Aborted | Status::Paused => Tokens { input: start.input_estimate.max(seen.prompt_tokens.unwrap_or_default()), ..Tokens::default() },
+    };
+    let mut uses = vec![ModelUse { model: main_model(start, seen), tokens }];
+    if let Some(model) = &start.added_model {
+        uses.push(ModelUse { model: model.clone(), tokens });
+    }
+    Charged { status, source: UsageSource::Counted, counts_as_message: status != Status::Failed, uses }
+}
+
+/// The calls added up by the model that they name.
+fn by_model<'a>(start: &Start, seen: &Observation, calls: impl Iterator<Item = &'a CallUsage>) -> Vec<ModelUse> {
+    let mut models = BTreeMap::<String, Tokens>::new();
+    for call in calls {
+        let model = if call.model.is_empty() { main_model(start, seen) } else { call.model.clone() };
+        let sum = models.entry(model).or_default();
+        *sum = sum.plus(call.tokens);
+    }
+    models.into_iter().map(|(model, tokens)| ModelUse { model, tokens }).collect()
+}
+
+/// Prompts as given per agent, with what each agent wrote counted here.
+fn counted(start: &Start, seen: &Observation, prompts: Vec<(String, u64)>, count: &dyn Fn(&str, &str) -> u64) -> Vec<ModelUse> {
+    let mut uses: Vec<(String, ModelUse)> = prompts
+        .into_iter()
+        .map(|(agent, input)| {
+            let model = model_of_agent(start, seen, &agent);
+            (agent, ModelUse { model, tokens: Tokens { input, ..Tokens::default() } })
+        })
+        .collect();
+    for (agent, text) in seen.transcript.by_agent() {
+        let model = model_of_agent(start, seen, agent);
+        let place = uses.iter().position(|(of, _)| of == agent).or_else(|| uses.iter().position(|(_, entry)| entry.model == model));
+        if let Some((_, entry)) = place.or((!uses.is_empty()).then_some(0)).and_then(|place| uses.get_mut(place)) {
+            let output = count(&entry.model, text);
+            entry.tokens.output = entry.tokens.output.saturating_add(output);
+        }
+    }
+    merge_models(uses.into_iter().map(|(_, entry)| entry))
+}
+
+fn merge_models(uses: impl Iterator<Item = ModelUse>) -> Vec<ModelUse> {
+    let mut merged: Vec<ModelUse> = Vec::new();
+    for entry in uses {
+        match merged.iter_mut().find(|known| known.model == entry.model) {
+            Some(known) => known.tokens = known.tokens.plus(entry.tokens),
+            None => merged.push(entry),
+        }
+    }
+    merged
+}
+
+fn main_model(start: &Start, seen: &Observation) -> String {
+    start.model.clone().or_else(|| seen.model.clone()).unwrap_or_default()
+}
+
+/// The model behind an agent's id: LibreChat names the passing agent of a plain chat `endpoint__model___label`, and that
+/// of an added conversation likewise with `____1` at the end.
+fn model_of_agent(start: &Start, seen: &Observation, agent: &str) -> String {
+    if let Some(added) = &start.added_model
+        && (agent == added || agent.contains(&format!("__{added}___")))
+        && (agent.ends_with("____1") || start.model.as_ref() != Some(added))
+    {
+        return added.clone();
+    }
+    main_model(start, seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generations::observation::Context;
+    use crate::librechat::usage::CallId;
+
+    fn start() -> Start {
+        serde_json::from_value(serde_json::json!({
+            "id": "0193d5a0-0000-7000-8000-000000000000", "org": "acme", "member": "m", "member_name": null, "role": "user",
+            "admitted_at": "2026-11-20T00:00:00Z", "org_day": "2026-11-20", "org_month": "2026-11", "request_id": "r",
+            "address": "127.0.0.1", "user_agent": "", "endpoint": "LabAI", "model": "lab-small", "added_model": null,
+            "agent_id": null, "conversation_id": null, "created_at": null, "input_estimate": 7, "room": 1000, "models": 1, "buckets": [],
+        }))
+        .expect("a start")
+    }
+
+    fn words(_model: &str, text: &str) -> u64 {
+        text.split_whitespace().count() as u64
+    }
+
+    fn ended(end: End) -> Observation {
+        Observation { created: true, end: Some(end), ..Observation::default() }
+    }
+
+    #[test]
+    fn frames_are_trusted_most_and_split_by_model() {
+        let mut seen = ended(End::Completed);
+        for (seq, model, input) in [(1, "a", 10), (2, "b", 20), (3, "a", 30)] {
+            let call = CallId { run_id: "r".into(), seq, usage_type: String::new() };
+            seen.calls.insert(call, CallUsage { model: model.into(), tokens: Tokens { input, output: 1, ..Tokens::default() } });
+        }
+        seen.reported = Some(Tokens { input: 999, ..Tokens::default() });
+        let charged = charge(&start(), &seen, &words);
+        assert_eq!(charged.source, UsageSource::Frames);
+        let totals: Vec<_> = charged.uses.iter().map(|entry| (entry.model.as_str(), entry.tokens.input, entry.tokens.output)).collect();
+        assert_eq!(totals, [("a", 40, 2), ("b", 20, 1)]);
+    }
+
+    #[test]
+    fn two_models_without_usage_are_told_apart_by_their_agents() {
+        let start = Start { added_model: Some("lab-large".into()), models: 2, ..start() };
+        let mut seen = ended(End::Completed);
+        for (agent, tokens) in [("LabAI__lab-large___LabAI____1", 11), ("LabAI__lab-small___LabAI", 12)] {
+            seen.contexts.insert(agent.into(), Context { nth: 0, tokens });
+            seen.transcript.append(agent, &"word ".repeat(usize::try_from(tokens).expect("small")));
+        }
+        let charged = charge(&start, &seen, &words);
+        let totals: Vec<_> = charged.uses.iter().map(|entry| (entry.model.as_str(), entry.tokens.input, entry.tokens.output)).collect();
+        assert_eq!(totals, [("lab-large", 11, 11), ("lab-small", 12, 12)]);
+    }
+
+    #[test]
+    fn a_failure_before_anything_was_spent_is_free() {
+        let charged = charge(&start(), &ended(End::Failed), &words);
+        assert!(!charged.counts_as_message, "the message is given back");
+        assert_eq!(charged.uses[0].tokens.total(), 0);
+    }
+
+    #[test]
+    fn a_failure_after_the_prompt_was_counted_costs_the_prompt() {
+        let mut seen = ended(End::Failed);
+        seen.contexts.insert("a".into(), Context { nth: 0, tokens: 10 });
+        let charged = charge(&start(), &seen, &words);
+        assert_eq!((charged.counts_as_message, charged.uses[0].tokens.total()), (true, 10));
+    }
+
+    #[test]
+    fn a_generation_nobody_saw_costs_its_estimate() {
+        let charged = charge(&start(), &Observation::default(), &words);
+        assert_eq!((charged.status, charged.uses[0].tokens.total()), (Status::Lost, 1007));
+    }
+
+    #[test]
+    fn without_any_report_the_larger_prompt_counts() {
+        let mut seen = ended(End::Completed);
+        seen.transcript.append("", "one two three");
+        seen.prompt_tokens = Some(15);
+        let charged = charge(&start(), &seen, &words);
+        assert_eq!((charged.source, charged.uses[0].tokens), (UsageSource::Counted, Tokens { input: 15, output: 3, ..Tokens::default() }));
+    }
+}

@@ -1,0 +1,231 @@
+//! One generation alive: what is known of it, what has been seen of it, and what stage it is in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::observation::{End, Observation};
+use super::start::Start;
+
+/// How far a generation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Its request has not left yet.
+    Admitted,
+    /// Its request is on its way, and LibreChat has not answered yet.
+    Asked,
+    /// The answer to its start was not seen: it may run, and has to be looked for.
+    Unseen,
+    /// It runs, detached from every connection.
+    Running,
+    /// It runs, and the answer of its own POST is its stream; closing that ends it.
+    Direct,
+    /// Its end was seen, or given up on.
+    Over,
+    /// No generation came of the start.
+    Dismissed,
+    /// Another replica owns it now.
+    Disowned,
+}
+
+impl Phase {
+    /// Whether nothing can change any more.
+    pub fn is_decided(self) -> bool {
+        matches!(self, Self::Over | Self::Dismissed | Self::Disowned)
+    }
+}
+
+/// A generation.
+#[derive(Debug)]
+pub struct Generation {
+    start: Start,
+    state: Mutex<State>,
+    changed: Notify,
+    watchers: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    conversation_id: Option<String>,
+    created_at: Option<i64>,
+    seen: Observation,
+    /// The fencing number of the lease under which this replica owns it.
+    fence: u64,
+}
+
+impl Generation {
+    /// A generation that was just admitted here.
+    pub fn admitted(start: Start) -> Arc<Self> {
+        Self::owned(start, Phase::Admitted, 1)
+    }
+
+    /// A generation taken over from a replica that fell silent.
+    pub fn taken_over(start: Start, fence: u64) -> Arc<Self> {
+        let phase = if start.created_at.is_some() || start.conversation_id.is_some() { Phase::Running } else { Phase::Unseen };
+        Self::owned(start, phase, fence)
+    }
+
+    fn owned(start: Start, phase: Phase, fence: u64) -> Arc<Self> {
+        let state = State {
+            phase,
+            conversation_id: start.conversation_id.clone(),
+            created_at: start.created_at,
+            seen: Observation::default(),
+            fence,
+        };
+        Arc::new(Self { start, state: Mutex::new(state), changed: Notify::new(), watchers: AtomicUsize::new(0) })
+    }
+
+    /// What was known when it was admitted.
+    pub fn start(&self) -> &Start {
+        &self.start
+    }
+
+    /// The start with what has become known since, as other replicas need it.
+    pub fn record(&self) -> Start {
+        let state = self.state.lock();
+        Start { conversation_id: state.conversation_id.clone(), created_at: state.created_at, ..self.start.clone() }
+    }
+
+    /// How far it has come.
+    pub fn phase(&self) -> Phase {
+        self.state.lock().phase
+    }
+
+    /// Its conversation, once known.
+    pub fn conversation_id(&self) -> Option<String> {
+        self.state.lock().conversation_id.clone()
+    }
+
+    /// LibreChat's `generationCreatedAt`, once known.
+    pub fn created_at(&self) -> Option<i64> {
+        self.state.lock().created_at
+    }
+
+    /// The fencing number of this replica's lease.
+    pub fn fence(&self) -> u64 {
+        self.state.lock().fence
+    }
+
+    /// What has been seen of it so far.
+    pub fn seen(&self) -> Observation {
+        self.state.lock().seen.clone()
+    }
+
+    /// Its request leaves for LibreChat.
+    pub fn forwarded(&self) {
+        self.change(|state| state.phase = Phase::Asked);
+    }
+
+    /// LibreChat answered that it runs.
+    pub fn started(&self, conversation_id: String, created_at: Option<i64>) {
+        self.change(|state| {
+            state.conversation_id = Some(conversation_id);
+            state.created_at = created_at.or(state.created_at);
+            state.phase = Phase::Running;
+        });
+    }
+
+    /// LibreChat answers its POST with the stream itself.
+    pub fn streams_directly(&self) {
+        self.change(|state| state.phase = Phase::Direct);
+    }
+
+    /// Nothing came of the start.
+    pub fn dismiss(&self) {
+        self.change(|state| state.phase = Phase::Dismissed);
+    }
+
+    /// The connection broke before the answer to the start was seen. What never left is dismissed.
+    pub fn answer_unseen(&self) {
+        self.change(|state| {
+            match state.phase {
+                Phase::Admitted => state.phase = Phase::Dismissed,
+                Phase::Asked => state.phase = Phase::Unseen,
+                _ => {}
+            }
+        });
+    }
+
+    /// Someone saw something of it. Its end, once seen, ends it.
+    pub fn tell(&self, seen: &Observation) {
+        self.change(|state| {
+            state.seen.merge(seen);
+            if state.conversation_id.is_none() {
+                state.conversation_id.clone_from(&state.seen.conversation_id);
+            }
+            if state.seen.end.is_some() {
+                state.phase = Phase::Over;
+            }
+        });
+    }
+
+    /// Its own stream is over, and so is it: as `end` says where the stream did not.
+    pub fn closed(&self, end: End, now: Timestamp) {
+        self.change(|state| {
+            state.seen.end.get_or_insert(end);
+            state.seen.ended_at.get_or_insert(now);
+            state.phase = Phase::Over;
+        });
+    }
+
+    /// Another replica took it over.
+    pub fn disown(&self) {
+        self.change(|state| state.phase = Phase::Disowned);
+    }
+
+    /// Its end will not be seen any more; it is settled by what was.
+    pub fn give_up(&self) {
+        self.change(|state| state.phase = Phase::Over);
+    }
+
+    /// Makes a change, unless everything is decided already.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        {
+            let mut state = self.state.lock();
+            if state.phase.is_decided() {
+                return;
+            }
+            change(&mut state);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Waits for the next change. Only the task that attends to the generation waits.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// How many streams of it pass through this replica.
+    pub fn watchers(&self) -> usize {
+        self.watchers.load(Ordering::Relaxed)
+    }
+
+    /// A stream of it passes through this replica until the guard is dropped.
+    pub fn watch(self: &Arc<Self>) -> Watch {
+        self.watchers.fetch_add(1, Ordering::Relaxed);
+        Watch(Arc::clone(self))
+    }
+}
+
+/// A stream of a generation that passes through this replica.
+#[derive(Debug)]
+pub struct Watch(Arc<Generation>);
+
+impl Watch {
+    /// The generation.
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.0
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
+        self.0.changed.notify_one();
+    }
+}

@@ -1,0 +1,244 @@
+//! What has been seen of a generation.
+//!
+//! Tabs, reconnects, replays, our own subscription and other replicas all see the same run, each perhaps only a part of
+//! it. What they saw is merged, and the merge keeps three laws: order does not matter, grouping does not matter, and
+//! seeing something twice is seeing it once. So anyone may tell at any time, and nothing is charged twice.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::librechat::usage::{CallId, CallUsage, Tokens};
+
+/// How a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum End {
+    /// It waits for a person; a resume is a generation of its own.
+    Paused,
+    /// It failed.
+    Failed,
+    /// Someone stopped it, it gave way to another, or its direct stream was closed.
+    Aborted,
+    /// The answer is complete.
+    Completed,
+}
+
+/// A prompt as LibreChat counted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Context {
+    /// How many prompts of this agent were seen before it: the last one counts.
+    pub nth: u32,
+    /// Its tokens.
+    pub tokens: u64,
+}
+
+/// What the models wrote, by agent. The agent's id is empty where there is only one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Transcript {
+    /// Whether it comes from the end of the run, and nothing is missing.
+    pub complete: bool,
+    /// How many bytes it has; the longer of two partial ones is kept.
+    bytes: usize,
+    by_agent: BTreeMap<String, String>,
+}
+
+impl Transcript {
+    /// Appends what an agent wrote.
+    pub fn append(&mut self, agent: &str, text: &str) {
+        self.bytes += text.len();
+        if let Some(written) = self.by_agent.get_mut(agent) {
+            written.push_str(text);
+        } else {
+            self.by_agent.insert(agent.to_owned(), text.to_owned());
+        }
+    }
+
+    /// What each agent wrote.
+    pub fn by_agent(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.by_agent.iter().map(|(agent, text)| (agent.as_str(), text.as_str()))
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// How many bytes were written.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// What has been seen of a generation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// LibreChat accepted the message.
+    pub created: bool,
+    /// The conversation, where a frame named it.
+    pub conversation_id: Option<String>,
+    /// The answer's message id, where a frame named it.
+    pub run_id: Option<String>,
+    /// The model, as LibreChat saved it.
+    pub model: Option<String>,
+    /// Real usage by model call, from usage frames.
+    #[serde(with = "pairs")]
+    pub calls: BTreeMap<CallId, CallUsage>,
+    /// Real usage of all calls together, from the final frame or the saved answer.
+    pub reported: Option<Tokens>,
+    /// Real usage by model call, from the status route.
+    #[serde(with = "pairs")]
+    pub status_calls: BTreeMap<CallId, CallUsage>,
+    /// The last prompt of each agent, by LibreChat's own counting.
+    pub contexts: BTreeMap<String, Context>,
+    /// LibreChat's estimate of the prompt, from the final frame.
+    pub prompt_tokens: Option<u64>,
+    /// What was written.
+    pub transcript: Transcript,
+    /// When the first piece of the answer was seen.
+    pub first_token_at: Option<Timestamp>,
+    /// How it ended.
+    pub end: Option<End>,
+    /// When its end was first seen.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Observation {
+    /// Adds what another one saw.
+    pub fn merge(&mut self, other: &Self) {
+        self.created |= other.created;
+        keep_greater(&mut self.conversation_id, &other.conversation_id);
+        keep_greater(&mut self.run_id, &other.run_id);
+        keep_greater(&mut self.model, &other.model);
+        keep_greater_each(&mut self.calls, &other.calls);
+        keep_greater_each(&mut self.status_calls, &other.status_calls);
+        keep_greater_each(&mut self.contexts, &other.contexts);
+        keep_greater(&mut self.reported, &other.reported);
+        keep_greater(&mut self.prompt_tokens, &other.prompt_tokens);
+        if other.transcript > self.transcript {
+            self.transcript = other.transcript.clone();
+        }
+        self.first_token_at = earlier(self.first_token_at, other.first_token_at);
+        keep_greater(&mut self.end, &other.end);
+        self.ended_at = earlier(self.ended_at, other.ended_at);
+    }
+
+    /// Whether anything was seen that a provider may have been paid for.
+    pub fn measured_anything(&self) -> bool {
+        !self.calls.is_empty()
+            || self.reported.is_some()
+            || !self.status_calls.is_empty()
+            || !self.contexts.is_empty()
+            || !self.transcript.is_empty()
+    }
+}
+
+fn keep_greater<T: Ord + Clone>(mine: &mut Option<T>, theirs: &Option<T>) {
+    if theirs > mine {
+        mine.clone_from(theirs);
+    }
+}
+
+fn keep_greater_each<K: Ord + Clone, V: Ord + Clone>(mine: &mut BTreeMap<K, V>, theirs: &BTreeMap<K, V>) {
+    for (key, value) in theirs {
+        match mine.get_mut(key) {
+            Some(known) if *known >= *value => {}
+            Some(known) => known.clone_from(value),
+            None => {
+                mine.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
+}
+
+/// A map whose keys are no strings, as JSON: a list of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(map: &BTreeMap<K, V>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn observation()(
+            created: bool,
+            name in prop::option::of("[ab]"),
+            calls in prop::collection::btree_map((0i64..3, "[rs]"), 0u64..4, 0..3),
+            contexts in prop::collection::btree_map("[xy]", (0u32..3, 0u64..9), 0..2),
+            text in prop::collection::vec(("[xy]?", "[a-z]{0,4}"), 0..3),
+            complete: bool,
+            times in (prop::option::of(0i64..9), prop::option::of(0i64..9)),
+            end in prop::option::of(prop::sample::select(vec![End::Paused, End::Failed, End::Aborted, End::Completed])),
+        ) -> Observation {
+            let mut transcript = Transcript { complete, ..Transcript::default() };
+            text.iter().for_each(|(agent, text)| transcript.append(agent, text));
+            let second = |second| Timestamp::from_second(second).expect("in range");
+            Observation {
+                created,
+                conversation_id: name.clone(),
+                run_id: name,
+                calls: calls.into_iter().map(|((seq, run_id), input)| (
+                    CallId { run_id, seq, usage_type: String::new() },
+                    CallUsage { model: String::new(), tokens: Tokens { input, ..Tokens::default() } },
+                )).collect(),
+                contexts: contexts.into_iter().map(|(agent, (nth, tokens))| (agent, Context { nth, tokens })).collect(),
+                transcript,
+                first_token_at: times.0.map(second),
+                ended_at: times.1.map(second),
+                end,
+                ..Observation::default()
+            }
+        }
+    }
+
+    fn merged(one: &Observation, other: &Observation) -> Observation {
+        let mut both = one.clone();
+        both.merge(other);
+        both
+    }
+
+    proptest! {
+        #[test]
+        fn order_does_not_matter(a in observation(), b in observation()) {
+            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+        }
+
+        #[test]
+        fn grouping_does_not_matter(a in observation(), b in observation(), c in observation()) {
+            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+        }
+
+        #[test]
+        fn twice_is_once(a in observation(), b in observation()) {
+            let both = merged(&a, &b);
+            prop_assert_eq!(merged(&both, &b), both.clone());
+        }
+
+        #[test]
+        fn it_travels_as_json(a in observation()) {
+            let json = serde_json::to_string(&a).expect("serialisable");
+            prop_assert_eq!(serde_json::from_str::<Observation>(&json).expect("readable"), a);
+        }
+    }
+}

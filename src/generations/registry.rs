@@ -1,0 +1,212 @@
+//! All generations this replica owns, and the parts they are settled with.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::generation::{Generation, Phase};
+use super::observation::Observation;
+use super::recall::Recall;
+use super::redis_board::RedisBoard;
+use super::start::Start;
+use crate::clock::SharedClock;
+use crate::identity::Directory;
+use crate::librechat::client::LibreChat;
+use crate::limits::Store;
+use crate::prices::{PriceTable, UnknownModel};
+use crate::records::Recorder;
+use crate::telemetry::metrics::Metrics;
+use crate::tokens::TokenCounter;
+
+/// How generations are followed and owned.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This process, unlike any other on the same store.
+    pub replica: Arc<str>,
+    /// How long the owner may stay silent before another replica takes over.
+    pub lease: Duration,
+    /// How long a running generation may go unwatched before it is followed by our own subscription.
+    pub follow_after: Duration,
+    /// How long a generation is followed without a sign of life.
+    pub give_up_after: Duration,
+}
+
+/// What generations are followed, charged and recorded with.
+#[derive(Debug)]
+pub struct Parts {
+    /// How they are followed and owned.
+    pub settings: Settings,
+    /// The time.
+    pub clock: SharedClock,
+    /// The orgs.
+    pub directory: Arc<Directory>,
+    /// Counters and reservations.
+    pub store: Arc<dyn Store>,
+    /// What replicas tell each other; only with a shared store.
+    pub board: Option<RedisBoard>,
+    /// Where rows go.
+    pub recorder: Recorder,
+    /// LibreChat.
+    pub librechat: LibreChat,
+    /// Counts what no report covers.
+    pub counter: Arc<TokenCounter>,
+    /// What tokens cost.
+    pub prices: Arc<PriceTable>,
+    /// What a model costs that the table does not know.
+    pub unknown_model: UnknownModel,
+    /// The numbers that are watched.
+    pub metrics: Arc<Metrics>,
+    /// The long-lived runtime that attends to generations.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// All generations this replica owns.
+#[derive(Debug)]
+pub struct Generations {
+    pub(super) parts: Parts,
+    pub(super) recall: Recall,
+    open: Mutex<HashMap<Uuid, Arc<Generation>>>,
+    claims: Mutex<LruCache<String, Uuid>>,
+    emptied: tokio::sync::Notify,
+}
+
+/// How many runs and conversations are remembered as belonging to a generation.
+const CLAIMS: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
+
+impl Generations {
+    /// No generation yet.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let recall = Recall::new(parts.board.clone());
+        Arc::new(Self {
+            parts,
+            recall,
+            open: Mutex::default(),
+            claims: Mutex::new(LruCache::new(CLAIMS)),
+            emptied: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// What earlier generations taught.
+    pub fn recall(&self) -> &Recall {
+        &self.recall
+    }
+
+    /// Takes charge of a generation that was just admitted.
+    pub fn open(self: &Arc<Self>, start: Start) -> Arc<Generation> {
+        self.attend_to(Generation::admitted(start))
+    }
+
+    /// Takes charge of a generation, and attends to it until its books are closed.
+    pub(super) fn attend_to(self: &Arc<Self>, generation: Arc<Generation>) -> Arc<Generation> {
+        self.open.lock().insert(generation.start().id, Arc::clone(&generation));
+        self.parts.metrics.generation_opened();
+        let (generations, attended) = (Arc::clone(self), Arc::clone(&generation));
+        self.parts.runtime.spawn(async move { generations.attend(attended).await });
+        generation
+    }
+
+    /// The generation that a stream of this member's conversation shows: the one created then where the client says,
+    /// else the newest that is not settled.
+    pub fn find(&self, member: &str, conversation_id: &str, created_at: Option<i64>) -> Option<Arc<Generation>> {
+        let open = self.open.lock();
+        let mut newest: Option<&Arc<Generation>> = None;
+        for generation in open.values().filter(|generation| &*generation.start().member == member) {
+            if generation.phase() != Phase::Running || generation.conversation_id().as_deref() != Some(conversation_id) {
+                continue;
+            }
+            match (created_at, generation.created_at()) {
+                (Some(asked), Some(known)) if asked == known => return Some(Arc::clone(generation)),
+                (Some(_), Some(_)) => {}
+                _ if newest.is_none_or(|newest| newest.start().id < generation.start().id) => newest = Some(generation),
+                _ => {}
+            }
+        }
+        newest.cloned()
+    }
+
+    /// Someone saw something of a generation. What belongs to another run of the same conversation is not counted.
+    pub fn tell(&self, generation: &Generation, seen: &Observation) {
+        let id = generation.start().id;
+        if seen.run_id.as_ref().is_none_or(|run_id| self.claim(&format!("run:{run_id}"), id)) {
+            generation.tell(seen);
+        }
+    }
+
+    /// Claims a run or a conversation for a generation. Answers whether it is this generation's.
+    pub(super) fn claim(&self, what: &str, id: Uuid) -> bool {
+        let mut claims = self.claims.lock();
+        match claims.get(what) {
+            Some(owner) => *owner == id,
+            None => {
+                claims.put(what.to_owned(), id);
+                true
+            }
+        }
+    }
+
+    /// Whether a run or a conversation belongs to another generation than this.
+    pub(super) fn is_claimed_by_another(&self, what: &str, id: Uuid) -> bool {
+        self.claims.lock().peek(what).is_some_and(|owner| *owner != id)
+    }
+
+    /// Every open generation.
+    pub fn all_open(&self) -> Vec<Arc<Generation>> {
+        self.open.lock().values().cloned().collect()
+    }
+
+    /// How many generations are open.
+    pub fn count_open(&self) -> usize {
+        self.open.lock().len()
+    }
+
+    /// The books of a generation are closed here.
+    pub(super) fn forget(&self, id: Uuid) {
+        let left = {
+            let mut open = self.open.lock();
+            open.remove(&id);
+            open.len()
+        };
+        self.parts.metrics.generation_left();
+        if left == 0 {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Waits until no generation is open.
+    pub async fn all_closed(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.count_open() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Ends the work at the stop of the process: with a shared store every open generation is handed over to the other
+    /// replicas, without one it is settled by what was seen, at its estimate where nothing was.
+    pub async fn stop(&self) {
+        for generation in self.all_open() {
+            if generation.phase().is_decided() {
+                continue;
+            }
+            let start = generation.start();
+            let handed_over = self.parts.board.is_some()
+                && generation.phase() != Phase::Direct
+                && self.parts.store.hand_over(&start.org, start.id).await.is_ok();
+            if handed_over {
+                generation.disown();
+            } else if generation.phase() == Phase::Admitted {
+                generation.dismiss();
+            } else {
+                generation.give_up();
+            }
+        }
+        self.all_closed().await;
+    }
+}

@@ -1,0 +1,235 @@
+//! Closes the books of a generation: what it cost is written down first, durably, and then taken off the counters. Both
+//! are idempotent by the generation's id, so a crash between them charges nothing twice and forgets nothing.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::charge::{Charged, ModelUse, Status, charge};
+use super::generation::Generation;
+use super::observation::{End, Observation};
+use super::registry::Generations;
+use super::start::Start;
+use crate::limits::{MAX_AMOUNT, Resource, Settled};
+use crate::prices::{Found, Price, UnknownModel, Usage};
+use crate::records::{AuditRow, Category, Outcome, Severity, UsageRow};
+use crate::tokens::Encoding;
+
+/// How long a row may take to become durable before the counters are told what is coming.
+const DURABLE_SOON: Duration = Duration::from_secs(1);
+
+/// The pause between two attempts to settle with a store that is away.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// An answer longer than this is counted off the event loop, in bytes.
+const COUNTED_INLINE: usize = 32 * 1024;
+
+impl Generations {
+    /// Charges, records and settles a generation that is over.
+    pub(super) async fn settle(&self, generation: &Generation) {
+        let seen = self.seen_in_the_end(generation).await;
+        let start = generation.record();
+        let charged = self.charge(&start, &seen).await;
+        let rows = self.rows(&start, &seen, &charged);
+        let actual = amounts(&start, &rows);
+        self.teach(&start, &seen, &charged).await;
+        self.measure(&start, &seen, &charged, &rows);
+        self.parts.recorder.record_audit(audit_row(&start, &seen, &charged, &rows));
+        self.write_rows(&start, rows, &actual).await;
+        self.settle_counters(&start, &actual).await;
+    }
+
+    /// Takes back the reservation of a start that no generation came of.
+    pub(super) async fn release(&self, generation: &Generation) {
+        let start = generation.start();
+        while let Err(error) = self.parts.store.release(&start.org, start.id).await {
+            tracing::debug!(generation.id = %start.id, error = %error, "a reservation could not be released yet");
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
+    }
+
+    /// What was seen; of a stopped run, with the usage that LibreChat saves with its answer but does not send.
+    async fn seen_in_the_end(&self, generation: &Generation) -> Observation {
+        let mut seen = generation.seen();
+        let stopped_unmetered = seen.end == Some(End::Aborted) && seen.calls.is_empty() && seen.reported.is_none();
+        if stopped_unmetered
+            && seen.created
+            && generation.created_at().is_some()
+            && let Some(conversation_id) = generation.conversation_id()
+            && let Some(saved) = self.saved_answer(generation, &conversation_id).await
+        {
+            seen.reported = saved.reported;
+        }
+        seen
+    }
+
+    async fn charge(&self, start: &Start, seen: &Observation) -> Charged {
+        let counter = self.parts.counter.clone();
+        let count = move |model: &str, text: &str| counter.count(Encoding::for_model(model).0, text);
+        if seen.transcript.bytes() <= COUNTED_INLINE {
+            return charge(start, seen, &count);
+        }
+        let (start_there, seen_there, count_there) = (start.clone(), seen.clone(), count.clone());
+        let counted = tokio::task::spawn_blocking(move || charge(&start_there, &seen_there, &count_there)).await;
+        counted.unwrap_or_else(|_| charge(start, seen, &count))
+    }
+
+    fn rows(&self, start: &Start, seen: &Observation, charged: &Charged) -> Vec<UsageRow> {
+        let now = self.parts.clock.now();
+        let ended_at = seen.ended_at.unwrap_or(now).clamp(start.admitted_at, now.max(start.admitted_at));
+        let row = |(index, used): (usize, &ModelUse)| UsageRow {
+            id: row_id(start.id, index),
+            time: start.admitted_at,
+            generation_id: start.id,
+            org_id: start.org.clone(),
+            member_id: start.member.clone(),
+            org_day: start.org_day.clone(),
+            org_month: start.org_month.clone(),
+            endpoint: start.endpoint.clone(),
+            model: used.model.clone(),
+            agent_id: start.agent_id.clone(),
+            conversation_id: start.conversation_id.clone().or_else(|| seen.conversation_id.clone()),
+            messages: u32::from(index == 0 && charged.counts_as_message),
+            input_tokens: used.tokens.input,
+            output_tokens: used.tokens.output,
+            cache_read_tokens: used.tokens.cache_read,
+            cache_write_tokens: used.tokens.cache_write,
+            total_tokens: used.tokens.total(),
+            cost_nanousd: self.cost(used, start.admitted_at),
+            price_version: self.parts.prices.version().into(),
+            usage_source: charged.source.as_str(),
+            estimate_tokens: start.estimate_tokens(),
+            status: charged.status.as_str(),
+            time_to_first_token_ms: seen.first_token_at.map(|first| milliseconds(start.admitted_at, first)),
+            duration_ms: milliseconds(start.admitted_at, ended_at),
+            request_id: start.request_id.clone(),
+        };
+        charged.uses.iter().enumerate().map(row).collect()
+    }
+
+    fn cost(&self, used: &ModelUse, at: Timestamp) -> u64 {
+        let usage = Usage {
+            input: used.tokens.input,
+            output: used.tokens.output,
+            cache_read: used.tokens.cache_read,
+            cache_write: used.tokens.cache_write,
+        };
+        self.parts.price_of(&used.model, at).map_or(0, |price| price.cost(usage))
+    }
+
+    /// Remembers what the next message of the conversation will at least carry: this prompt and its answer.
+    async fn teach(&self, start: &Start, seen: &Observation, charged: &Charged) {
+        if matches!(charged.status, Status::Failed | Status::Lost) && !seen.measured_anything() {
+            return;
+        }
+        let last = charged.uses.iter().map(|used| used.tokens).max_by_key(|tokens| tokens.total()).unwrap_or_default();
+        // Several calls within one answer each sent the prompt again; the last prompt is what grows.
+        let context = seen.contexts.values().map(|context| context.tokens).max();
+        let tokens = context.map_or(last.total(), |context| context.saturating_add(last.output));
+        let model = charged.uses.first().map_or("", |used| used.model.as_str());
+        self.recall.learn(start, start.conversation_id.as_deref(), tokens, model).await;
+    }
+
+    fn measure(&self, start: &Start, seen: &Observation, charged: &Charged, rows: &[UsageRow]) {
+        let metrics = &self.parts.metrics;
+        rows.iter().for_each(|row| metrics.usage(row));
+        let first_token = seen.first_token_at.map(|first| Duration::from_millis(milliseconds(start.admitted_at, first)));
+        metrics.generation_settled(charged.status.as_str(), first_token);
+        metrics.estimate(rows.iter().map(|row| row.total_tokens).sum(), start.estimate_tokens());
+        if rows.iter().any(|row| matches!(self.parts.prices.price(&row.model, row.time), Found::Unknown)) {
+            metrics.unpriced_message();
+        }
+    }
+
+    /// Waits until the rows are durable. Where that takes long, the counters hold the truth meanwhile.
+    async fn write_rows(&self, start: &Start, rows: Vec<UsageRow>, actual: &[Settled]) {
+        let recorded = async { self.parts.recorder.record_usage(rows).await.durable().await };
+        let mut recorded = std::pin::pin!(recorded);
+        let result = match tokio::time::timeout(DURABLE_SOON, &mut recorded).await {
+            Ok(result) => result,
+            Err(_) => {
+                if let Err(error) = self.parts.store.extend(&start.org, start.id, actual).await {
+                    tracing::debug!(generation.id = %start.id, error = %error, "a reservation could not be raised");
+                }
+                recorded.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(generation.id = %start.id, error = %error, "usage rows of a generation are not in the database");
+        }
+    }
+
+    async fn settle_counters(&self, start: &Start, actual: &[Settled]) {
+        while let Err(error) = self.parts.store.settle(&start.org, start.id, actual).await {
+            tracing::debug!(generation.id = %start.id, error = %error, "a generation could not be settled yet");
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
+    }
+}
+
+impl super::registry::Parts {
+    /// The price of a model at a time; `None` where it is free because the table does not know it.
+    pub(super) fn price_of(&self, model: &str, at: Timestamp) -> Option<&Price> {
+        match (self.prices.price(model, at), self.unknown_model) {
+            (Found::Known(price), _) => Some(price),
+            (Found::Unknown, UnknownModel::Free) => None,
+            (Found::Unknown, UnknownModel::DefaultPrice | UnknownModel::Reject) => Some(self.prices.default_price()),
+        }
+    }
+}
+
+/// The id of the row of the `index`-th model: the generation's own for the first, and one made from it for any further one,
+/// the same whoever writes it.
+fn row_id(generation: Uuid, index: usize) -> Uuid {
+    Uuid::from_u128(generation.as_u128().wrapping_add(index as u128))
+}
+
+/// What the counters that hold a generation are charged.
+fn amounts(start: &Start, rows: &[UsageRow]) -> Vec<Settled> {
+    let sum = |of: fn(&UsageRow) -> u64| rows.iter().fold(0u64, |sum, row| sum.saturating_add(of(row))).min(MAX_AMOUNT);
+    let amount = |resource| match resource {
+        Resource::Tokens => sum(|row| row.total_tokens),
+        Resource::Messages => sum(|row| row.messages.into()),
+        Resource::Cost => sum(|row| row.cost_nanousd),
+    };
+    start.buckets.iter().map(|bucket| Settled { bucket: bucket.clone(), amount: amount(bucket.resource) }).collect()
+}
+
+fn audit_row(start: &Start, seen: &Observation, charged: &Charged, rows: &[UsageRow]) -> AuditRow {
+    let failed = matches!(charged.status, Status::Failed | Status::Lost);
+    AuditRow {
+        id: row_id(start.id, usize::from(u16::MAX)),
+        time: seen.ended_at.unwrap_or(start.admitted_at),
+        category: Category::Api,
+        severity: if failed { Severity::Warning } else { Severity::Info },
+        org_id: Some(start.org.clone()),
+        actor_id: Some(start.member.clone()),
+        actor_name: start.member_name.clone(),
+        actor_role: Some(start.role.clone()),
+        action: "chat.settled",
+        resource_type: Some("generation"),
+        resource_id: Some(start.id.to_string()),
+        outcome: if failed { Outcome::Failure } else { Outcome::Success },
+        request_id: Some(start.request_id.clone()),
+        method: None,
+        path: None,
+        query: None,
+        status: None,
+        duration_ms: rows.first().map(|row| row.duration_ms),
+        error: failed.then(|| charged.status.as_str().to_owned()),
+        address: Some(start.address.clone()),
+        user_agent: Some(start.user_agent.clone()),
+        conversation_id: start.conversation_id.clone().or_else(|| seen.conversation_id.clone()),
+        model: rows.first().map(|row| row.model.clone()),
+        total_tokens: Some(rows.iter().map(|row| row.total_tokens).sum()),
+        cost_nanousd: Some(rows.iter().map(|row| row.cost_nanousd).sum()),
+        count: 1,
+        reference: None,
+        detail: None,
+    }
+}
+
+fn milliseconds(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.duration_since(from).as_millis()).unwrap_or_default()
+}

@@ -1,0 +1,69 @@
+//! What is known of a generation when it is admitted. It is also the record another replica needs to take it over.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::librechat::client::Person;
+use crate::limits::Bucket;
+
+/// An admitted start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// The generation's id, which is also the reservation's and the first usage row's.
+    pub id: Uuid,
+    /// The org it is billed to.
+    pub org: Arc<str>,
+    /// The member who asks: LibreChat's user id, or `key:...`.
+    pub member: Arc<str>,
+    /// The member's name, for audit rows.
+    pub member_name: Option<Arc<str>>,
+    /// The member's role.
+    pub role: Arc<str>,
+    /// When it was admitted.
+    pub admitted_at: Timestamp,
+    /// The day of admission in the org's calendar.
+    pub org_day: String,
+    /// The month of admission in the org's calendar.
+    pub org_month: String,
+    /// The request that asks.
+    pub request_id: Arc<str>,
+    /// The client's address.
+    pub address: String,
+    /// The client's user agent.
+    pub user_agent: String,
+    /// LibreChat's endpoint.
+    pub endpoint: String,
+    /// The model, where the body or an earlier answer of the same agent names it.
+    pub model: Option<String>,
+    /// The model that answers beside it (`addedConvo`).
+    pub added_model: Option<String>,
+    /// The saved agent or assistant.
+    pub agent_id: Option<String>,
+    /// The conversation that goes on; `None` for a new one until LibreChat names it.
+    pub conversation_id: Option<String>,
+    /// `generationCreatedAt`, once LibreChat has named it.
+    pub created_at: Option<i64>,
+    /// The prompt as far as it can be told beforehand, in tokens: visible text and the conversation's last context.
+    pub input_estimate: u64,
+    /// The room for the answer that was reserved, in tokens.
+    pub room: u64,
+    /// How many models answer.
+    pub models: u64,
+    /// The counters that hold it.
+    pub buckets: Vec<Bucket>,
+}
+
+impl Start {
+    /// The opening estimate, in tokens.
+    pub fn estimate_tokens(&self) -> u64 {
+        self.input_estimate.saturating_add(self.room).saturating_mul(self.models)
+    }
+
+    /// The person on whose behalf LibreChat is asked about it.
+    pub fn person(&self) -> Person {
+        Person { user: self.member.clone(), org: self.org.clone(), address: self.address.clone(), user_agent: self.user_agent.clone() }
+    }
+}

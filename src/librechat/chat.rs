@@ -1,0 +1,154 @@
+//! What a chat start asks: the body of `POST /api/agents/chat/:endpoint`, of assistants, and of a steer.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::usage::whole;
+
+/// The largest JSON body LibreChat accepts (`express.json({ limit: '3mb' })`).
+pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
+
+/// What Tollgate reads of a chat start's body. A key that stands twice is an error: the two sides could read different ones.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatBody<'a> {
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "promptPrefix")]
+    prompt_prefix: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    instructions: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "additional_instructions")]
+    additional_instructions: Option<Cow<'a, str>>,
+    #[serde(default)]
+    quotes: Option<Value>,
+    #[serde(default)]
+    edited_content: Option<Value>,
+    /// LibreChat's endpoint, where the body names it.
+    #[serde(borrow, default)]
+    pub endpoint: Option<Cow<'a, str>>,
+    /// The model; absent for saved agents.
+    #[serde(borrow, default)]
+    pub model: Option<Cow<'a, str>>,
+    /// The saved agent.
+    #[serde(borrow, default, rename = "agent_id")]
+    pub agent_id: Option<Cow<'a, str>>,
+    /// The assistant.
+    #[serde(borrow, default, rename = "assistant_id")]
+    pub assistant_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    conversation_id: Option<Cow<'a, str>>,
+    #[serde(default, rename = "max_tokens")]
+    max_tokens: Option<Value>,
+    #[serde(default)]
+    max_output_tokens: Option<Value>,
+    /// The person's time zone, as the browser knows it.
+    #[serde(borrow, default)]
+    pub timezone: Option<Cow<'a, str>>,
+    /// A second model that answers the same message.
+    #[serde(borrow, default)]
+    pub added_convo: Option<AddedConversation<'a>>,
+}
+
+/// The second model of a chat start.
+#[derive(Debug, Default, Deserialize)]
+pub struct AddedConversation<'a> {
+    /// Its endpoint.
+    #[serde(borrow, default)]
+    pub endpoint: Option<Cow<'a, str>>,
+    /// Its model.
+    #[serde(borrow, default)]
+    pub model: Option<Cow<'a, str>>,
+    /// Its saved agent.
+    #[serde(borrow, default)]
+    pub agent_id: Option<Cow<'a, str>>,
+}
+
+impl<'a> ChatBody<'a> {
+    /// Reads a body. It must be one JSON object of the shapes LibreChat's client sends.
+    pub fn read(json: &'a [u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
+    /// Everything in the body that will be part of the prompt: text, instructions, quotes, an edited answer.
+    pub fn visible_text(&self) -> String {
+        let mut text = String::with_capacity(self.text.as_ref().map_or(0, |text| text.len()) + 16);
+        for part in [&self.prompt_prefix, &self.instructions, &self.additional_instructions, &self.text].into_iter().flatten() {
+            append(&mut text, part);
+        }
+        for value in [&self.quotes, &self.edited_content].into_iter().flatten() {
+            append_strings(&mut text, value);
+        }
+        text
+    }
+
+    /// The conversation that goes on; `None` for a new one.
+    pub fn conversation_id(&self) -> Option<&str> {
+        self.conversation_id.as_deref().filter(|id| !id.is_empty() && *id != "new" && id.len() <= MAX_ID_BYTES)
+    }
+
+    /// The most tokens the answer may have, where the body says.
+    pub fn answer_tokens(&self) -> Option<u64> {
+        [&self.max_tokens, &self.max_output_tokens].into_iter().flatten().find_map(whole).filter(|tokens| *tokens > 0)
+    }
+}
+
+/// The longest id that is kept. LibreChat's are UUIDs and short names; anything longer is somebody's experiment.
+pub const MAX_ID_BYTES: usize = 256;
+
+/// An id or name as it is kept: cut where it is longer than any real one.
+pub fn bounded(id: &str) -> String {
+    let mut end = id.len().min(MAX_ID_BYTES);
+    while !id.is_char_boundary(end) {
+        end -= 1;
+    }
+    id[..end].to_owned()
+}
+
+fn append(text: &mut String, part: &str) {
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(part);
+}
+
+/// Appends every string in a JSON value that a model would read; the names of its keys it would not.
+fn append_strings(text: &mut String, value: &Value) {
+    match value {
+        Value::String(part) => append(text, part),
+        Value::Array(values) => values.iter().for_each(|value| append_strings(text, value)),
+        Value::Object(object) => object.iter().filter(|(key, _)| key.as_str() != "type").for_each(|(_, value)| append_strings(text, value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_client_sends() {
+        let body = br#"{"text":"Hello","conversationId":null,"endpoint":"openAI","model":"gpt-4o","max_tokens":"250","timezone":"Europe/Rome",
+            "promptPrefix":"Be short","quotes":["a","b"],"editedContent":{"index":0,"type":"text","text":"c"},
+            "addedConvo":{"endpoint":"LabAI","model":"lab-large"},"ephemeralAgent":{"mcp":[]}}"#;
+        let body = ChatBody::read(body).expect("a chat body");
+        assert_eq!(body.visible_text(), "Be short\nHello\na\nb\nc");
+        assert_eq!(body.conversation_id(), None);
+        assert_eq!(body.answer_tokens(), Some(250));
+        assert_eq!(body.added_convo.expect("a second model").model.as_deref(), Some("lab-large"));
+    }
+
+    #[test]
+    fn a_key_twice_is_refused() {
+        assert!(ChatBody::read(br#"{"model":"cheap","model":"dear"}"#).is_err(), "LibreChat would take the last one");
+    }
+
+    #[test]
+    fn odd_values_do_not_lower_the_room() {
+        for odd in [&b"{\"max_tokens\":-1}"[..], b"{\"max_tokens\":{}}", b"{\"max_tokens\":0}", b"{\"max_tokens\":1e99}"] {
+            assert_eq!(ChatBody::read(odd).expect("readable").answer_tokens(), None);
+        }
+    }
+}

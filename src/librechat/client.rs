@@ -1,0 +1,238 @@
+//! Tollgate's own calls to LibreChat, on behalf of the person whose generation it follows.
+//!
+//! Each carries a token minted for that person, fresh for every call, the person's address, and the browser's user agent
+//! of the start: LibreChat bans whoever comes with another (`api/server/middleware/uaParser.js`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use serde::Deserialize;
+
+use super::frames::{self, RunStatus, SavedAnswer};
+use crate::clock::SharedClock;
+use crate::identity::mint::Minter;
+
+/// The person a call is made for.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// LibreChat's user id.
+    pub user: Arc<str>,
+    /// The org.
+    pub org: Arc<str>,
+    /// The address their start came from.
+    pub address: String,
+    /// The user agent their start came with.
+    pub user_agent: String,
+}
+
+/// Why a call brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// LibreChat cannot be reached, or broke off.
+    #[error("LibreChat is away: {0}")]
+    Away(String),
+    /// LibreChat refused.
+    #[error("LibreChat answered {0}")]
+    Status(u16),
+    /// The answer is too large or cannot be read.
+    #[error("LibreChat's answer cannot be read")]
+    Unreadable,
+}
+
+/// A user of LibreChat, as `GET /api/user` tells.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct User {
+    /// The id, 24 hex digits.
+    #[serde(alias = "_id")]
+    pub id: String,
+    /// The user name.
+    #[serde(default)]
+    pub username: String,
+    /// How they signed up: `local`, `openid`, ...
+    #[serde(default)]
+    pub provider: String,
+    /// The e-mail address.
+    pub email: String,
+}
+
+/// A conversation in the list of a person's newest ones.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conversation {
+    /// Its id.
+    pub conversation_id: String,
+    /// When it was made.
+    #[serde(default)]
+    pub created_at: Option<jiff::Timestamp>,
+}
+
+/// Speaks to one LibreChat.
+#[derive(Clone)]
+pub struct LibreChat {
+    base: Arc<str>,
+    http: reqwest::Client,
+    minter: Arc<Minter>,
+    clock: SharedClock,
+}
+
+impl std::fmt::Debug for LibreChat {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LibreChat").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// What LibreChat's own client would look like, where a start came without a browser's user agent.
+const FALLBACK_USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
+
+/// The largest answer that is read whole. A long conversation's messages are the largest there is.
+const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
+
+/// How long an ordinary call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+impl LibreChat {
+    /// A client for the LibreChat at `base`, such as `http://127.0.0.1:3080`.
+    pub fn new(base: &str, minter: Arc<Minter>, clock: SharedClock) -> Result<Self, CallError> {
+        // LibreChat closes idle connections after 5 s; ours go before.
+        let http = reqwest::Client::builder()
+            .pool_idle_timeout(Duration::from_secs(3))
+            .connect_timeout(Duration::from_secs(5))
+            .tcp_nodelay(true)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| CallError::Away(error.to_string()))?;
+        Ok(Self { base: base.trim_end_matches('/').into(), http, minter, clock })
+    }
+
+    /// The person's running conversations.
+    pub async fn active(&self, person: &Person) -> Result<Vec<String>, CallError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Active {
+            #[serde(default)]
+            active_job_ids: Vec<String>,
+        }
+        let body = self.read(self.get(person, "/api/agents/chat/active", &[])).await?;
+        serde_json::from_slice(&body).map(|active: Active| active.active_job_ids).map_err(|_| CallError::Unreadable)
+    }
+
+    /// How the run in a conversation is getting on.
+    pub async fn status(&self, person: &Person, conversation_id: &str) -> Result<RunStatus, CallError> {
+        let path = format!("/api/agents/chat/status/{}", escaped(conversation_id));
+        let body = self.read(self.get(person, &path, &[])).await?;
+        frames::run_status(&body).ok_or(CallError::Unreadable)
+    }
+
+    /// The saved answers of a conversation, oldest first.
+    pub async fn answers(&self, person: &Person, conversation_id: &str) -> Result<Vec<SavedAnswer>, CallError> {
+        let path = format!("/api/messages/{}", escaped(conversation_id));
+        let body = self.read(self.get(person, &path, &[])).await?;
+        frames::saved_answers(&body).ok_or(CallError::Unreadable)
+    }
+
+    /// The person's newest conversations, newest first.
+    pub async fn newest_conversations(&self, person: &Person, limit: usize) -> Result<Vec<Conversation>, CallError> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            conversations: Vec<Conversation>,
+        }
+        let limit = limit.to_string();
+        let query = [("limit", limit.as_str()), ("sortBy", "createdAt"), ("sortDirection", "desc")];
+        let body = self.read(self.get(person, "/api/convos", &query)).await?;
+        serde_json::from_slice(&body).map(|page: Page| page.conversations).map_err(|_| CallError::Unreadable)
+    }
+
+    /// The person themselves.
+    pub async fn user(&self, person: &Person) -> Result<User, CallError> {
+        let body = self.read(self.get(person, "/api/user", &[])).await?;
+        serde_json::from_slice(&body).map_err(|_| CallError::Unreadable)
+    }
+
+    /// Subscribes to the stream of a running generation. LibreChat allows any number of subscribers.
+    pub async fn subscribe(
+        &self,
+        person: &Person,
+        conversation_id: &str,
+        created_at: Option<i64>,
+    ) -> Result<impl Stream<Item = Result<Bytes, CallError>> + use<>, CallError> {
+        let path = format!("/api/agents/chat/stream/{}", escaped(conversation_id));
+        let created_at = created_at.map(|created_at| created_at.to_string());
+        let mut query = vec![("resume", "true")];
+        if let Some(created_at) = &created_at {
+            query.extend([("generationCreatedAt", created_at.as_str()), ("generationProtocolVersion", "2")]);
+        }
+        let request = self.get(person, &path, &query).header("Accept", "text/event-stream");
+        let response = tokio::time::timeout(CALL_TIMEOUT, request.send())
+            .await
+            .map_err(|_| CallError::Away("no answer in time".into()))?
+            .map_err(|error| CallError::Away(plain(&error)))?;
+        if response.status() != 200 {
+            return Err(CallError::Status(response.status().as_u16()));
+        }
+        Ok(response.bytes_stream().map(|chunk| chunk.map_err(|error| CallError::Away(plain(&error)))))
+    }
+
+    /// The health check that every version has; answers the status.
+    pub async fn health(&self) -> Result<u16, CallError> {
+        let request = self.http.get(format!("{}/health", self.base)).timeout(CALL_TIMEOUT);
+        let response = request.send().await.map_err(|error| CallError::Away(plain(&error)))?;
+        Ok(response.status().as_u16())
+    }
+
+    fn get(&self, person: &Person, path: &str, query: &[(&str, &str)]) -> reqwest::RequestBuilder {
+        let token = self.minter.mint_own_call(&person.user, &person.org, self.clock.now());
+        let user_agent = if person.user_agent.starts_with("Mozilla/") { &person.user_agent } else { FALLBACK_USER_AGENT };
+        self.http
+            .get(format!("{}{path}", self.base))
+            .query(query)
+            .bearer_auth(token)
+            .header("User-Agent", user_agent)
+            .header("X-Forwarded-For", &person.address)
+            .header("Accept-Encoding", "identity")
+    }
+
+    /// Sends a request and reads its answer, within bounds of time and size.
+    async fn read(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, CallError> {
+        let response = request.timeout(CALL_TIMEOUT).send().await.map_err(|error| CallError::Away(plain(&error)))?;
+        if response.status() != 200 {
+            return Err(CallError::Status(response.status().as_u16()));
+        }
+        let mut body = Vec::new();
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            body.extend_from_slice(&chunk.map_err(|error| CallError::Away(plain(&error)))?);
+            if body.len() > MAX_ANSWER_BYTES {
+                return Err(CallError::Unreadable);
+            }
+        }
+        Ok(body)
+    }
+}
+
+/// The error without its URL, which names a conversation.
+fn plain(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() { "no answer in time".to_owned() } else { "broken connection".to_owned() };
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
+    }
+    text
+}
+
+/// A path segment with everything escaped that could end it. Ids come from the wire.
+fn escaped(segment: &str) -> String {
+    let mut out = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') || (byte == b'.' && segment.len() > 2) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

@@ -1,0 +1,617 @@
+//! The frames of an answer's stream, on both generations of the wire and for assistants.
+//!
+//! A frame is one server-sent event with one JSON object in it. What Tollgate has no use for is [`Frame::Other`]: new
+//! kinds of frames pass unread.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::usage::{CallId, CallUsage, Count, RawCallUsage, RawMessageUsage, Tokens};
+use crate::sse::Event;
+
+/// What a frame says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// LibreChat accepted the message.
+    Created {
+        /// The conversation, where the frame names it.
+        conversation_id: Option<Cow<'a, str>>,
+    },
+    /// What the next model call of an agent will be sent, by LibreChat's own counting.
+    Context(ContextUsage),
+    /// What a model call really used.
+    Usage(CallId, CallUsage),
+    /// A step of the answer begins; names the agent that takes it.
+    Step {
+        /// The step, named again by its deltas.
+        id: Cow<'a, str>,
+        /// The agent; empty where there is only one.
+        agent_id: Cow<'a, str>,
+        /// The run, where the frame names it.
+        run_id: Option<Cow<'a, str>>,
+    },
+    /// A piece of the answer: text, reasoning or the arguments of a tool call.
+    Delta {
+        /// The step it belongs to.
+        step_id: Cow<'a, str>,
+        /// The piece.
+        text: Cow<'a, str>,
+    },
+    /// A part of the answer as a whole so far, which takes the place of the same part before it (assistants, and LibreChat before 0.7.9).
+    Part {
+        /// Which part.
+        index: u64,
+        /// All of it so far.
+        text: Cow<'a, str>,
+    },
+    /// What happened before this subscriber came.
+    Sync(Box<SyncState>),
+    /// The run waits for a person; the stream ends, and goes on after a resume.
+    Paused,
+    /// The run is over.
+    Final(Box<FinalFrame>),
+    /// The run is over with an error.
+    Error,
+    /// Nothing of interest.
+    Other,
+}
+
+/// `on_context_usage`: the prompt of an agent's next call as LibreChat counts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextUsage {
+    /// The run.
+    pub run_id: String,
+    /// The agent.
+    pub agent_id: String,
+    /// Messages before pruning, and instructions with tool schemas, in tokens.
+    pub tokens: u64,
+}
+
+/// The first frame of a late subscriber.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SyncState {
+    /// The answer so far.
+    pub answer: Vec<AnswerPart>,
+    /// Usage frames so far.
+    pub usage: Vec<(CallId, CallUsage)>,
+    /// The last context usage.
+    pub context: Option<ContextUsage>,
+    /// The model, where it is named.
+    pub model: Option<String>,
+}
+
+/// How a final frame ends a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The answer is complete.
+    Complete,
+    /// Someone stopped it.
+    Aborted,
+    /// The answer ends in an error part: the provider failed.
+    ProviderError,
+    /// Another run took its place; not a completion.
+    Replaced,
+}
+
+/// The last frame of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalFrame {
+    /// How it ended.
+    pub ending: Ending,
+    /// The conversation.
+    pub conversation_id: Option<String>,
+    /// The answer's message id, which is the run's id.
+    pub run_id: Option<String>,
+    /// The model, as LibreChat saves it.
+    pub model: Option<String>,
+    /// The whole answer; `None` where the frame does not hold it.
+    pub answer: Option<Vec<AnswerPart>>,
+    /// `metadata.usage`: what all model calls used together.
+    pub usage: Option<Tokens>,
+    /// `promptTokens`: LibreChat's estimate of the prompt.
+    pub prompt_tokens: Option<u64>,
+}
+
+/// A piece of a whole answer that the model wrote: text, reasoning, or the arguments of a tool call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerPart {
+    /// The agent that wrote it; empty where there is only one.
+    pub agent_id: String,
+    /// What it wrote.
+    pub text: String,
+}
+
+/// Reads an event. What cannot be read is [`Frame::Other`].
+pub fn read<'a>(event: Event<'a>) -> Frame<'a> {
+    let Ok(raw) = serde_json::from_slice::<RawFrame<'a>>(event.data) else {
+        return if event.name == "error" { Frame::Error } else { Frame::Other };
+    };
+    if event.name == "error" { Frame::Error } else { raw.read() }
+}
+
+/// An answer as LibreChat saved it, from `GET /api/messages/:conversationId`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedAnswer {
+    /// Its id: the run's id.
+    pub message_id: String,
+    /// The message it answers.
+    pub parent_message_id: Option<String>,
+    /// When it was saved, RFC 3339.
+    pub created_at: Option<jiff::Timestamp>,
+    /// Whether it was cut short.
+    pub unfinished: bool,
+    /// What it says, read as a final frame is.
+    pub frame: FinalFrame,
+    /// `metadata.contextUsage`, where it was saved.
+    pub context: Option<ContextUsage>,
+}
+
+/// Reads the saved answers (not the person's own messages) of a conversation.
+pub fn saved_answers(json: &[u8]) -> Option<Vec<SavedAnswer>> {
+    let messages: Vec<RawMessage<'_>> = serde_json::from_slice(json).ok()?;
+    Some(messages.into_iter().filter(|message| !message.is_created_by_user).map(RawMessage::into_saved).collect())
+}
+
+#[derive(Deserialize)]
+struct RawFrame<'a> {
+    #[serde(borrow, default)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    created: bool,
+    #[serde(default, rename = "final")]
+    is_final: bool,
+    #[serde(default)]
+    sync: bool,
+    #[serde(default)]
+    aborted: bool,
+    #[serde(default)]
+    reconcile: bool,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "responseMessage")]
+    response_message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    conversation: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "resumeState")]
+    resume_state: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "pendingEvents")]
+    pending_events: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "conversationId")]
+    conversation_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(default)]
+    index: Option<u64>,
+    #[serde(default)]
+    error: Option<serde::de::IgnoredAny>,
+}
+
+impl<'a> RawFrame<'a> {
+    fn read(self) -> Frame<'a> {
+        if let Some(event) = &self.event {
+            return self.data.map_or(Frame::Other, |data| read_event(event, data.get()));
+        }
+        if self.is_final {
+            return self.read_final();
+        }
+        if self.sync && self.resume_state.is_some() {
+            return Frame::Sync(Box::new(self.read_sync()));
+        }
+        if self.created {
+            return Frame::Created { conversation_id: self.conversation_of_message() };
+        }
+        if self.kind.is_some() && self.text.is_some() {
+            return self.read_part();
+        }
+        // LibreChat before 0.7.9: `{"message": true, "text": "all so far"}`.
+        match (self.message.map(RawValue::get), self.text) {
+            (Some("true"), Some(text)) => {
+                serde_json::from_str(text.get()).map_or(Frame::Other, |text| Frame::Part { index: 0, text: Cow::Owned(text) })
+            }
+            _ => Frame::Other,
+        }
+    }
+
+    fn conversation_of_message(&self) -> Option<Cow<'a, str>> {
+        #[derive(Deserialize)]
+        struct Message<'a> {
+            #[serde(borrow, default, rename = "conversationId")]
+            conversation_id: Option<Cow<'a, str>>,
+        }
+        self.message.and_then(|message| serde_json::from_str::<Message<'a>>(message.get()).ok()?.conversation_id)
+    }
+
+    fn read_part(&self) -> Frame<'a> {
+        let text = self.text.and_then(|text| serde_json::from_str::<RawText>(text.get()).ok()).map(RawText::into_string);
+        text.map_or(Frame::Other, |text| Frame::Part { index: self.index.unwrap_or_default(), text: Cow::Owned(text) })
+    }
+
+    fn read_final(self) -> Frame<'a> {
+        let Some(message) = self.response_message.and_then(|raw| serde_json::from_str::<Option<RawMessage<'a>>>(raw.get()).ok()?) else {
+            if self.error.is_some() && !self.aborted {
+                return Frame::Error;
+            }
+            let conversation_id = self.conversation.and_then(conversation_id).or(self.conversation_id.map(Cow::into_owned));
+            let ending = if self.reconcile { Ending::Replaced } else if self.aborted { Ending::Aborted } else { Ending::Complete };
+            let nothing = FinalFrame { ending, conversation_id, run_id: None, model: None, answer: None, usage: None, prompt_tokens: None };
+            return Frame::Final(Box::new(nothing));
+        };
+        let mut frame = message.into_final();
+        frame.conversation_id = frame.conversation_id.or_else(|| self.conversation.and_then(conversation_id));
+        if self.reconcile {
+            frame.ending = Ending::Replaced;
+        } else if self.aborted {
+            frame.ending = Ending::Aborted;
+        }
+        Frame::Final(Box::new(frame))
+    }
+
+    fn read_sync(&self) -> SyncState {
+        let mut state = SyncState::default();
+        if let Some(resume) = self.resume_state.and_then(|raw| serde_json::from_str::<RawResumeState<'_>>(raw.get()).ok()) {
+            state.answer = resume.aggregated_content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect()).unwrap_or_default();
+            state.usage = resume.collected_usage.unwrap_or_default().into_iter().map(RawCallUsage::normalise).collect();
+            state.context = resume.context_usage.map(RawContextUsage::total);
+            state.model = resume.model.map(Cow::into_owned);
+        }
+        let pending = self.pending_events.and_then(|raw| serde_json::from_str::<Vec<RawFrame<'_>>>(raw.get()).ok());
+        for frame in pending.unwrap_or_default() {
+            match frame.read() {
+                Frame::Usage(call, usage) => state.usage.push((call, usage)),
+                Frame::Context(context) => state.context = Some(context),
+                Frame::Delta { text, .. } => state.answer.push(AnswerPart { agent_id: String::new(), text: text.into_owned() }),
+                _ => {}
+            }
+        }
+        state
+    }
+}
+
+fn read_event<'a>(event: &str, data: &'a str) -> Frame<'a> {
+    let frame = match event {
+        "on_message_delta" | "on_reasoning_delta" => read_content_delta(data),
+        "on_run_step_delta" => read_tool_call_delta(data),
+        "on_run_step" => serde_json::from_str::<RawStep<'a>>(data).ok().map(|step| Frame::Step {
+            id: step.id,
+            agent_id: step.agent_id.unwrap_or_default(),
+            run_id: step.run_id,
+        }),
+        "on_token_usage" => serde_json::from_str::<RawCallUsage<'a>>(data).ok().map(|raw| {
+            let (call, usage) = raw.normalise();
+            Frame::Usage(call, usage)
+        }),
+        "on_context_usage" => serde_json::from_str::<RawContextUsage<'a>>(data).ok().map(|raw| Frame::Context(raw.total())),
+        "on_pending_action" => Some(Frame::Paused),
+        _ => None,
+    };
+    frame.unwrap_or(Frame::Other)
+}
+
+#[derive(Deserialize)]
+struct RawStep<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default, rename = "agentId")]
+    agent_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "runId")]
+    run_id: Option<Cow<'a, str>>,
+}
+
+/// `{"id": step, "delta": {...}}`: what differs is what the delta holds.
+#[derive(Deserialize)]
+struct RawDelta<'a, D> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    delta: D,
+}
+
+#[derive(Deserialize)]
+struct ContentDelta<'a> {
+    #[serde(borrow, default)]
+    content: Option<OneOrMany<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany<'a> {
+    Many(#[serde(borrow)] Vec<ContentPiece<'a>>),
+    One(#[serde(borrow)] ContentPiece<'a>),
+}
+
+#[derive(Deserialize)]
+struct ContentPiece<'a> {
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    think: Option<Cow<'a, str>>,
+}
+
+/// The usual delta, `{"content": [{"type": "text", "text": "..."}]}`, without the detour through an untagged enum.
+#[derive(Deserialize)]
+struct PlainContentDelta<'a> {
+    #[serde(borrow)]
+    content: Vec<ContentPiece<'a>>,
+}
+
+fn read_content_delta(data: &str) -> Option<Frame<'_>> {
+    if let Ok(RawDelta { id, delta: PlainContentDelta { content } }) = serde_json::from_str(data) {
+        return Some(Frame::Delta { step_id: id, text: joined(content) });
+    }
+    let RawDelta { id, delta: ContentDelta { content } } = serde_json::from_str(data).ok()?;
+    let pieces = match content? {
+        OneOrMany::Many(pieces) => pieces,
+        OneOrMany::One(piece) => vec![piece],
+    };
+    Some(Frame::Delta { step_id: id, text: joined(pieces) })
+}
+
+fn joined(pieces: Vec<ContentPiece<'_>>) -> Cow<'_, str> {
+    let mut texts = pieces.into_iter().filter_map(|piece| piece.text.or(piece.think));
+    let first = texts.next().unwrap_or_default();
+    texts.fold(first, |mut text, next| {
+        text.to_mut().push_str(&next);
+        text
+    })
+}
+
+fn read_tool_call_delta(data: &str) -> Option<Frame<'_>> {
+    #[derive(Deserialize)]
+    struct Delta<'a> {
+        #[serde(borrow, default)]
+        tool_calls: Option<Vec<Call<'a>>>,
+    }
+    #[derive(Deserialize)]
+    struct Call<'a> {
+        #[serde(borrow, default)]
+        name: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        args: Option<&'a RawValue>,
+    }
+    let RawDelta::<'_, Delta<'_>> { id, delta } = serde_json::from_str(data).ok()?;
+    let mut text = String::new();
+    for call in delta.tool_calls? {
+        text.push_str(&call.name.unwrap_or_default());
+        text.push_str(&argument_text(call.args));
+    }
+    Some(Frame::Delta { step_id: id, text: Cow::Owned(text) })
+}
+
+/// The arguments of a tool call as the model wrote them: a string of JSON, or the JSON itself.
+fn argument_text(args: Option<&RawValue>) -> String {
+    let raw = args.map_or("", RawValue::get);
+    serde_json::from_str::<String>(raw).unwrap_or_else(|_| if raw == "null" { String::new() } else { raw.to_owned() })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawContextUsage<'a> {
+    #[serde(borrow, default)]
+    run_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    agent_id: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pre_prune_context_tokens: Count,
+    #[serde(default)]
+    breakdown: Option<RawBreakdown>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawBreakdown {
+    #[serde(default)]
+    instruction_tokens: Count,
+}
+
+impl RawContextUsage<'_> {
+    fn total(self) -> ContextUsage {
+        let instructions = self.breakdown.map_or(0, |breakdown| breakdown.instruction_tokens.0);
+        ContextUsage {
+            run_id: self.run_id.unwrap_or_default().into_owned(),
+            agent_id: self.agent_id.unwrap_or_default().into_owned(),
+            tokens: self.pre_prune_context_tokens.0.saturating_add(instructions),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawResumeState<'a> {
+    #[serde(borrow, default)]
+    aggregated_content: Option<Vec<RawPart<'a>>>,
+    #[serde(borrow, default)]
+    collected_usage: Option<Vec<RawCallUsage<'a>>>,
+    #[serde(borrow, default)]
+    context_usage: Option<RawContextUsage<'a>>,
+    #[serde(borrow, default)]
+    model: Option<Cow<'a, str>>,
+}
+
+/// What `GET /api/agents/chat/status/:id` says of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunStatus {
+    /// Whether it still runs.
+    pub active: bool,
+    /// When it began, in milliseconds since 1970, where LibreChat says.
+    pub created_at: Option<i64>,
+    /// What it has done so far.
+    pub so_far: SyncState,
+}
+
+/// Reads the answer of the status route.
+pub fn run_status(json: &[u8]) -> Option<RunStatus> {
+    #[derive(Deserialize)]
+    struct Raw<'a> {
+        active: bool,
+        #[serde(default, rename = "createdAt")]
+        created_at: Option<i64>,
+        #[serde(borrow, default, rename = "resumeState")]
+        resume_state: Option<&'a RawValue>,
+    }
+    let raw: Raw<'_> = serde_json::from_slice(json).ok()?;
+    let frame = RawFrame { resume_state: raw.resume_state, ..RawFrame::nothing() };
+    Some(RunStatus { active: raw.active, created_at: raw.created_at, so_far: frame.read_sync() })
+}
+
+impl RawFrame<'_> {
+    fn nothing() -> Self {
+        Self {
+            event: None,
+            data: None,
+            created: false,
+            is_final: false,
+            sync: false,
+            aborted: false,
+            reconcile: false,
+            message: None,
+            response_message: None,
+            conversation: None,
+            resume_state: None,
+            pending_events: None,
+            conversation_id: None,
+            kind: None,
+            text: None,
+            index: None,
+            error: None,
+        }
+    }
+}
+
+/// Text as a string, or as assistants write it, `{"value": "..."}`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawText {
+    Plain(String),
+    Value { value: String },
+}
+
+impl RawText {
+    fn into_string(self) -> String {
+        match self {
+            Self::Plain(text) | Self::Value { value: text } => text,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct RawPart<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(default)]
+    text: Option<RawText>,
+    #[serde(borrow, default)]
+    think: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    tool_call: Option<RawToolCall<'a>>,
+    #[serde(borrow, default, rename = "agentId")]
+    agent_id: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct RawToolCall<'a> {
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+}
+
+impl RawPart<'_> {
+    fn into_answer(self) -> Option<AnswerPart> {
+        if self.kind.as_deref() == Some("error") {
+            return None;
+        }
+        let mut text = self.text.map(RawText::into_string).unwrap_or_default();
+        text.push_str(&self.think.unwrap_or_default());
+        if let Some(call) = self.tool_call {
+            text.push_str(&call.name.unwrap_or_default());
+            text.push_str(&argument_text(call.args));
+        }
+        Some(AnswerPart { agent_id: self.agent_id.unwrap_or_default().into_owned(), text })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMessage<'a> {
+    #[serde(borrow, default)]
+    message_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    parent_message_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    conversation_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    created_at: Option<Cow<'a, str>>,
+    #[serde(default)]
+    is_created_by_user: bool,
+    #[serde(default)]
+    unfinished: Option<bool>,
+    #[serde(borrow, default)]
+    model: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    content: Option<Vec<RawPart<'a>>>,
+    #[serde(default)]
+    prompt_tokens: Count,
+    #[serde(borrow, default)]
+    metadata: Option<RawMetadata<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMetadata<'a> {
+    #[serde(default)]
+    usage: Option<RawMessageUsage>,
+    #[serde(borrow, default)]
+    context_usage: Option<RawContextUsage<'a>>,
+}
+
+impl RawMessage<'_> {
+    fn into_final(self) -> FinalFrame {
+        self.into_saved().frame
+    }
+
+    fn into_saved(self) -> SavedAnswer {
+        let failed = self.content.as_ref().is_some_and(|parts| parts.iter().any(|part| part.kind.as_deref() == Some("error")));
+        let answer = self.content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect::<Vec<_>>());
+        // Before content parts there was only `text`; where there are parts, `text` repeats them or is empty.
+        let text = self.text.and_then(|text| serde_json::from_str::<RawText>(text.get()).ok()).map(RawText::into_string);
+        let answer = answer.filter(|parts| !parts.is_empty() || failed).or_else(|| {
+            text.filter(|text| !text.is_empty()).map(|text| vec![AnswerPart { agent_id: String::new(), text }])
+        });
+        let (usage, context) = self.metadata.map_or((None, None), |metadata| {
+            (metadata.usage.and_then(RawMessageUsage::normalise), metadata.context_usage.map(RawContextUsage::total))
+        });
+        let run_id = self.message_id.map(Cow::into_owned);
+        SavedAnswer {
+            message_id: run_id.clone().unwrap_or_default(),
+            parent_message_id: self.parent_message_id.map(Cow::into_owned),
+            created_at: self.created_at.and_then(|time| time.parse().ok()),
+            unfinished: self.unfinished.unwrap_or_default(),
+            frame: FinalFrame {
+                ending: if failed { Ending::ProviderError } else { Ending::Complete },
+                conversation_id: self.conversation_id.map(Cow::into_owned),
+                run_id,
+                model: self.model.map(Cow::into_owned),
+                answer,
+                usage,
+                prompt_tokens: Some(self.prompt_tokens.0).filter(|tokens| *tokens > 0),
+            },
+            context,
+        }
+    }
+}
+
+fn conversation_id(raw: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Conversation {
+        #[serde(rename = "conversationId")]
+        conversation_id: Option<String>,
+    }
+    serde_json::from_str::<Option<Conversation>>(raw.get()).ok()??.conversation_id
+}

@@ -1,0 +1,303 @@
+//! Which of LibreChat's routes a request is for, and what that means: who may call it, whether it spends, how much of it is read.
+//!
+//! Express matches paths without regard to case and to a slash at the end, so this does too. Where a strange path could
+//! be read in two ways it is taken for the route that spends: LibreChat then answers 404, and nothing is lost.
+
+use std::borrow::Cow;
+
+/// A route, as far as Tollgate tells them apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Starts a generation.
+    Chat(ChatRoute),
+    /// Puts a person's text into a running generation.
+    Steer,
+    /// `GET /api/agents/chat/stream/:id`.
+    Stream {
+        /// The stream's id, which is the conversation's.
+        conversation_id: String,
+    },
+    /// `POST /api/agents/chat/abort`.
+    Abort,
+    /// `/api/agents/v1/*` that spends: the OpenAI-compatible API.
+    AgentApi(AgentApiRoute),
+    /// The rest of `/api/agents/v1/*`: its list of models and stored responses.
+    AgentApiRead,
+    /// Speech in and out.
+    Speech,
+    /// Runs a tool.
+    Tool,
+    /// Brings a file.
+    Upload,
+    /// What the page needs to draw itself: configuration, endpoints, models, roles, banner.
+    Catalogue,
+    /// Signing in and out.
+    Auth,
+    /// Any other API route.
+    Api,
+    /// API routes that anyone may call, with or without a token.
+    PublicApi,
+    /// The page, its assets, images, health checks.
+    Page,
+    /// Tollgate's own answers on the public listener.
+    Own,
+    /// What is never passed on: LibreChat's metrics.
+    Hidden,
+}
+
+/// The routes that start a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChatRoute {
+    /// `/api/agents/chat[/:endpoint]`, and `/api/ask`, `/api/edit`, `/api/bedrock/chat` of older versions.
+    Agents {
+        /// The endpoint in the path, decoded; empty where there is none.
+        endpoint: String,
+    },
+    /// `/api/agents/chat/resume`: goes on with a run that waited for a person.
+    Resume,
+    /// `/api/assistants/v1/chat`, `/v2/chat`.
+    Assistants,
+}
+
+/// The routes of the OpenAI-compatible API that start a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentApiRoute {
+    /// `/api/agents/v1/chat/completions`.
+    Completions,
+    /// `/api/agents/v1/responses`.
+    Responses,
+}
+
+/// What a route asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// A good Bearer token.
+    Required,
+    /// None; one that is there passes on as it came.
+    None,
+    /// An `sk-` key, which LibreChat verifies.
+    AgentKey,
+}
+
+/// How a route that spends provider money is charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spending {
+    /// One message, and the tokens and cost of the generation it starts.
+    Generation,
+    /// One message and its visible text; the running generation is charged for the rest.
+    VisibleText,
+    /// Authenticated and audited, not limited or charged yet.
+    Audited,
+}
+
+/// The table of spending routes: method, path, credential, how it is charged. Everything else is free.
+pub const SPENDING_ROUTES: &[(&str, &str, Credential, Spending)] = &[
+    ("POST", "/api/agents/chat[/:endpoint]", Credential::Required, Spending::Generation),
+    ("POST", "/api/agents/chat/resume", Credential::Required, Spending::Generation),
+    ("POST", "/api/agents/chat/steer[/deliver]", Credential::Required, Spending::VisibleText),
+    ("POST", "/api/assistants/v{1,2}/chat[/modify]", Credential::Required, Spending::Generation),
+    ("POST", "/api/{ask,edit}/:endpoint, /api/bedrock/chat", Credential::Required, Spending::Generation),
+    ("POST", "/api/agents/v1/chat/completions", Credential::AgentKey, Spending::Generation),
+    ("POST", "/api/agents/v1/responses", Credential::AgentKey, Spending::Generation),
+    ("POST", "/api/agents/tools/:toolId/call", Credential::Required, Spending::Audited),
+    ("POST", "/api/files/speech/{stt,tts}", Credential::Required, Spending::Audited),
+    ("POST", "/api/files[/images]", Credential::Required, Spending::Audited),
+];
+
+impl Route {
+    /// The route of a request. `path` is as it stands in the request line, without the query.
+    pub fn of(method: &str, path: &str) -> Self {
+        let decoded: Vec<Cow<'_, str>> = path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect();
+        let lower: Vec<String> = decoded.iter().map(|segment| segment.to_ascii_lowercase()).collect();
+        let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
+        match lower.as_slice() {
+            ["metrics", ..] => Self::Hidden,
+            ["_tollgate", ..] => Self::Own,
+            ["api", rest @ ..] => Self::of_api(method, rest, decoded.get(1..).unwrap_or_default()),
+            _ => Self::Page,
+        }
+    }
+
+    fn of_api(method: &str, lower: &[&str], decoded: &[Cow<'_, str>]) -> Self {
+        let post = method.eq_ignore_ascii_case("POST");
+        let last = || decoded.last().map(|segment| segment.to_string()).unwrap_or_default();
+        match lower {
+            ["agents", "chat", "stream", _] if !post => Self::Stream { conversation_id: last() },
+            ["agents", "chat", "abort"] | ["assistants", _, "chat", "abort"] if post => Self::Abort,
+            ["agents", "chat", "steer"] | ["agents", "chat", "steer", "deliver"] if post => Self::Steer,
+            ["agents", "chat", "steer", "cancel" | "arm"] => Self::Api,
+            ["agents", "chat", "resume"] if post => Self::Chat(ChatRoute::Resume),
+            ["agents", "chat"] | ["bedrock", "chat"] if post => Self::Chat(ChatRoute::Agents { endpoint: String::new() }),
+            ["agents", "chat", ..] | ["ask" | "edit", ..] if post => Self::Chat(ChatRoute::Agents { endpoint: last() }),
+            ["assistants", _, "chat", ..] if post => Self::Chat(ChatRoute::Assistants),
+            ["agents", "v1", "chat", "completions"] if post => Self::AgentApi(AgentApiRoute::Completions),
+            ["agents", "v1", "responses"] if post => Self::AgentApi(AgentApiRoute::Responses),
+            ["agents", "v1", ..] => Self::AgentApiRead,
+            ["agents", "tools", _, "call"] if post => Self::Tool,
+            ["files", "speech", "stt" | "tts", ..] if post => Self::Speech,
+            ["files"] | ["files", "images", ..] if post => Self::Upload,
+            _ => Self::of_free_api(method, lower),
+        }
+    }
+
+    fn of_free_api(method: &str, lower: &[&str]) -> Self {
+        match lower {
+            ["config" | "banner"] | ["rum", ..] | ["share", _] | ["share", _, "config" | "files", ..] => Self::PublicApi,
+            ["user", "verify", ..] | ["admin", "oauth", ..] | ["admin", "login", "local"] => Self::PublicApi,
+            ["actions" | "mcp", _, "oauth", "callback"] => Self::PublicApi,
+            ["auth", "login" | "register" | "refresh" | "requestpasswordreset" | "resetpassword"] => Self::PublicApi,
+            ["auth", "2fa", "verify-temp"] | ["auth", "cloudfront", "refresh"] => Self::PublicApi,
+            ["auth", ..] => Self::Auth,
+            ["endpoints" | "models" | "roles" | "categories" | "search" | "startup", ..] if method.eq_ignore_ascii_case("GET") => Self::Catalogue,
+            _ => Self::Api,
+        }
+    }
+
+    /// What the route asks of its caller. A preflight (`OPTIONS`) asks nothing.
+    pub fn credential(&self, method: &str) -> Credential {
+        match self {
+            Self::Page | Self::PublicApi | Self::Hidden => Credential::None,
+            Self::AgentApi(_) | Self::AgentApiRead => Credential::AgentKey,
+            _ if method.eq_ignore_ascii_case("OPTIONS") => Credential::None,
+            _ => Credential::Required,
+        }
+    }
+
+    /// Whether a person without an org is refused here.
+    pub fn spends(&self) -> bool {
+        matches!(self, Self::Chat(_) | Self::Steer | Self::AgentApi(_) | Self::Speech | Self::Tool | Self::Upload)
+    }
+
+    /// Whether the answer's body is read, and must therefore come uncompressed.
+    pub fn answer_is_read(&self) -> bool {
+        matches!(self, Self::Chat(_) | Self::Steer | Self::Stream { .. } | Self::AgentApi(_))
+    }
+
+    /// The name of the route's class in metrics and audit rows.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Chat(_) => "chat",
+            Self::Steer => "steer",
+            Self::Stream { .. } => "stream",
+            Self::Abort => "abort",
+            Self::AgentApi(_) | Self::AgentApiRead => "agent_api",
+            Self::Speech => "speech",
+            Self::Tool => "tool",
+            Self::Upload => "upload",
+            Self::Catalogue => "catalogue",
+            Self::Auth => "auth",
+            Self::Api => "api",
+            Self::PublicApi => "public_api",
+            Self::Page => "page",
+            Self::Own => "own",
+            Self::Hidden => "hidden",
+        }
+    }
+}
+
+/// One segment of a path with its percent escapes undone.
+fn decode(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let [first, tail @ ..] = rest {
+        match (first, tail) {
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                bytes.push(hex(*high) << 4 | hex(*low));
+                rest = after;
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn hex(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => (digit | 0x20) - b'a' + 10,
+    }
+}
+
+/// The value of a parameter in a query string, escapes undone.
+pub fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then(|| decode(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn agents(endpoint: &str) -> Route {
+        Route::Chat(ChatRoute::Agents { endpoint: endpoint.into() })
+    }
+
+    #[test]
+    fn chat_starts_in_every_spelling() {
+        for path in ["/api/agents/chat/openAI", "/API/Agents/CHAT/openAI/", "//api/agents/chat//openAI", "/api/%61gents/chat/openAI"] {
+            assert_eq!(Route::of("POST", path), agents("openAI"), "{path}");
+        }
+        assert_eq!(Route::of("POST", "/api/agents/chat/My%20LLM"), agents("My LLM"));
+        assert_eq!(Route::of("POST", "/api/agents/chat/a%2Fb"), agents("a/b"));
+        assert_eq!(Route::of("POST", "/api/agents/chat/.."), agents(".."));
+        assert_eq!(Route::of("POST", "/api/agents/chat"), agents(""));
+        assert_eq!(Route::of("POST", "/api/agents/chat/stream/x"), agents("x"), "a POST is no stream");
+        assert_eq!(Route::of("POST", "/api/ask/openAI"), agents("openAI"));
+        assert_eq!(Route::of("POST", "/api/agents/chat/resume"), Route::Chat(ChatRoute::Resume));
+        assert_eq!(Route::of("POST", "/api/assistants/v2/chat"), Route::Chat(ChatRoute::Assistants));
+        assert_eq!(Route::of("POST", "/api/assistants/v1/chat/modify"), Route::Chat(ChatRoute::Assistants));
+    }
+
+    #[test]
+    fn beside_chat_starts() {
+        assert_eq!(Route::of("GET", "/api/agents/chat/stream/C1-x"), Route::Stream { conversation_id: "C1-x".into() });
+        assert_eq!(Route::of("POST", "/api/agents/chat/abort"), Route::Abort);
+        assert_eq!(Route::of("POST", "/api/assistants/v1/chat/abort"), Route::Abort);
+        assert_eq!(Route::of("POST", "/api/agents/chat/steer"), Route::Steer);
+        assert_eq!(Route::of("POST", "/api/agents/chat/steer/cancel"), Route::Api);
+        assert_eq!(Route::of("GET", "/api/agents/chat/active"), Route::Api);
+        assert_eq!(Route::of("POST", "/api/agents/v1/chat/completions"), Route::AgentApi(AgentApiRoute::Completions));
+        assert_eq!(Route::of("GET", "/api/agents/v1/models"), Route::AgentApiRead);
+        assert_eq!(Route::of("POST", "/api/agents"), Route::Api);
+    }
+
+    #[test]
+    fn who_may_call() {
+        for (method, path) in [("GET", "/"), ("GET", "/assets/a.js"), ("GET", "/api/config"), ("POST", "/api/auth/refresh"), ("GET", "/api/share/abc"), ("OPTIONS", "/api/user")] {
+            assert_eq!(Route::of(method, path).credential(method), Credential::None, "{method} {path}");
+        }
+        for (method, path) in [("GET", "/api/user"), ("GET", "/api/share"), ("POST", "/api/auth/logout"), ("GET", "/api/share/link/abc"), ("POST", "/api/files"), ("GET", "/api/models")] {
+            assert_eq!(Route::of(method, path).credential(method), Credential::Required, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn librechats_metrics_are_hidden_in_every_spelling() {
+        for path in ["/metrics", "/METRICS/", "//metrics", "/%6detrics", "/metrics/x"] {
+            assert_eq!(Route::of("GET", path), Route::Hidden, "{path}");
+        }
+    }
+
+    #[test]
+    fn query_values() {
+        assert_eq!(query_value("a=1&generationCreatedAt=17&b", "generationCreatedAt").as_deref(), Some("17"));
+        assert_eq!(query_value("a=%31", "a").as_deref(), Some("1"));
+        assert_eq!(query_value("", "a"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_panics(method in "[A-Z]{0,6}", path in "\\PC{0,60}") {
+            let _ = Route::of(&method, &path).credential(&method);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The first stage: whose request is it, where does it go, and may it. Nothing has been forwarded yet.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use pingora_proxy::Session;
+use sha2::{Digest as _, Sha256};
+
+use super::ctx::Ctx;
+use super::{chat, client, own};
+use crate::app::App;
+use crate::config::AgentApi;
+use crate::error::{Forbidden, Malformed, Rejection};
+use crate::identity::directory::Language;
+use crate::identity::{AccountError, Identity, OrgScoped, TokenError, Verified, bearer};
+use crate::librechat::routes::{Credential, Route};
+use crate::records::{AuditRow, Category, Outcome, Severity};
+
+/// What becomes of a request that may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// It goes on to LibreChat.
+    Forward,
+    /// Tollgate has answered it.
+    Answered,
+}
+
+/// Admits a request, or says why not.
+pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Admitted, Rejection> {
+    recognise(app, session, ctx);
+    if ctx.route == Route::Hidden {
+        return Err(Rejection::NotFound);
+    }
+    authenticate(app, session, ctx).await?;
+    if ctx.route.spends() && ctx.identity.as_ref().is_some_and(|identity| identity.org.is_none()) {
+        return Err(Rejection::NoOrg);
+    }
+    match ctx.route {
+        Route::Own => {
+            let answer = own::answer(app, session, ctx).await?;
+            super::reject::write(session, ctx, answer).await;
+            Ok(Admitted::Answered)
+        }
+        Route::Chat(_) | Route::Steer | Route::AgentApi(_) if session.req_header().method == http::Method::POST => {
+            chat::admit(app, session, ctx).await?;
+            Ok(Admitted::Forward)
+        }
+        _ => Ok(Admitted::Forward),
+    }
+}
+
+/// What can be told from the head alone.
+fn recognise(app: &App, session: &Session, ctx: &mut Ctx) {
+    let head = session.req_header();
+    ctx.route = Route::of(head.method.as_str(), head.uri.path());
+    let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
+    let trusted = &app.config.public.trusted_proxies;
+    let forwarded_for: Vec<&str> = head.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
+    let peer_is_trusted = peer.is_some_and(|peer: IpAddr| client::is_trusted(client::canonical(peer), trusted));
+    ctx.address = peer.map(|peer| client::true_address(peer, forwarded_for.into_iter(), trusted));
+    let proto = head.headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+    ctx.is_https = peer_is_trusted && proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
+    ctx.language = language(session, None);
+}
+
+/// The language of a person's answers.
+fn language(session: &Session, org: Option<Language>) -> Language {
+    let headers = &session.req_header().headers;
+    let text = |name| headers.get_all(name).iter().filter_map(|value: &http::HeaderValue| value.to_str().ok());
+    let cookie = text("cookie").flat_map(|cookies| cookies.split(';')).find_map(|cookie| cookie.trim().strip_prefix("lang="));
+    Language::of(org, cookie, text("accept-language").next())
+}
+
+async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(), Rejection> {
+    let head = session.req_header();
+    let identity = match ctx.route.credential(head.method.as_str()) {
+        Credential::None => return Ok(()),
+        Credential::AgentKey => agent_key(app, session)?,
+        Credential::Required => match verify(app, session) {
+            Ok(Verified::LibreChat(identity)) => identity,
+            Ok(Verified::OrgScoped(person)) => swap(app, &person, ctx).await?,
+            Err(reason) => return Err(refuse_token(app, session, ctx, reason)),
+        },
+    };
+    if let Some(org) = &identity.org {
+        ctx.zone = org.zone.clone();
+        ctx.language = language(session, org.language);
+    }
+    ctx.identity = Some(identity);
+    Ok(())
+}
+
+/// Why a request carries no identity: its token's error, or that it has none.
+enum NoIdentity {
+    Missing,
+    Refused(TokenError),
+}
+
+fn verify(app: &App, session: &Session) -> Result<Verified, NoIdentity> {
+    let token = bearer(session.req_header().headers.get_all("authorization")).map_err(NoIdentity::Refused)?;
+    app.verifier.verify(token.ok_or(NoIdentity::Missing)?, app.clock.now()).map_err(NoIdentity::Refused)
+}
+
+/// A person whom an embedding application vouches for goes on as the LibreChat user that the application names.
+async fn swap(app: &App, person: &OrgScoped, ctx: &mut Ctx) -> Result<Identity, Rejection> {
+    let Some(user_id) = &person.librechat_user_id else { return Err(Rejection::Forbidden(Forbidden::NoAccount)) };
+    let user = app.accounts.confirmed(user_id, &person.claims.email).await.map_err(|error| match error {
+        AccountError::NoSuchUser | AccountError::EmailDiffers => Rejection::Forbidden(Forbidden::NoAccount),
+        AccountError::LibreChatAway(_) => Rejection::UpstreamAway,
+    })?;
+    let identity = person.identity_as(Arc::from(user.id.as_str()));
+    ctx.swapped_token = Some(app.minter.mint_swapped(&user, &identity, person.expires, app.clock.now()));
+    Ok(identity)
+}
+
+/// A caller with one of LibreChat's own API keys. LibreChat verifies the key; here it only tells callers apart.
+fn agent_key(app: &App, session: &Session) -> Result<Identity, Rejection> {
+    if app.config.librechat.agent_api == AgentApi::Refuse {
+        return Err(Rejection::Forbidden(Forbidden::AgentApiOff));
+    }
+    let key = bearer(session.req_header().headers.get_all("authorization"))
+        .map_err(|_| Rejection::Malformed(Malformed::Header("Authorization")))?
+        .ok_or(Rejection::Unauthorized)?;
+    let digest = Sha256::digest(key.as_bytes());
+    let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let org = app.config.librechat.default_org.as_deref().and_then(|id| app.directory.by_id(id)).cloned();
+    Ok(Identity {
+        plan: org.as_ref().and_then(|org| org.plan.clone()),
+        org,
+        user: format!("key:{short}").into(),
+        name: None,
+        role: "user".into(),
+        org_tokens_per_month: None,
+    })
+}
+
+/// Refuses a token: the answer says nothing that would help an attacker, the audit row says why.
+fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rejection {
+    let (reason, rejection) = match &why {
+        NoIdentity::Missing => ("missing", Rejection::Unauthorized),
+        NoIdentity::Refused(TokenError::ForeignOrg) => (TokenError::ForeignOrg.reason(), Rejection::ForeignOrg),
+        NoIdentity::Refused(error) => (error.reason(), Rejection::Unauthorized),
+    };
+    app.metrics.token_refused(reason);
+    let address = ctx.address_text();
+    let whose = match why {
+        NoIdentity::Refused(TokenError::Expired { whose }) => whose,
+        _ => None,
+    };
+    let expired = reason == "expired";
+    let row = app.refused_tokens.count(&address, reason, || AuditRow {
+        id: ctx.id,
+        time: ctx.received_at,
+        category: if expired { Category::Auth } else { Category::Security },
+        severity: if expired { Severity::Info } else { Severity::Warning },
+        org_id: whose.as_ref().and_then(|whose| whose.org.clone()),
+        actor_id: whose.as_ref().map(|whose| whose.user.clone()),
+        actor_name: whose.as_ref().and_then(|whose| whose.name.clone()),
+        actor_role: whose.as_ref().map(|whose| whose.role.clone()),
+        action: if expired { "auth.token_expired" } else { "auth.token_refused" },
+        resource_type: Some("route"),
+        resource_id: Some(ctx.route.class().to_owned()),
+        outcome: Outcome::Failure,
+        request_id: Some(ctx.request_id.clone()),
+        method: Some(session.req_header().method.as_str().to_owned()),
+        path: Some(super::settle::path(session)),
+        query: None,
+        status: Some(rejection.status()),
+        duration_ms: None,
+        error: Some(reason.to_owned()),
+        address: Some(address.clone()),
+        user_agent: super::settle::user_agent(session),
+        conversation_id: None,
+        model: None,
+        total_tokens: None,
+        cost_nanousd: None,
+        count: 1,
+        reference: None,
+        detail: None,
+    });
+    if let Some(row) = row {
+        app.recorder.record_audit(row);
+    }
+    rejection
+}

@@ -1,0 +1,91 @@
+//! How a body is read before anything is forwarded, and replayed afterwards.
+//!
+//! Pingora replays at most 64 KiB of a body that was read early, and nothing at all of one that was longer. So its
+//! buffer is armed late, when no more than that is still to come: it then holds the tail, asks for it to be sent exactly
+//! once per attempt, and the whole body is put in its place.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use crate::error::{Malformed, Rejection};
+
+/// What Pingora's buffer holds (`BODY_BUF_LIMIT`).
+const REPLAY_LIMIT: usize = 64 * 1024;
+
+/// How long a client may take to send a body that is read whole.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long an unread body is drained after a refusal, so that the client can read the answer.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Reads the whole body, at most `limit` bytes of a stated length, or at most 65,536 bytes of an unknown one.
+pub async fn read(session: &mut Session, limit: usize) -> Result<Bytes, Rejection> {
+    let declared = declared_length(session)?;
+    if declared.is_some_and(|length| length > limit) {
+        return Err(Rejection::TooLarge { limit: limit as u64 });
+    }
+    if session.req_header().headers.get("expect").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        session.write_continue_response().await.map_err(|_| Rejection::Malformed(Malformed::Truncated))?;
+    }
+    match tokio::time::timeout(READ_TIMEOUT, read_chunks(session, declared, limit)).await {
+        Ok(body) => body,
+        Err(_) => Err(Rejection::TooSlow),
+    }
+}
+
+async fn read_chunks(session: &mut Session, declared: Option<usize>, limit: usize) -> Result<Bytes, Rejection> {
+    let mut body = BytesMut::with_capacity(declared.unwrap_or(4096).min(REPLAY_LIMIT));
+    loop {
+        if declared.is_none_or(|length| length.saturating_sub(body.len()) <= REPLAY_LIMIT) {
+            session.enable_retry_buffering();
+        }
+        let chunk = session.read_request_body().await.map_err(|_| Rejection::Malformed(Malformed::Truncated))?;
+        let Some(chunk) = chunk else { break };
+        if body.len() + chunk.len() > limit {
+            return Err(Rejection::TooLarge { limit: limit as u64 });
+        }
+        body.extend_from_slice(&chunk);
+        if session.retry_buffer_truncated() {
+            return Err(Rejection::LengthRequired);
+        }
+    }
+    if declared.is_some_and(|length| length != body.len()) {
+        return Err(Rejection::Malformed(Malformed::Truncated));
+    }
+    Ok(body.freeze())
+}
+
+fn declared_length(session: &Session) -> Result<Option<usize>, Rejection> {
+    let headers = &session.req_header().headers;
+    if headers.contains_key("transfer-encoding") {
+        return Ok(None);
+    }
+    let mut lengths = headers.get_all("content-length").iter();
+    let Some(first) = lengths.next() else { return Ok(None) };
+    let malformed = Rejection::Malformed(Malformed::Header("Content-Length"));
+    if lengths.any(|other| other != first) {
+        return Err(malformed);
+    }
+    first.to_str().ok().and_then(|length| length.trim().parse().ok()).map(Some).ok_or(malformed)
+}
+
+/// Puts the whole body in the place of the tail that Pingora replays.
+pub fn replay(chunk: &mut Option<Bytes>, end_of_stream: bool, ctx: &Ctx) {
+    match &ctx.body {
+        // Pingora asks once per attempt, with the tail. A retry asks again, so the body is kept.
+        Some(body) => *chunk = if chunk.is_some() && !body.is_empty() { Some(body.clone()) } else { None },
+        // An HTTP/2 client may end with an empty frame; passing that on would end a chunked body twice (pingora#935).
+        None if end_of_stream && chunk.as_ref().is_some_and(Bytes::is_empty) => *chunk = None,
+        None => {}
+    }
+}
+
+/// Reads away what is left of a body after a refusal: over HTTP/2, and for clients that write before they read, the answer
+/// would otherwise be lost.
+pub async fn drain(session: &mut Session) {
+    session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+    let _ = session.as_downstream_mut().drain_request_body().await;
+}

@@ -1,0 +1,109 @@
+//! What a request carries from stage to stage.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::relay::Reading;
+use crate::generations::Generation;
+use crate::identity::Identity;
+use crate::identity::directory::Language;
+use crate::librechat::routes::Route;
+
+/// A request on its way through the gateway.
+#[derive(Debug)]
+pub struct Ctx {
+    /// Its id, made here, and in every answer's `X-Request-Id`.
+    pub id: Uuid,
+    /// The id as it is written.
+    pub request_id: Arc<str>,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// The same, for measuring.
+    pub received: Instant,
+    /// Where it goes.
+    pub route: Route,
+    /// The client's true address.
+    pub address: Option<IpAddr>,
+    /// Whether the client speaks to the outermost proxy over TLS.
+    pub is_https: bool,
+    /// Whose request it is.
+    pub identity: Option<Identity>,
+    /// The token LibreChat is to see in place of the client's.
+    pub swapped_token: Option<String>,
+    /// The body that was read, to be replayed byte for byte.
+    pub body: Option<Bytes>,
+    /// The generation that it starts.
+    pub generation: Option<Arc<Generation>>,
+    /// What it asks, where it asks something: for the audit row.
+    pub asks: Asks,
+    /// What is read of the answer.
+    pub reading: Reading,
+    /// The language its person is answered in.
+    pub language: Language,
+    /// The zone its person is answered in.
+    pub zone: TimeZone,
+    /// How it was refused: the word and the whole decision.
+    pub refused: Option<Refused>,
+    /// How long it took to admit a chat start.
+    pub admitted_in: Option<std::time::Duration>,
+    /// Counted among the open requests as long as it lives.
+    pub counted: Option<crate::app::OpenRequest>,
+}
+
+/// What a chat start asks.
+#[derive(Debug, Default)]
+pub struct Asks {
+    /// The conversation.
+    pub conversation_id: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+}
+
+/// How a request was refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// One word.
+    pub kind: &'static str,
+    /// The reference its person was given.
+    pub reference: String,
+    /// The whole decision, for `tollgate explain`.
+    pub detail: Option<serde_json::Value>,
+}
+
+impl Ctx {
+    /// A request that came at `now`.
+    pub fn new(now: Timestamp) -> Self {
+        let id = Uuid::now_v7();
+        Self {
+            id,
+            request_id: id.to_string().into(),
+            received_at: now,
+            received: Instant::now(),
+            route: Route::Page,
+            address: None,
+            is_https: false,
+            identity: None,
+            swapped_token: None,
+            body: None,
+            generation: None,
+            asks: Asks::default(),
+            reading: Reading::Nothing,
+            language: Language::En,
+            zone: TimeZone::UTC,
+            refused: None,
+            admitted_in: None,
+            counted: None,
+        }
+    }
+
+    /// The client's address as it is written in rows and headers.
+    pub fn address_text(&self) -> String {
+        self.address.map(|address| address.to_string()).unwrap_or_default()
+    }
+}

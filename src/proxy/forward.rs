@@ -1,0 +1,93 @@
+//! The second stage: what LibreChat hears. What clients may not say is struck out, and what it should hear is set.
+
+use std::time::Duration;
+
+use http::header::HeaderName;
+use pingora_core::Result;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use crate::app::App;
+
+/// LibreChat (Node) closes idle connections after 5 s; ours go before.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Streams may be silent for half an hour: LibreChat sends no heartbeats.
+const STREAM_READ_TIMEOUT: Duration = Duration::from_secs(35 * 60);
+
+/// Everything else: an upload with text recognition may take minutes.
+const READ_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// Where the request goes.
+pub fn peer(app: &App, ctx: &Ctx) -> Box<HttpPeer> {
+    let mut peer = HttpPeer::new(&*app.upstream, false, String::new());
+    peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
+    peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
+    peer.options.idle_timeout = Some(POOL_IDLE_TIMEOUT);
+    peer.options.read_timeout = Some(if ctx.route.answer_is_read() { STREAM_READ_TIMEOUT } else { READ_TIMEOUT });
+    Box::new(peer)
+}
+
+/// The head that LibreChat is sent.
+pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+    let struck: Vec<HeaderName> = request.headers.keys().filter(|name| is_forbidden(name.as_str())).cloned().collect();
+    for name in struck {
+        request.remove_header(&name);
+    }
+    request.insert_header("X-Forwarded-For", ctx.address_text())?;
+    request.insert_header("X-Forwarded-Proto", if ctx.is_https { "https" } else { "http" })?;
+    request.insert_header("X-Request-Id", &*ctx.request_id)?;
+    if !session.is_upgrade_req() {
+        request.remove_header("connection");
+    }
+    if ctx.body.is_some() {
+        // The body was read here, so nobody waits to be told to go on.
+        request.remove_header("expect");
+    }
+    if ctx.route.answer_is_read() {
+        request.insert_header("Accept-Encoding", "identity")?;
+    }
+    if let Some(token) = &ctx.swapped_token {
+        request.insert_header("Authorization", format!("Bearer {token}"))?;
+    }
+    if let Some(generation) = &ctx.generation {
+        generation.forwarded();
+    }
+    Ok(())
+}
+
+/// Headers that a client may not say to LibreChat: whose tenant it is, that it is LibreChat itself, where it comes from. A
+/// name with underscores is the same to some servers, and so it is here.
+fn is_forbidden(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    matches!(
+        name.as_str(),
+        "x-tenant-id" | "x-lc-agent-trigger" | "forwarded" | "x-real-ip" | "x-client-ip" | "true-client-ip" | "x-cluster-client-ip" | "keep-alive" | "proxy-connection" | "proxy-authorization" | "te"
+    ) || name.starts_with("x-forwarded")
+        || name.starts_with("x-tollgate-")
+}
+
+/// Whether a failed request may have been seen by LibreChat.
+pub fn may_have_arrived(error: &pingora_core::Error) -> bool {
+    use pingora_core::ErrorType::{ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, SocketError};
+    !matches!(error.etype(), ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout | SocketError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forbidden_headers_in_every_spelling() {
+        for name in ["x-tenant-id", "x_tenant_id", "x-tenant_id", "x-lc-agent-trigger", "x-forwarded-for", "x-forwarded-host", "x_forwarded_proto", "forwarded"] {
+            assert!(is_forbidden(name), "{name}");
+        }
+        for name in ["x-librechat-generation-protocol", "authorization", "user-agent", "x-request-id"] {
+            assert!(!is_forbidden(name), "{name}");
+        }
+    }
+}

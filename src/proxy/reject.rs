@@ -1,0 +1,84 @@
+//! How a rejection is sent: the answer is made in [`crate::error`], here it is only put on the connection.
+
+use pingora_core::{Error, ErrorSource, ErrorType};
+use pingora_http::ResponseHeader;
+use pingora_proxy::{FailToProxy, Session};
+
+use super::body;
+use super::ctx::{Ctx, Refused};
+use crate::app::App;
+use crate::error::{Answer, AnswerContext, Audience, Rejection, reference};
+use crate::librechat::routes::Route;
+
+/// Answers a request that is not forwarded.
+pub async fn send(app: &App, session: &mut Session, ctx: &mut Ctx, rejection: Rejection) {
+    let reference = reference(&ctx.id);
+    let context = AnswerContext {
+        audience: audience(&ctx.route),
+        language: ctx.language,
+        zone: &ctx.zone,
+        now: app.clock.now(),
+        reference: &reference,
+        request_id: &ctx.request_id,
+    };
+    let answer = rejection.answer(&context);
+    let detail = ctx.refused.take().and_then(|refused| refused.detail);
+    ctx.refused = Some(Refused { kind: rejection.kind(), reference, detail });
+    write(session, ctx, answer).await;
+}
+
+/// Puts an answer of ours on the connection. What is left of the request's body is read away, for a while.
+pub async fn write(session: &mut Session, ctx: &Ctx, answer: Answer) {
+    let unfinished = !session.as_downstream_mut().is_body_done();
+    if write_answer(session, ctx, answer).await.is_err() {
+        tracing::debug!(request.id = %ctx.request_id, "the client left before it was answered");
+    } else if unfinished {
+        body::drain(session).await;
+    }
+}
+
+async fn write_answer(session: &mut Session, ctx: &Ctx, answer: Answer) -> pingora_core::Result<()> {
+    let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len() + 2))?;
+    for (name, value) in answer.headers {
+        head.insert_header(name, value)?;
+    }
+    head.insert_header("Content-Length", answer.body.len().to_string())?;
+    head.insert_header("X-Request-Id", &*ctx.request_id)?;
+    let no_body = answer.body.is_empty() || session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(head), no_body).await?;
+    if !no_body {
+        session.write_response_body(Some(answer.body), true).await?;
+    }
+    Ok(())
+}
+
+/// LibreChat could not be reached, or broke off, or the client did.
+pub async fn upstream_failed(app: &App, session: &mut Session, ctx: &mut Ctx, error: &Error) -> FailToProxy {
+    let client_left = matches!(error.esource(), ErrorSource::Downstream);
+    if client_left {
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
+    let rejection = match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => {
+            Rejection::UpstreamAway
+        }
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Rejection::UpstreamTimeout,
+        _ => Rejection::UpstreamBroken,
+    };
+    tracing::warn!(request.id = %ctx.request_id, route = ctx.route.class(), error = %error, "LibreChat did not answer");
+    let status = rejection.status();
+    if session.response_written().is_none() {
+        send(app, session, ctx, rejection).await;
+    }
+    FailToProxy { error_code: status, can_reuse_downstream: false }
+}
+
+/// Who reads the answers of a route.
+fn audience(route: &Route) -> Audience {
+    match route {
+        Route::Chat(_) => Audience::Chat,
+        Route::AgentApi(_) | Route::AgentApiRead => Audience::AgentApi,
+        Route::Page | Route::Hidden => Audience::Page,
+        _ => Audience::Api,
+    }
+}

@@ -1,0 +1,160 @@
+//! The third stage: bytes pass through untouched and unbuffered, and are read along.
+//!
+//! Everything here runs between two chunks of someone's answer, so it only parses and merges; counting and writing happen
+//! where the generation is attended to.
+
+use bytes::Bytes;
+use pingora_core::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use crate::app::App;
+use crate::generations::reader::StreamReader;
+use crate::generations::{Generation, Observation, Watch};
+use crate::librechat::openai::ApiAnswerReader;
+use crate::librechat::routes::{Route, query_value};
+use crate::librechat::start::{self, MAX_ANSWER_BYTES, StartAnswer};
+
+/// What is read of an answer.
+#[derive(Debug, Default)]
+pub enum Reading {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The short JSON that answers a chat start.
+    Start(Vec<u8>),
+    /// The stream that answers a chat start.
+    Direct(Box<StreamReader>, Watch),
+    /// A stream of a generation that runs detached.
+    Stream(Box<StreamOfGeneration>),
+    /// An answer of the OpenAI-compatible API.
+    Api(Box<ApiAnswerReader>),
+    /// A steer was accepted.
+    Steered,
+}
+
+/// A stream that a client subscribed to.
+#[derive(Debug)]
+pub struct StreamOfGeneration {
+    /// Reads it.
+    pub reader: StreamReader,
+    /// The generation, where this replica owns it.
+    pub watch: Option<Watch>,
+    /// The conversation it is for.
+    pub conversation_id: String,
+    /// Counted among the open streams as long as it lives.
+    pub counted: crate::app::OpenStream,
+}
+
+/// The head of LibreChat's answer.
+pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    response.insert_header("X-Request-Id", &*ctx.request_id)?;
+    let status = response.status.as_u16();
+    if status < 200 || !ctx.route.answer_is_read() {
+        return Ok(());
+    }
+    let header = |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match (&ctx.route, &ctx.generation) {
+        (Route::Chat(_), Some(generation)) => ctx.reading = start_of_chat(generation, status, header("content-type")),
+        (Route::Steer, Some(generation)) => {
+            if status < 300 {
+                ctx.reading = Reading::Steered;
+            } else {
+                generation.dismiss();
+            }
+        }
+        (Route::AgentApi(_), Some(generation)) => {
+            if status == 200 {
+                generation.streams_directly();
+                ctx.reading = Reading::Api(Box::new(ApiAnswerReader::new(header("content-type"), header("content-encoding"))));
+            } else {
+                generation.dismiss();
+            }
+        }
+        (Route::Stream { conversation_id }, _) if status == 200 => {
+            let created_at = session.req_header().uri.query().and_then(|query| query_value(query, "generationCreatedAt")?.parse().ok());
+            let member = ctx.identity.as_ref().map_or("", |identity| &identity.user);
+            ctx.reading = Reading::Stream(Box::new(StreamOfGeneration {
+                reader: StreamReader::default(),
+                watch: app.generations.find(member, conversation_id, created_at).map(|generation| generation.watch()),
+                conversation_id: conversation_id.clone(),
+                counted: app.open_stream(),
+            }));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A 200 is not a start: JSON has to say so, and anything else is a stream whose frames do. LibreChat sends some refusals
+/// as a stream without a `Content-Type`.
+fn start_of_chat(generation: &std::sync::Arc<Generation>, status: u16, content_type: &str) -> Reading {
+    if status != 200 {
+        generation.dismiss();
+        Reading::Nothing
+    } else if content_type.to_ascii_lowercase().contains("json") {
+        Reading::Start(Vec::new())
+    } else {
+        generation.streams_directly();
+        Reading::Direct(Box::default(), generation.watch())
+    }
+}
+
+/// A chunk of LibreChat's answer, or its end.
+pub fn chunk(app: &App, chunk: Option<&Bytes>, end_of_stream: bool, ctx: &mut Ctx) {
+    match &mut ctx.reading {
+        Reading::Nothing | Reading::Steered => {}
+        Reading::Start(answer) => {
+            if let Some(chunk) = chunk.filter(|chunk| answer.len() + chunk.len() <= MAX_ANSWER_BYTES) {
+                answer.extend_from_slice(chunk);
+            }
+            if end_of_stream {
+                let answer = std::mem::take(answer);
+                ctx.reading = Reading::Nothing;
+                start_answered(ctx, &answer);
+            }
+        }
+        Reading::Direct(reader, watch) => {
+            if let Some(chunk) = chunk
+                && reader.push(chunk, app.clock.now())
+            {
+                tell_direct(app, watch.generation(), reader.seen());
+            }
+        }
+        Reading::Stream(stream) => {
+            if let Some(chunk) = chunk
+                && stream.reader.push(chunk, app.clock.now())
+                && let Some(watch) = &stream.watch
+            {
+                app.generations.tell(watch.generation(), stream.reader.seen());
+            }
+        }
+        Reading::Api(reader) => {
+            if let Some(chunk) = chunk {
+                reader.push(chunk);
+            }
+        }
+    }
+}
+
+fn start_answered(ctx: &mut Ctx, answer: &[u8]) {
+    let Some(generation) = &ctx.generation else { return };
+    match start::read(answer) {
+        StartAnswer::Started { conversation_id, created_at } => {
+            ctx.asks.conversation_id = Some(conversation_id.clone());
+            generation.started(conversation_id, created_at);
+        }
+        StartAnswer::NotNew | StartAnswer::Refused => generation.dismiss(),
+    }
+}
+
+/// What a direct stream showed. A failure before LibreChat accepted the message is no generation at all.
+pub fn tell_direct(app: &App, generation: &Generation, seen: &Observation) {
+    let refused = seen.end == Some(crate::generations::End::Failed) && !seen.created && !seen.measured_anything();
+    if refused {
+        generation.dismiss();
+    } else {
+        app.generations.tell(generation, seen);
+    }
+}

@@ -1,0 +1,199 @@
+//! The last stage: the request is over. What it leaves behind is told to its generation, written down and measured.
+
+use pingora_core::{Error, ErrorSource};
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use super::relay::{Reading, StreamOfGeneration, tell_direct};
+use crate::app::App;
+use crate::config::Audit;
+use crate::generations::{End, Generation, Observation, Phase};
+use crate::librechat::routes::{ChatRoute, Route};
+use crate::records::{AuditRow, Category, Outcome, Severity};
+
+/// Ends a request, however it went.
+pub fn settle(app: &App, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+    let client_left = error.is_some_and(|error| matches!(error.esource(), ErrorSource::Downstream));
+    end_reading(app, ctx, client_left);
+    if let Some(generation) = &ctx.generation {
+        leave(generation, &ctx.route, error);
+    }
+    let status = session.response_written().map_or(0, |head| head.status.as_u16());
+    let elapsed = ctx.received.elapsed();
+    app.metrics.request(ctx.route.class(), session.req_header().method.as_str(), status, elapsed);
+    if let Some(admitted_in) = ctx.admitted_in {
+        app.metrics.added_latency(admitted_in);
+    }
+    if is_audited(app, session, ctx, status) {
+        app.recorder.record_audit(audit_row(session, ctx, status, error));
+    }
+}
+
+/// What was read of the answer is complete now, or will never be.
+fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
+    let now = app.clock.now();
+    match std::mem::take(&mut ctx.reading) {
+        // A start's JSON that broke off is an answer that was not seen.
+        Reading::Nothing | Reading::Start(_) => {}
+        Reading::Direct(mut reader, watch) => {
+            reader.close(now);
+            tell_direct(app, watch.generation(), reader.seen());
+            // LibreChat stops a run when the client of its direct stream leaves.
+            watch.generation().closed(if client_left || reader.seen().created { End::Aborted } else { End::Failed }, now);
+        }
+        Reading::Stream(stream) => end_stream(app, ctx, *stream),
+        Reading::Api(reader) => {
+            if let Some(generation) = &ctx.generation {
+                app.generations.tell(generation, &seen_of_api(reader.finish(), now));
+            }
+        }
+        Reading::Steered => {
+            if let Some(generation) = &ctx.generation {
+                generation.closed(End::Completed, now);
+            }
+        }
+    }
+}
+
+fn end_stream(app: &App, ctx: &Ctx, mut stream: StreamOfGeneration) {
+    stream.reader.close(app.clock.now());
+    if let Some(watch) = &stream.watch {
+        app.generations.tell(watch.generation(), stream.reader.seen());
+    } else if let Some(identity) = &ctx.identity
+        && let Some(org) = &identity.org
+    {
+        let (org, member) = (org.id.clone(), identity.user.clone());
+        app.generations.tell_owner(org, member, stream.conversation_id, stream.reader.seen().clone());
+    }
+}
+
+fn seen_of_api(answer: crate::librechat::openai::ApiAnswer, now: jiff::Timestamp) -> Observation {
+    let mut seen = Observation { created: true, reported: answer.usage, ended_at: Some(now), ..Observation::default() };
+    seen.end = Some(if answer.complete { End::Completed } else { End::Aborted });
+    seen.transcript.append("", &answer.text);
+    seen
+}
+
+/// The request leaves its generation. One that was forwarded and not answered is never let go.
+fn leave(generation: &Generation, route: &Route, error: Option<&Error>) {
+    let never_arrived = error.is_some_and(|error| !super::forward::may_have_arrived(error));
+    match (generation.phase(), route) {
+        (Phase::Admitted, _) => generation.dismiss(),
+        (Phase::Asked, _) if never_arrived => generation.dismiss(),
+        (Phase::Asked, Route::Chat(ChatRoute::Agents { .. } | ChatRoute::Resume)) => generation.answer_unseen(),
+        (Phase::Asked, _) => generation.give_up(),
+        _ => {}
+    }
+}
+
+/// `audit = "actions"` leaves out successful GETs of pages, assets and catalogues.
+fn is_audited(app: &App, session: &Session, ctx: &Ctx, status: u16) -> bool {
+    let refused_token = ctx.identity.is_none() && ctx.refused.as_ref().is_some_and(|refused| matches!(refused.kind, "unauthorized" | "foreign_org"));
+    if refused_token {
+        // Counted and written by minute.
+        return false;
+    }
+    let reads = matches!(session.req_header().method, http::Method::GET | http::Method::HEAD | http::Method::OPTIONS);
+    let ordinary = reads && status < 400 && matches!(ctx.route, Route::Page | Route::PublicApi | Route::Catalogue);
+    app.config.records.audit == Audit::All || !ordinary
+}
+
+fn audit_row(session: &Session, ctx: &mut Ctx, status: u16, error: Option<&Error>) -> AuditRow {
+    let head = session.req_header();
+    let identity = ctx.identity.as_ref();
+    let failed = status >= 400 || status == 0;
+    let (category, severity) = match status {
+        401 | 403 => (Category::Security, Severity::Warning),
+        500.. => (category(&ctx.route), Severity::Error),
+        400..=499 | 0 => (category(&ctx.route), Severity::Warning),
+        _ => (category(&ctx.route), Severity::Info),
+    };
+    let refused = ctx.refused.take();
+    AuditRow {
+        id: ctx.id,
+        time: ctx.received_at,
+        category,
+        severity,
+        org_id: identity.and_then(|identity| identity.org.as_ref()).map(|org| org.id.clone()),
+        actor_id: identity.map(|identity| identity.user.clone()),
+        actor_name: identity.and_then(|identity| identity.name.clone()),
+        actor_role: identity.map(|identity| identity.role.clone()),
+        action: action(&ctx.route, head.uri.path(), head.method.as_str(), failed),
+        resource_type: Some("route"),
+        resource_id: Some(ctx.route.class().to_owned()),
+        outcome: if failed { Outcome::Failure } else { Outcome::Success },
+        request_id: Some(ctx.request_id.clone()),
+        method: Some(head.method.as_str().to_owned()),
+        path: Some(path(session)),
+        query: head.uri.query().map(redacted),
+        status: (status > 0).then_some(status),
+        duration_ms: u64::try_from(ctx.received.elapsed().as_millis()).ok(),
+        error: refused.as_ref().map(|refused| refused.kind.to_owned()).or_else(|| error.map(|error| error.etype().as_str().to_owned())),
+        address: Some(ctx.address_text()),
+        user_agent: user_agent(session),
+        conversation_id: ctx.asks.conversation_id.take(),
+        model: ctx.asks.model.take(),
+        total_tokens: None,
+        cost_nanousd: None,
+        count: 1,
+        reference: refused.as_ref().map(|refused| refused.reference.clone()),
+        detail: refused.and_then(|refused| refused.detail),
+    }
+}
+
+fn category(route: &Route) -> Category {
+    match route {
+        Route::Auth => Category::Auth,
+        _ => Category::Api,
+    }
+}
+
+/// The name of what was done.
+fn action(route: &Route, path: &str, method: &str, failed: bool) -> &'static str {
+    let signs_in = method == "POST" && path.to_ascii_lowercase().starts_with("/api/auth/login");
+    match route {
+        _ if signs_in => if failed { "auth.login_failed" } else { "auth.login" },
+        Route::Chat(_) | Route::AgentApi(_) => if failed { "chat.refused" } else { "chat.started" },
+        Route::Steer => if failed { "chat.steer_refused" } else { "chat.steered" },
+        Route::Stream { .. } => "chat.streamed",
+        Route::Abort => "chat.stopped",
+        Route::Upload => "file.uploaded",
+        Route::Speech => "speech.used",
+        Route::Tool => "tool.called",
+        Route::Auth => "auth.request",
+        Route::Page => "page.request",
+        Route::Hidden => "metrics.refused",
+        _ => "api.request",
+    }
+}
+
+/// The path as it is written down: never longer than any real one.
+pub fn path(session: &Session) -> String {
+    crate::librechat::chat::bounded(session.req_header().uri.path())
+}
+
+/// The client's user agent, bounded.
+pub fn user_agent(session: &Session) -> Option<String> {
+    let value = session.req_header().headers.get("user-agent")?;
+    Some(crate::librechat::chat::bounded(&String::from_utf8_lossy(value.as_bytes())))
+}
+
+/// A query without the values of anything that could be a secret.
+fn redacted(query: &str) -> String {
+    const SECRETS: [&str; 10] = ["token", "code", "key", "secret", "password", "state", "session", "auth", "sig", "jwt"];
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if SECRETS.iter().any(|secret| name.to_ascii_lowercase().contains(secret)) => format!("{name}=***"),
+        _ => pair.to_owned(),
+    });
+    crate::librechat::chat::bounded(&pairs.collect::<Vec<_>>().join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_in_queries_are_struck_out() {
+        assert_eq!(redacted("a=1&access_token=xyz&CODE=7&b"), "a=1&access_token=***&CODE=***&b");
+    }
+}
