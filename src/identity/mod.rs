@@ -1,12 +1,24 @@
 //! Whose request it is: tokens, issuers, and the directory of orgs.
+//!
+//! A request's `Authorization` header is read by [`bearer()`], the token in it is judged by [`Verifier`], and a person of
+//! an embedding application becomes a LibreChat user through [`Accounts`] and [`Minter`].
 
+pub mod bearer;
+pub mod tokens;
+
+pub mod accounts;
 pub mod directory;
 pub mod mint;
-pub mod tokens;
 
 use std::sync::Arc;
 
+pub use accounts::{AccountError, Accounts, LibreChatUser, LookupError};
+pub use bearer::bearer;
 pub use directory::{Directory, Org};
+pub use mint::Minter;
+pub use tokens::{
+    IssuerKey, IssuerSettings, OrgScoped, OrgScopedClaims, SettingsError, TokenError, Verified, Verifier, VerifierSettings, Whose,
+};
 
 /// What authentication proved about a request.
 #[derive(Debug, Clone)]
@@ -23,4 +35,12 @@ pub struct Identity {
     pub plan: Option<Arc<str>>,
     /// One more monthly token cap for the org, from `librechat_config.max_tokens` of an org-scoped token.
     pub org_tokens_per_month: Option<u64>,
+}
+
+/// Whether this is a LibreChat user id as LibreChat writes it: 24 hexadecimal digits in lower case.
+///
+/// LibreChat's database would read the same id in upper case as the same user, so that one person could have two
+/// counters; LibreChat never writes it that way, and here it is no id.
+pub fn is_user_id(id: &str) -> bool {
+    id.len() == 24 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,1 +1,266 @@
-//! (being written)
+//! Judging a bearer token.
+//!
+//! Two kinds arrive, LibreChat's own and org-scoped ones, and the rules that they are held to exclude each other
+//! (RFC 8725 3.12). The unverified payload is looked at once, only to choose the rules; everything that is believed is read
+//! again after the signature was found good. The key and its algorithm come from the configuration: the header's `alg`
+//! must agree with them, and its `kid`, `jku`, `jwk` and `x5u` are never looked at.
+//!
+//! What is checked is ordered so that [`TokenError::Expired`] means that all else was right.
+
+mod claims;
+mod compact;
+mod error;
+mod json;
+mod keys;
+mod settings;
+
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod forge;
+#[cfg(test)]
+mod genuine;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use self::claims::{LibreChatClaims, OrgClaims, Peek, Times};
+use self::compact::{Compact, Typ};
+use self::keys::{KnownSignatures, VerifyingKey};
+use self::settings::Issuer;
+use super::{Directory, Identity, Org};
+
+pub use self::error::{TokenError, Whose};
+pub use self::settings::{IssuerKey, IssuerSettings, SettingsError, VerifierSettings};
+
+/// The `iss` of tokens that we mint ourselves, under LibreChat's secret.
+pub const OWN_ISSUER: &str = "tollgate";
+
+/// The roles a member can have; a token that names another is a `user`'s.
+const ROLES: [&str; 4] = ["user", "admin", "super_admin", "viewer"];
+
+/// What a good token proves.
+#[derive(Debug, Clone)]
+pub enum Verified {
+    /// A LibreChat access token, from LibreChat or minted by us.
+    LibreChat(Identity),
+    /// A token of an embedding application, for a person of one of its orgs.
+    OrgScoped(Box<OrgScoped>),
+}
+
+/// A person as an embedding application vouches for them. LibreChat does not know them by this token.
+#[derive(Debug, Clone)]
+pub struct OrgScoped {
+    /// The configured name of the issuer.
+    pub issuer: Arc<str>,
+    /// The org, one of those that the issuer may speak for.
+    pub org: Arc<Org>,
+    /// Who the person is to the embedding application.
+    pub claims: OrgScopedClaims,
+    /// The role in the org: `user`, `admin`, `super_admin` or `viewer`.
+    pub role: Arc<str>,
+    /// The plan: `plan_type` of the token, else the org's.
+    pub plan: Option<Arc<str>>,
+    /// One more monthly token cap for the org, from `librechat_config.max_tokens`.
+    pub org_tokens_per_month: Option<u64>,
+    /// The LibreChat user that this person is, when the token says so and its issuer may. Believe it only for an account
+    /// with the same e-mail address: [`super::Accounts::confirmed`].
+    pub librechat_user_id: Option<Arc<str>>,
+    /// The end of the token, leeway not included.
+    pub expires: Timestamp,
+}
+
+/// Who a person is to an embedding application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrgScopedClaims {
+    /// The person's id there.
+    pub sub: String,
+    /// Their e-mail address.
+    pub email: String,
+    /// Their full name.
+    pub name: Option<String>,
+    /// Their user name.
+    pub username: Option<String>,
+    /// Where their picture is.
+    pub avatar: Option<String>,
+}
+
+impl OrgScoped {
+    /// The identity of this person as the LibreChat user with this id.
+    pub fn identity_as(&self, user: Arc<str>) -> Identity {
+        Identity {
+            org: Some(self.org.clone()),
+            user,
+            name: self.claims.username.as_deref().or(self.claims.name.as_deref()).map(Arc::from),
+            role: self.role.clone(),
+            plan: self.plan.clone(),
+            org_tokens_per_month: self.org_tokens_per_month,
+        }
+    }
+}
+
+/// Judges bearer tokens.
+#[derive(Debug)]
+pub struct Verifier {
+    librechat: VerifyingKey,
+    default_org: Option<Arc<Org>>,
+    trust_email_domains: bool,
+    issuers: Vec<Issuer>,
+    /// In whole seconds.
+    leeway: i64,
+    directory: Arc<Directory>,
+    roles: [Arc<str>; 4],
+    known: KnownSignatures,
+}
+
+impl Verifier {
+    /// A verifier with these settings.
+    ///
+    /// # Errors
+    ///
+    /// A [`SettingsError`] for a key that cannot be used or is used twice, an org that is not in the directory, issuers that
+    /// could not be told apart, and a leeway of more than a minute.
+    pub fn new(settings: VerifierSettings<'_>, directory: Arc<Directory>) -> Result<Self, SettingsError> {
+        let checked = settings::check(settings, &directory)?;
+        Ok(Self {
+            librechat: checked.librechat,
+            default_org: checked.default_org,
+            trust_email_domains: checked.trust_email_domains,
+            issuers: checked.issuers,
+            leeway: checked.leeway,
+            directory,
+            roles: ROLES.map(Arc::from),
+            known: KnownSignatures::default(),
+        })
+    }
+
+    /// Judges a token as of `now`.
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`] that says which rule it broke first.
+    pub fn verify(&self, bearer: &str, now: Timestamp) -> Result<Verified, TokenError> {
+        let token = Compact::read(bearer)?;
+        let peek: Peek<'_> = token.claims()?;
+        if self.is_org_scoped(&peek) {
+            self.org_scoped(&token, &peek, now).map(|person| Verified::OrgScoped(Box::new(person)))
+        } else {
+            self.librechat(&token, now).map(Verified::LibreChat)
+        }
+    }
+
+    /// Whether a token is held to the rules of org-scoped tokens. What we mint ourselves never is; an issuer's is, even
+    /// when its `organization` is missing; and so is whatever has an `organization`.
+    fn is_org_scoped(&self, peek: &Peek<'_>) -> bool {
+        match peek.iss.as_deref() {
+            Some(OWN_ISSUER) => false,
+            Some(iss) if self.issuers.iter().any(|issuer| issuer.iss.as_deref() == Some(iss)) => true,
+            _ => peek.organization.is_some(),
+        }
+    }
+
+    fn librechat(&self, token: &Compact<'_>, now: Timestamp) -> Result<Identity, TokenError> {
+        if !self.librechat.is_for(token) {
+            return Err(TokenError::BadAlgorithm);
+        }
+        if !self.librechat.verifies(token) {
+            return Err(TokenError::BadSignature);
+        }
+        let claims: LibreChatClaims = token.claims()?;
+        if token.typ() != Typ::Jwt || !claims.is_an_access_token() {
+            return Err(TokenError::BadShape);
+        }
+        if claims.aud.is_present() {
+            return Err(TokenError::BadAudience);
+        }
+        let times = Times::of(claims.exp, claims.nbf, claims.iat)?;
+        let minted = claims.iss.is_some();
+        let org = if minted { self.org_of_minted(claims.org.as_deref())? } else { self.org_of_email(claims.email.as_deref()) };
+        let identity = Identity {
+            plan: org.as_ref().and_then(|org| org.plan.clone()),
+            org,
+            user: claims.id.into(),
+            name: claims.username.map(Arc::from),
+            role: self.role(claims.role.as_deref().filter(|_| minted)),
+            org_tokens_per_month: None,
+        };
+        times.check(now, self.leeway, || Whose::from(&identity))?;
+        Ok(identity)
+    }
+
+    /// The org of a token that we minted: the one it names, and none when it names none.
+    fn org_of_minted(&self, org: Option<&str>) -> Result<Option<Arc<Org>>, TokenError> {
+        org.map(|id| self.directory.by_id(id).cloned().ok_or(TokenError::ForeignOrg)).transpose()
+    }
+
+    /// The org of a person whom LibreChat vouches for.
+    fn org_of_email(&self, email: Option<&str>) -> Option<Arc<Org>> {
+        let by_domain = email.filter(|_| self.trust_email_domains).and_then(|email| self.directory.by_email(email));
+        by_domain.or(self.default_org.as_ref()).cloned()
+    }
+
+    fn org_scoped(&self, token: &Compact<'_>, peek: &Peek<'_>, now: Timestamp) -> Result<OrgScoped, TokenError> {
+        let issuer = self.issuer_of(token, peek)?;
+        let claims: OrgClaims = token.claims()?;
+        if token.typ() == Typ::Other || claims.scope.is_present() {
+            return Err(TokenError::BadShape);
+        }
+        if !issuer.is_meant_by(claims.aud.as_ref()) {
+            return Err(TokenError::BadAudience);
+        }
+        let organization = claims.organization.0;
+        if !issuer.speaks_for(&organization.id) {
+            return Err(TokenError::ForeignOrg);
+        }
+        let org = self.directory.by_id(&organization.id).ok_or(TokenError::ForeignOrg)?.clone();
+        let librechat_user_id = if issuer.may_name_users { claims::named_user(claims.librechat_user_id.as_ref())? } else { None };
+        let times = Times::of(claims.exp, claims.nbf, claims.iat)?;
+        let person = OrgScoped {
+            issuer: issuer.name.clone(),
+            role: self.role(claims.role.as_ref().and_then(serde_json::Value::as_str)),
+            plan: organization.plan_type.map(Arc::from).or_else(|| org.plan.clone()),
+            org,
+            claims: OrgScopedClaims {
+                sub: claims.sub,
+                email: claims.email,
+                name: claims.name,
+                username: claims.username,
+                avatar: claims.avatar,
+            },
+            org_tokens_per_month: organization.librechat_config.and_then(|config| config.0.tokens_per_month()),
+            librechat_user_id,
+            expires: times.expires,
+        };
+        times.check(now, self.leeway, || Whose::from(&person))?;
+        Ok(person)
+    }
+
+    /// The issuer whose key made the signature, among those whose configured `iss` is the token's; a token without `iss`
+    /// can only be of an issuer without one. Issuers that may speak for the token's org are tried first.
+    fn issuer_of(&self, token: &Compact<'_>, peek: &Peek<'_>) -> Result<&Issuer, TokenError> {
+        let org = peek.organization_id();
+        let speaks = |issuer: &Issuer| org.as_deref().is_some_and(|org| issuer.speaks_for(org));
+        let named = || self.issuers.iter().enumerate().filter(|(_, issuer)| issuer.iss.as_deref() == peek.iss.as_deref());
+        let in_order = named().filter(|(_, issuer)| speaks(issuer)).chain(named().filter(|(_, issuer)| !speaks(issuer)));
+
+        let mut refusal = TokenError::BadIssuer;
+        for (index, issuer) in in_order {
+            if !issuer.key.is_for(token) {
+                if refusal == TokenError::BadIssuer {
+                    refusal = TokenError::BadAlgorithm;
+                }
+            } else if self.known.verifies(index, &issuer.key, token) {
+                return Ok(issuer);
+            } else {
+                refusal = TokenError::BadSignature;
+            }
+        }
+        Err(refusal)
+    }
+
+    fn role(&self, named: Option<&str>) -> Arc<str> {
+        let [user, ..] = &self.roles;
+        self.roles.iter().find(|role| Some(&***role) == named).unwrap_or(user).clone()
+    }
+}

@@ -1,0 +1,183 @@
+//! The claims of each kind of token, and the rules on single claims.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::json::{Object, Presence, given};
+use super::{OWN_ISSUER, TokenError, Whose};
+use crate::identity::is_user_id;
+
+/// The largest amount that a limit can hold; a token's cap above it caps nothing.
+const LARGEST_LIMIT: u64 = (1 << 53) - 1;
+
+/// What the unverified payload is looked at for: which rules the token is held to.
+#[derive(Deserialize)]
+pub(super) struct Peek<'a> {
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub(super) iss: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    pub(super) organization: Option<&'a RawValue>,
+}
+
+impl Peek<'_> {
+    /// The id of the org that the token claims to be for.
+    pub(super) fn organization_id(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct WithId {
+            id: String,
+        }
+        let organization: Object<WithId> = serde_json::from_str(self.organization?.get()).ok()?;
+        Some(organization.0.id)
+    }
+}
+
+/// LibreChat's own access token.
+#[derive(Deserialize)]
+pub(super) struct LibreChatClaims {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) username: Option<String>,
+    #[serde(default)]
+    pub(super) email: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) iss: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) org: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) role: Option<String>,
+    pub(super) exp: u64,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) nbf: Option<u64>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) iat: Option<u64>,
+    #[serde(default)]
+    pub(super) aud: Presence,
+    #[serde(default)]
+    scope: Presence,
+    #[serde(default)]
+    organization: Presence,
+    #[serde(default, rename = "sessionId")]
+    session_id: Presence,
+}
+
+impl LibreChatClaims {
+    /// Whether this is an access token, and not another thing that LibreChat signs: `scope` marks its agents' triggers,
+    /// `sessionId` a refresh token. A foreign `iss` under LibreChat's secret is nobody we know.
+    pub(super) fn is_an_access_token(&self) -> bool {
+        let foreign = self.scope.is_present() || self.organization.is_present() || self.session_id.is_present();
+        is_user_id(&self.id) && !foreign && self.iss.as_deref().is_none_or(|iss| iss == OWN_ISSUER)
+    }
+}
+
+/// An org-scoped token.
+#[derive(Deserialize)]
+pub(super) struct OrgClaims {
+    pub(super) sub: String,
+    pub(super) email: String,
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) username: Option<String>,
+    #[serde(default)]
+    pub(super) avatar: Option<String>,
+    #[serde(default)]
+    pub(super) role: Option<Value>,
+    pub(super) organization: Object<Organization>,
+    #[serde(default)]
+    pub(super) librechat_user_id: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) aud: Option<Audience>,
+    pub(super) exp: u64,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) nbf: Option<u64>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) iat: Option<u64>,
+    #[serde(default)]
+    pub(super) scope: Presence,
+}
+
+/// The org as an org-scoped token describes it. Its name and domain are the configuration's to say.
+#[derive(Deserialize)]
+pub(super) struct Organization {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) plan_type: Option<String>,
+    #[serde(default)]
+    pub(super) librechat_config: Option<Object<LibreChatConfig>>,
+}
+
+/// What an org-scoped token says about LibreChat for its org.
+#[derive(Deserialize)]
+pub(super) struct LibreChatConfig {
+    #[serde(default)]
+    max_tokens: Option<u64>,
+}
+
+impl LibreChatConfig {
+    /// The org's cap per month, in tokens.
+    pub(super) fn tokens_per_month(&self) -> Option<u64> {
+        self.max_tokens.map(|tokens| tokens.min(LARGEST_LIMIT))
+    }
+}
+
+/// For whom a token was made: one, or several (RFC 7519 4.1.3).
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    /// Whether this audience is in it.
+    pub(super) fn contains(&self, audience: &str) -> bool {
+        match self {
+            Self::One(one) => one == audience,
+            Self::Several(several) => several.iter().any(|one| one == audience),
+        }
+    }
+}
+
+/// The LibreChat user that an issuer names; a name that is none is refused rather than overlooked.
+pub(super) fn named_user(claim: Option<&Value>) -> Result<Option<Arc<str>>, TokenError> {
+    match claim {
+        None => Ok(None),
+        Some(Value::String(id)) if is_user_id(id) => Ok(Some(id.as_str().into())),
+        Some(_) => Err(TokenError::BadShape),
+    }
+}
+
+/// When a token is good. Times are whole seconds since the epoch; fractions are refused, no issuer needs them.
+pub(super) struct Times {
+    /// Its end, leeway not included.
+    pub(super) expires: Timestamp,
+    not_before: Timestamp,
+}
+
+impl Times {
+    /// The times of a token, refused when a clock could not show them.
+    pub(super) fn of(exp: u64, nbf: Option<u64>, iat: Option<u64>) -> Result<Self, TokenError> {
+        let instant =
+            |seconds: u64| i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).ok_or(TokenError::BadShape);
+        let not_before = instant(nbf.unwrap_or(0))?;
+        let issued = instant(iat.unwrap_or(0))?;
+        Ok(Self { expires: instant(exp)?, not_before: not_before.max(issued) })
+    }
+
+    /// Whether the token is good now. It is not any more at its very end (RFC 7519 4.1.4), give or take the leeway in seconds.
+    pub(super) fn check(&self, now: Timestamp, leeway: i64, whose: impl FnOnce() -> Whose) -> Result<(), TokenError> {
+        let now = now.as_second();
+        if self.not_before.as_second() > now.saturating_add(leeway) {
+            return Err(TokenError::NotYetValid);
+        }
+        if now >= self.expires.as_second().saturating_add(leeway) {
+            return Err(TokenError::Expired { whose: Some(Box::new(whose())) });
+        }
+        Ok(())
+    }
+}
