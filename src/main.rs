@@ -1,1 +1,116 @@
-fn main() {}
+//! Flags and subcommands; what they do is `tollgate::cli`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tollgate::cli::{self, Exit};
+
+/// Organizations, limits, charges and records in front of an unmodified LibreChat.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run until SIGTERM or Ctrl-C
+    Serve {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Say whether a configuration is good
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// Also try it: LibreChat, its secret, the store and the database
+        #[arg(long)]
+        live: bool,
+        /// The LibreChat user id to read /api/user as
+        #[arg(long = "as", value_name = "ID", requires = "live")]
+        user: Option<String>,
+    },
+    /// Play a short conversation in front of a scripted LibreChat
+    #[cfg(feature = "demo")]
+    Demo {
+        /// End after it, with a failure if anything was not as it should be
+        #[arg(long)]
+        once: bool,
+    },
+    /// Look at limits
+    #[command(subcommand)]
+    Limits(LimitsCommand),
+    /// Tell the whole decision behind a refusal
+    Explain {
+        /// The short reference that the refusal showed
+        reference: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Bring the database of the records up to date
+    Migrate {
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Subcommand)]
+enum LimitsCommand {
+    /// Show every limit that applies to a member, why, and what is left of it
+    Explain {
+        /// The org's id
+        #[arg(long)]
+        org: String,
+        /// The member's id: the user's id in LibreChat
+        #[arg(long)]
+        member: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Args)]
+struct Settings {
+    /// The configuration file; without one the built-in defaults and the environment apply
+    #[arg(long = "config", value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl Settings {
+    fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+}
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => run(cli.command).into(),
+        Err(usage) => {
+            // Nothing can be done about a standard error that is closed.
+            let _ = usage.print();
+            if usage.use_stderr() { Exit::Configuration } else { Exit::Success }.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Exit {
+    match command {
+        Command::Serve { settings } => cli::serve(settings.file(), environment()),
+        Command::Check { settings, live: false, .. } => cli::check(settings.file(), environment()),
+        Command::Check { settings, live: true, user } => cli::check_live(settings.file(), environment(), user.as_deref()),
+        #[cfg(feature = "demo")]
+        Command::Demo { once } => cli::demo(if once { cli::DemoEnd::Once } else { cli::DemoEnd::StayUp }),
+        Command::Limits(LimitsCommand::Explain { org, member, settings }) => {
+            cli::explain_limits(settings.file(), environment(), &org, &member)
+        }
+        Command::Explain { reference, settings } => cli::explain(settings.file(), environment(), &reference),
+        Command::Migrate { settings } => cli::migrate(settings.file(), environment()),
+    }
+}
+
+/// The environment, without variables that are not Unicode: none of ours is, and the standard library panics on them.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

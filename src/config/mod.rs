@@ -1,1 +1,222 @@
-//! (being written)
+//! Configuration: read, checked and frozen before a socket opens.
+//!
+//! Four layers lie over each other: the defaults of `config/tollgate.toml`, which are part of the binary; the operator's
+//! file; LibreChat's own `JWT_SECRET` and `JWT_REFRESH_SECRET`; and `TOLLGATE_SECTION__KEY`. Tables merge, everything else,
+//! lists too, replaces. Whatever is wrong is reported at once, each with its path, where it was written and what is
+//! allowed. A [`Config`] that exists is good.
+
+mod chats;
+mod environment;
+mod errors;
+mod issuers;
+mod layers;
+mod librechat;
+mod limits;
+mod listeners;
+mod money;
+mod orgs;
+mod prices;
+mod process;
+mod read;
+mod records;
+mod secret;
+mod store;
+mod urls;
+mod values;
+mod warnings;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+pub use chats::{Body, Estimate, Generations};
+pub use errors::{ConfigError, ConfigErrors};
+pub use issuers::{Issuer, IssuerKey};
+pub use librechat::{AgentApi, LibreChat, Upstream};
+pub use limits::{AppliesTo, Limit, LimitsDefaults};
+pub use listeners::{Admin, Metrics, Public};
+pub use money::Usd;
+pub use prices::{Prices, UnknownModel};
+pub use process::{Insecure, Log, LogFormat, LogLevel, Runtime, Shutdown};
+pub use records::{Audit, Records, RecordsUrl};
+pub use secret::Secret;
+pub use store::{Store, StoreUrl};
+
+use crate::identity::directory::Org;
+use errors::Errors;
+use layers::{Origin, Table, Value};
+
+/// The documented defaults: the built-in layer, word for word `config/tollgate.toml`.
+pub const DEFAULTS: &str = include_str!("../../config/tollgate.toml");
+
+/// Everything that can be set. Prints no secret.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The listener that stands where LibreChat stood.
+    pub public: Public,
+    /// The listener of the admin API.
+    pub admin: Admin,
+    /// The listener of metrics and health.
+    pub metrics: Metrics,
+    /// The LibreChat behind Tollgate.
+    pub librechat: LibreChat,
+    /// Who signs org-scoped tokens.
+    pub issuers: Vec<Issuer>,
+    /// The tenants; ids and domains are unique.
+    pub orgs: Vec<Org>,
+    /// Who may use how much. Ties between limits are not looked for here.
+    pub limits: Vec<Limit>,
+    /// What limits do that do not say it themselves; already applied to `limits`.
+    pub limits_defaults: LimitsDefaults,
+    /// The opening estimate of a chat.
+    pub estimate: Estimate,
+    /// Where counters and reservations live.
+    pub store: Store,
+    /// Where usage and audit rows are written.
+    pub records: Records,
+    /// The price table.
+    pub prices: Prices,
+    /// Following runs to their end.
+    pub generations: Generations,
+    /// Request bodies that are read whole.
+    pub body: Body,
+    /// Stopping.
+    pub shutdown: Shutdown,
+    /// The log.
+    pub log: Log,
+    /// Threads.
+    pub runtime: Runtime,
+    /// Switches that give up a protection.
+    pub insecure: Insecure,
+    /// What is allowed but probably not meant, in sentences for the operator.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads, checks and freezes the configuration. Without a file the defaults are the lowest layer alone. `environment`
+    /// is passed in so that nothing else reads it. Every error is reported at once.
+    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
+        let Some(file) = file else { return Self::from_text("", "", environment) };
+        let name = file.display().to_string();
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::from_text(&text, &name, environment),
+            Err(error) => {
+                let mut errors = Errors::default();
+                errors.whole(format!("cannot read the configuration {name}: {error}"), None);
+                Err(errors.finish(&Table::new()))
+            }
+        }
+    }
+
+    /// Like [`Config::load`], from the text of a file; `name` is what errors call it.
+    pub fn from_text(text: &str, name: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
+        let mut errors = Errors::default();
+        let name: Arc<str> = name.into();
+        let built_in = parse_layer(DEFAULTS, &"the built-in defaults".into(), &|_| Origin::BuiltIn, &mut errors);
+        let file = parse_layer(text, &name, &|line| Origin::File { name: name.clone(), line }, &mut errors);
+
+        let mut tree = built_in.clone();
+        layers::merge(&mut tree, file);
+        for layer in environment::layers(environment, &mut errors) {
+            layers::merge(&mut tree, layer);
+        }
+        let config = read::read::<Sections>(&tree, &built_in, &mut errors).and_then(|sections| sections.check(&built_in, &mut errors));
+        match config {
+            Some(config) if errors.is_empty() => Ok(config),
+            _ => Err(errors.finish(&tree)),
+        }
+    }
+}
+
+fn parse_layer(text: &str, name: &Arc<str>, origin: &dyn Fn(usize) -> Origin, errors: &mut Errors) -> Table {
+    layers::parse(text, origin).unwrap_or_else(|error| {
+        let line = error.line.map(|line| format!("{name}, line {line}"));
+        errors.whole(format!("the configuration is not valid TOML: {}", error.message), Some(line.unwrap_or_else(|| name.to_string())));
+        Table::new()
+    })
+}
+
+/// The top of the tree as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sections {
+    public: Public,
+    admin: Admin,
+    metrics: Metrics,
+    librechat: librechat::LibreChatKeys,
+    #[serde(default)]
+    issuers: Vec<issuers::IssuerKeys>,
+    #[serde(default)]
+    orgs: Vec<orgs::OrgKeys>,
+    #[serde(default)]
+    limits: Vec<limits::LimitKeys>,
+    #[serde(default)]
+    limits_defaults: LimitsDefaults,
+    estimate: Estimate,
+    store: store::StoreKeys,
+    records: records::RecordsKeys,
+    prices: prices::PricesKeys,
+    generations: Generations,
+    body: Body,
+    shutdown: Shutdown,
+    log: Log,
+    runtime: Runtime,
+    insecure: Insecure,
+}
+
+impl Sections {
+    /// Checks what the parts have to do with each other and the world. `None` only when something was reported.
+    fn check(self, built_in: &Table, errors: &mut Errors) -> Option<Config> {
+        listeners::check(&self.public, &self.admin, &self.metrics, errors);
+        chats::check(&self.estimate, errors);
+
+        let orgs_before = errors.count();
+        let orgs = orgs::check(self.orgs, errors);
+        let ids: Vec<Arc<str>> = orgs.iter().map(|org| org.id.clone()).collect();
+        let orgs_are_whole = errors.count() == orgs_before && !errors.clouds("orgs");
+        let known = orgs_are_whole.then_some(&*ids);
+
+        let librechat = librechat::check(self.librechat, &self.public, known, &self.insecure, errors);
+        let issuers = issuers::check(self.issuers, known, &self.insecure, errors);
+        if let Some(librechat) = &librechat {
+            issuers::check_apart(&issuers, librechat, errors);
+        }
+        let limits = limits::check(self.limits, &self.limits_defaults, self.store.on_failure, known, errors);
+        let store = store::check(self.store, errors);
+        let records = records::check(self.records, errors);
+        let prices = prices::check(self.prices, text_of(built_in, "prices", "file"), errors);
+
+        let mut config = Config {
+            public: self.public,
+            admin: self.admin,
+            metrics: self.metrics,
+            librechat: librechat?,
+            issuers,
+            orgs,
+            limits,
+            limits_defaults: self.limits_defaults,
+            estimate: self.estimate,
+            store: store?,
+            records: records?,
+            prices,
+            generations: self.generations,
+            body: self.body,
+            shutdown: self.shutdown,
+            log: self.log,
+            runtime: self.runtime,
+            insecure: self.insecure,
+            warnings: Vec::new(),
+        };
+        config.warnings = warnings::of(&config);
+        Some(config)
+    }
+}
+
+fn text_of<'tree>(tree: &'tree Table, section: &str, key: &str) -> Option<&'tree str> {
+    let Value::Table(section) = &tree.get(section)?.value else { return None };
+    match &section.get(key)?.value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,59 @@
+//! `[public]`, `[admin]` and `[metrics]`: where Tollgate listens.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::errors::Errors;
+use super::values::{listen, networks};
+
+/// The listener that stands where LibreChat stood.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Public {
+    /// Its address; port 0 takes any free one.
+    #[serde(deserialize_with = "listen")]
+    pub listen: SocketAddr,
+    /// The networks whose `X-Forwarded-For` is believed.
+    #[serde(deserialize_with = "networks")]
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// The listener of the admin API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Its address; port 0 takes any free one.
+    #[serde(deserialize_with = "listen")]
+    pub listen: SocketAddr,
+}
+
+/// The listener of `/metrics`, `/livez` and `/readyz`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Its address; port 0 takes any free one.
+    #[serde(deserialize_with = "listen")]
+    pub listen: SocketAddr,
+}
+
+/// Reports listeners that would take each other's port.
+pub(super) fn check(public: &Public, admin: &Admin, metrics: &Metrics, errors: &mut Errors) {
+    let listeners = [("public", public.listen), ("admin", admin.listen), ("metrics", metrics.listen)];
+    for (index, (name, address)) in listeners.iter().enumerate() {
+        for (earlier, taken) in listeners.iter().take(index) {
+            if same_port(*address, *taken) {
+                errors.add(
+                    format!("{name}.listen"),
+                    format!("{address} is taken by {earlier}.listen = {taken}; each listener needs a port of its own"),
+                );
+            }
+        }
+    }
+}
+
+/// Whether two addresses ask for one port. The unspecified address asks for it on every interface.
+fn same_port(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}

@@ -1,0 +1,50 @@
+//! `[prices]`: the price table.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::errors::Errors;
+
+/// The price table.
+#[derive(Debug, Clone)]
+pub struct Prices {
+    /// Its file; `None` for the table that is part of the binary.
+    pub file: Option<PathBuf>,
+    /// What a model costs that the table does not know.
+    pub unknown_model: UnknownModel,
+}
+
+/// What happens to a model that the price table does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownModel {
+    /// It costs what the table's default says.
+    DefaultPrice,
+    /// Its chats are refused.
+    Reject,
+    /// It costs nothing.
+    Free,
+}
+
+/// The section as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PricesKeys {
+    pub(super) file: PathBuf,
+    unknown_model: UnknownModel,
+}
+
+/// Checks the section. The default file need not be there: a binary alone prices by the table it carries.
+pub(super) fn check(keys: PricesKeys, default_file: Option<&str>, errors: &mut Errors) -> Prices {
+    let file = match std::fs::metadata(&keys.file) {
+        Ok(found) if found.is_file() => Some(keys.file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && keys.file.to_str() == default_file => None,
+        found => {
+            let why = found.map_or_else(|error| error.to_string(), |_| "it is no file".to_owned());
+            errors.add("prices.file", format!("cannot read {}: {why}; relative names start in the working directory", keys.file.display()));
+            None
+        }
+    };
+    Prices { file, unknown_model: keys.unknown_model }
+}

@@ -1,0 +1,167 @@
+//! `[records]`: where usage and audit rows are written, and how.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::errors::Errors;
+use super::secret::{Secret, resolve};
+use super::urls::{host_of, server_of, split};
+use super::values::{milliseconds, rows};
+
+/// Where usage and audit rows are written, and how.
+#[derive(Debug, Clone)]
+pub struct Records {
+    /// Which database.
+    pub url: RecordsUrl,
+    /// Which requests leave an audit row.
+    pub audit: Audit,
+    /// The most rows written at once.
+    pub batch_rows: usize,
+    /// How long a row may wait for others to be written with.
+    pub flush_after: Duration,
+    /// Audit rows waiting to be written, at most; more are dropped and counted.
+    pub audit_queue_rows: usize,
+    /// Usage rows waiting to be written, at most; more make their producers wait, and none is dropped.
+    pub usage_queue_rows: usize,
+}
+
+/// Which database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordsUrl {
+    /// An SQLite file, made when it is not there.
+    Sqlite(PathBuf),
+    /// `postgres://...`, as PostgreSQL's clients read it.
+    Postgres(Secret),
+}
+
+impl fmt::Display for RecordsUrl {
+    /// Without a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(file) => write!(f, "SQLite file {}", file.display()),
+            Self::Postgres(url) => match host_of(url.expose()) {
+                "" => f.write_str("PostgreSQL on this machine"),
+                host => write!(f, "PostgreSQL at {host}"),
+            },
+        }
+    }
+}
+
+/// Which requests leave an audit row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Audit {
+    /// All but successful GETs of pages, assets and catalogues.
+    Actions,
+    /// All.
+    All,
+}
+
+/// The section as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecordsKeys {
+    url: Option<Secret>,
+    url_file: Option<PathBuf>,
+    audit: Audit,
+    #[serde(deserialize_with = "rows")]
+    batch_rows: usize,
+    #[serde(rename = "flush_after_ms", deserialize_with = "milliseconds")]
+    flush_after: Duration,
+    #[serde(deserialize_with = "rows")]
+    audit_queue_rows: usize,
+    #[serde(deserialize_with = "rows")]
+    usage_queue_rows: usize,
+}
+
+const ALLOWED: &str = "allowed: sqlite:file.db or postgres://[user[:password]@]host[:port]/database";
+
+/// Checks the section.
+pub(super) fn check(keys: RecordsKeys, errors: &mut Errors) -> Option<Records> {
+    let url = resolve("records.url", keys.url, keys.url_file, errors)?;
+    let url = read_url(url).map_err(|message| errors.add("records.url", message)).ok()?;
+    Some(Records {
+        url,
+        audit: keys.audit,
+        batch_rows: keys.batch_rows,
+        flush_after: keys.flush_after,
+        audit_queue_rows: keys.audit_queue_rows,
+        usage_queue_rows: keys.usage_queue_rows,
+    })
+}
+
+/// Errors do not repeat the text of a PostgreSQL address, which may hold a password.
+fn read_url(url: Secret) -> Result<RecordsUrl, String> {
+    let text = url.expose();
+    if let Some(file) = text.strip_prefix("sqlite:") {
+        return sqlite(file.strip_prefix("//").unwrap_or(file));
+    }
+    let Some(rest) = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://")) else {
+        return Err(format!("is no address of a database; {ALLOWED}"));
+    };
+    let query = split(rest).rest.split_once('?').map_or("", |(_, query)| query);
+    let says = |key: &str, allowed: fn(&str) -> bool| query.split('&').any(|pair| pair.strip_prefix(key).is_some_and(allowed));
+    if says("sslmode=", |mode| matches!(mode, "require" | "verify-ca" | "verify-full")) {
+        return Err("sslmode asks for TLS, which this build does not have; allowed: disable, allow, prefer, or no sslmode".to_owned());
+    }
+    let on_a_socket = split(rest).host.is_empty() && says("host=", |host| !host.is_empty());
+    if server_of(rest).is_none() && !on_a_socket {
+        return Err(format!("names no server; {ALLOWED}"));
+    }
+    Ok(RecordsUrl::Postgres(url))
+}
+
+fn sqlite(file: &str) -> Result<RecordsUrl, String> {
+    if file.is_empty() {
+        return Err(format!("names no file; {ALLOWED}"));
+    }
+    if file.contains(":memory:") || file.contains('?') {
+        return Err(format!("rows are kept in a file, without further options; {ALLOWED}"));
+    }
+    let file = Path::new(file);
+    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) if !folder.is_dir() => Err(format!("the folder {} does not exist; make it, or name another file", folder.display())),
+        _ => Ok(RecordsUrl::Sqlite(file.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_databases() {
+        for (url, shown) in [
+            ("sqlite:tollgate.db", "SQLite file tollgate.db"),
+            ("sqlite:///tmp/tollgate.db", "SQLite file /tmp/tollgate.db"),
+            ("postgres://me:hunter2@db:5432/tollgate?sslmode=prefer", "PostgreSQL at db:5432"),
+            ("postgresql://db/tollgate", "PostgreSQL at db"),
+            ("postgres:///tollgate?host=/run/postgresql", "PostgreSQL on this machine"),
+        ] {
+            assert_eq!(read_url(Secret::new(url)).map(|url| url.to_string()), Ok(shown.to_owned()), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_of_a_database() {
+        for url in [
+            "",
+            "tollgate.db",
+            "sqlite:",
+            "sqlite::memory:",
+            "sqlite:/no/such/folder/x.db",
+            "sqlite:x.db?mode=ro",
+            "mysql://hunter2@db/x",
+            "postgres://",
+            "postgres://me:hunter2@/x",
+            "postgres://me:hunter2@db:port/x",
+            "postgres://me:hunter2@db/x?sslmode=require",
+        ] {
+            let error = read_url(Secret::new(url)).expect_err(url);
+            assert!(!error.contains("hunter2"), "the error of {url:?} shows a password: {error}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Addresses of Redis and PostgreSQL, taken apart only as far as checking and showing them needs: their clients read
+//! the rest, and much is allowed in there.
+
+/// An address behind its scheme.
+pub(super) struct Server<'a> {
+    /// Host and port as written, without user and password; may be empty for PostgreSQL's sockets.
+    pub host: &'a str,
+    /// What follows the host: a path and a query.
+    pub rest: &'a str,
+}
+
+/// Takes `[user[:password]@]host[:port][/path][?query]` apart; `None` without a host or with a port that is none.
+pub(super) fn server_of(text: &str) -> Option<Server<'_>> {
+    let server = split(text);
+    let port = match server.host.rsplit_once(']') {
+        Some((_, after)) => after.strip_prefix(':').or(if after.is_empty() { None } else { Some("") }),
+        None => server.host.rsplit_once(':').map(|(_, port)| port),
+    };
+    let named = !server.host.is_empty() && !server.host.starts_with(':') && !server.host.contains(char::is_whitespace);
+    (named && port.is_none_or(|port| port.parse::<u16>().is_ok())).then_some(server)
+}
+
+/// Splits without judging.
+pub(super) fn split(text: &str) -> Server<'_> {
+    let end = text.find(['/', '?']).unwrap_or(text.len());
+    // An unescaped `/` or `?` in a password would end the host too early; it is not allowed there, and shows as no host.
+    let (authority, rest) = text.split_at(end);
+    Server { host: authority.rsplit_once('@').map_or(authority, |(_, host)| host), rest }
+}
+
+/// Host and port of a whole address, for people; nothing of the user and the password.
+pub(super) fn host_of(url: &str) -> &str {
+    url.split_once("://").map_or("", |(_, rest)| split(rest).host)
+}
