@@ -11,6 +11,7 @@ pub mod refused_tokens;
 pub mod store;
 
 mod clean;
+mod lane;
 mod writer;
 
 mod sql;

@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::writer::{Lane, Queued, Writer};
+use super::lane::{Lane, Queued};
+use super::writer::Writer;
 use super::{AuditRow, RecordStore, UsageRow, clean};
 
 /// How often dropped audit rows are logged, at most.
