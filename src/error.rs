@@ -1,1 +1,257 @@
-//! (being written)
+//! The one place where refusals are made: every stage of a request returns a [`Rejection`], and
+//! [`Rejection::answer`] turns it into status, headers and body for the kind of route it happened on.
+//!
+//! What went wrong inside is logged where it is handled and never sent. What is sent is a plain sentence in the
+//! person's language with a short reference, by which an operator finds the whole decision.
+
+mod amounts;
+mod bodies;
+mod english;
+mod facts;
+mod korean;
+mod language;
+mod reference;
+mod texts;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::identity::directory::Language;
+use crate::limits::Refusal;
+
+pub use reference::{read_reference, reference};
+
+/// Why a request is not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// No credential, or one that does not hold. 401.
+    Unauthorized,
+    /// The credential is good, but speaks for an org its issuer may not speak for. 403.
+    ForeignOrg,
+    /// The person belongs to no org, and the route spends. 403.
+    NoOrg,
+    /// The route or feature is not for this caller. 403.
+    Forbidden(Forbidden),
+    /// The price table does not know the model, and unknown ones are rejected. 403.
+    UnknownModel {
+        /// The model as the body named it; foreign text, cleaned before it is shown.
+        model: String,
+    },
+    /// A limit does not leave room. 429.
+    Limit(Box<Refusal>),
+    /// The request cannot be read. 400.
+    Malformed(Malformed),
+    /// The client sent its body too slowly. 408.
+    TooSlow,
+    /// The body must be plain JSON on this route. 415.
+    UnsupportedMedia,
+    /// The body has no stated length and is longer than such a body may be. 411.
+    LengthRequired,
+    /// The body is larger than the route takes. 413.
+    TooLarge {
+        /// What the route takes, in bytes.
+        limit: u64,
+    },
+    /// Nothing is here. 404.
+    NotFound,
+    /// The route is here, but not for this method. 405.
+    MethodNotAllowed {
+        /// The methods it takes, as the `Allow` header lists them.
+        allow: &'static str,
+    },
+    /// The store of counters does not answer and a limit is closed on failure. 503.
+    StoreClosed,
+    /// More work is waiting than this process takes on. 503.
+    Overloaded,
+    /// LibreChat cannot be reached; the request did not get there. 503.
+    UpstreamAway,
+    /// LibreChat broke the exchange off; the request may have got there. 502.
+    UpstreamBroken,
+    /// LibreChat took too long; the request may have got there. 504.
+    UpstreamTimeout,
+    /// This process is stopping and takes no new chats. 503, and on a chat the one body that the web client retries silently.
+    Draining,
+    /// A fault of ours. 500.
+    Internal,
+}
+
+/// What is forbidden, so that the sentence can say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forbidden {
+    /// `/api/agents/v1/*` is switched off (`[librechat] agent_api = "refuse"`).
+    AgentApiOff,
+    /// This caller may not use this route.
+    Route,
+}
+
+/// What about a request cannot be read. The names are ours, never the client's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// The body is not JSON, or not a JSON object.
+    NotJson,
+    /// Text that must be UTF-8 is not.
+    NotUtf8,
+    /// The body ended before its stated length.
+    Truncated,
+    /// This header is missing, doubled or wrong.
+    Header(&'static str),
+    /// This field of the body or parameter of the query is missing or wrong.
+    Field(&'static str),
+    /// The path or query cannot be read.
+    Target,
+}
+
+/// Who reads the answer, which decides its shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// LibreChat's web client on a chat start. It shows one body shape verbatim, in every version.
+    Chat,
+    /// A client of `/api/agents/v1/*`, which expects the error shape of OpenAI.
+    AgentApi,
+    /// Any other `/api` route.
+    Api,
+    /// A person's browser loading a page.
+    Page,
+    /// A client of the admin API (RFC 9457).
+    Admin,
+}
+
+/// What the answer depends on besides the rejection.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerContext<'a> {
+    /// Who reads it.
+    pub audience: Audience,
+    /// The language of its sentences.
+    pub language: Language,
+    /// The time zone its times are given in: the person's or the org's.
+    pub zone: &'a TimeZone,
+    /// Now.
+    pub now: Timestamp,
+    /// The short reference of this request, from [`reference()`]; left out of the sentences where it is empty.
+    pub reference: &'a str,
+    /// The request's id.
+    pub request_id: &'a str,
+}
+
+/// A whole answer. The connection's own headers (length, date, request id) are added by whoever sends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Header names in their usual spelling, each at most once, and their values.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// After how many seconds a client may try again where a part of the place is away: the sentences say "in a minute".
+const AWAY_RETRY_SECONDS: i64 = 60;
+
+/// After how many seconds it is worth trying again where only running answers are in the way.
+const HELD_RETRY_SECONDS: i64 = 30;
+
+impl Rejection {
+    /// The HTTP status, the same for every audience.
+    pub fn status(&self) -> u16 {
+        self.row().0
+    }
+
+    /// One word for logs, audit rows, metrics and the `code` of machine-readable bodies.
+    pub fn kind(&self) -> &'static str {
+        self.row().1
+    }
+
+    /// The table: status and word of every rejection.
+    fn row(&self) -> (u16, &'static str) {
+        match self {
+            Self::Unauthorized => (401, "unauthorized"),
+            Self::ForeignOrg => (403, "foreign_org"),
+            Self::NoOrg => (403, "no_org"),
+            Self::Forbidden(Forbidden::AgentApiOff) => (403, "agent_api_off"),
+            Self::Forbidden(Forbidden::Route) => (403, "forbidden"),
+            Self::UnknownModel { .. } => (403, "unknown_model"),
+            Self::Limit(_) => (429, "limit"),
+            Self::Malformed(_) => (400, "malformed"),
+            Self::TooSlow => (408, "too_slow"),
+            Self::UnsupportedMedia => (415, "unsupported_media"),
+            Self::LengthRequired => (411, "length_required"),
+            Self::TooLarge { .. } => (413, "too_large"),
+            Self::NotFound => (404, "not_found"),
+            Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
+            Self::StoreClosed => (503, "store_closed"),
+            Self::Overloaded => (503, "overloaded"),
+            Self::UpstreamAway => (503, "upstream_away"),
+            Self::UpstreamBroken => (502, "upstream_broken"),
+            Self::UpstreamTimeout => (504, "upstream_timeout"),
+            Self::Draining => (503, "draining"),
+            Self::Internal => (500, "internal"),
+        }
+    }
+
+    /// The whole answer for this audience.
+    pub fn answer(&self, context: &AnswerContext<'_>) -> Answer {
+        let (content_type, body) = bodies::body(self, context);
+        let mut headers = vec![
+            ("Content-Type", content_type.to_owned()),
+            ("Cache-Control", "no-store".to_owned()),
+            ("X-Content-Type-Options", "nosniff".to_owned()),
+        ];
+        if context.audience == Audience::Page {
+            headers.push(("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'".to_owned()));
+        }
+        match self {
+            // RFC 9110 wants a challenge; this scheme makes no browser open its own sign-in window.
+            Self::Unauthorized => headers.push(("WWW-Authenticate", "Bearer".to_owned())),
+            Self::MethodNotAllowed { allow } => headers.push(("Allow", (*allow).to_owned())),
+            Self::Limit(refusal) => limit_headers(refusal, context.now, &mut headers),
+            _ => {}
+        }
+        if let Some(seconds) = self.retry_after(context.now) {
+            headers.push(("Retry-After", seconds.to_string()));
+        }
+        Answer { status: self.status(), headers, body: Bytes::from(body) }
+    }
+
+    /// The sentences a person is shown, in the language of the context, with the reference at their end. They never
+    /// hold a brace: LibreChat's client would look for JSON between them.
+    pub fn sentences(&self, context: &AnswerContext<'_>) -> String {
+        texts::sentences(self, context)
+    }
+
+    /// After how many seconds it is worth trying again, where that can be said.
+    fn retry_after(&self, now: Timestamp) -> Option<i64> {
+        match self {
+            Self::Limit(refusal) => {
+                let reset = seconds_until(refusal.resets_at(), now);
+                // Running answers give back what they did not need, often long before the period ends.
+                let fits_later = refusal.used.saturating_add(refusal.needs) <= refusal.bar.limit;
+                Some(if fits_later { reset.min(HELD_RETRY_SECONDS) } else { reset })
+            }
+            Self::StoreClosed | Self::Overloaded | Self::UpstreamAway | Self::UpstreamBroken | Self::UpstreamTimeout => {
+                Some(AWAY_RETRY_SECONDS)
+            }
+            Self::Draining => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// The three headers that say where a limit stands, in the resource's unit (nano-dollars for money); reset in seconds.
+fn limit_headers(refusal: &Refusal, now: Timestamp, headers: &mut Vec<(&'static str, String)>) {
+    let limit = refusal.bar.limit;
+    let left = limit.saturating_sub(refusal.used).saturating_sub(refusal.held);
+    headers.push(("RateLimit-Limit", limit.to_string()));
+    headers.push(("RateLimit-Remaining", left.to_string()));
+    headers.push(("RateLimit-Reset", seconds_until(refusal.resets_at(), now).to_string()));
+}
+
+/// Whole seconds until `then`, rounded up and at least 1, so that a client that waits them is never too early.
+fn seconds_until(then: Timestamp, now: Timestamp) -> i64 {
+    let nanos = then.as_nanosecond().saturating_sub(now.as_nanosecond());
+    let seconds = nanos.saturating_add(999_999_999).div_euclid(1_000_000_000);
+    i64::try_from(seconds).unwrap_or(i64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests;

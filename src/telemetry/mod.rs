@@ -1,1 +1,8 @@
-//! (being written)
+//! How the gateway is watched: its own log and its metrics. Who did what stands in `records`, not here.
+
+pub mod cost;
+pub mod labels;
+pub mod log;
+pub mod metrics;
+
+pub use metrics::{Metrics, MetricsSettings, Outcome};

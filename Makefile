@@ -1,0 +1,62 @@
+# The front door. CI calls the same targets (.ci/run).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# What `make run` gives to `tollgate serve`, for example: make run ARGS="--config my.toml"
+ARGS ?=
+
+.PHONY: help demo run test bench check fmt lint doc deny unused walls advisories build-deps test-deps check-tools
+
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+# The development profile: it is built in a third of the time of a release, and what a demo shows is not speed (the
+# tokenizer is optimised in every profile).
+demo: build-deps ## Show the whole job against a scripted LibreChat; needs nothing else.
+	cargo run --locked --features demo -- demo
+
+run: build-deps ## Serve for real, from the optimised build: make run ARGS="--config FILE".
+	cargo run --locked --release -- serve $(ARGS)
+
+test: build-deps test-deps ## Every test, with real Redis and PostgreSQL servers that the tests start themselves.
+	cargo test --locked --features demo
+
+bench: build-deps test-deps ## Compare with no proxy and with a bare one, side by side.
+	cargo bench --locked --features demo
+
+check: fmt lint doc deny unused walls ## Everything that can be said without running it.
+
+fmt: check-tools
+	cargo fmt --check
+
+# Once as tests and the demo see it, once as the release image is built.
+lint: build-deps check-tools
+	cargo clippy --locked --all-targets --features demo -- -D warnings
+	cargo clippy --locked -- -D warnings
+
+doc: build-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --features demo
+
+# Advisories need a database from the network and change without us, so they run apart.
+deny: check-tools
+	cargo deny --locked check --hide-inclusion-graph licenses bans sources
+
+advisories: check-tools ## Known vulnerabilities in dependencies; needs the network.
+	cargo deny --locked check advisories
+
+unused: check-tools
+	cargo machete
+
+walls:
+	scripts/check-walls.sh
+
+build-deps:
+	@scripts/install-build-deps.sh
+
+test-deps:
+	@scripts/install-test-deps.sh
+
+check-tools: build-deps
+	@scripts/install-check-tools.sh

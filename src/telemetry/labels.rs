@@ -1,0 +1,172 @@
+//! Label values from bounded sets: whatever clients send, the number of series stays under a bound that is known.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use parking_lot::RwLock;
+
+/// What stands for every value that has no label of its own.
+pub const OTHER: &str = "other";
+
+/// The first so many names keep their own label, later ones share [`OTHER`]. A name never changes its label.
+#[derive(Debug)]
+pub struct FirstCome {
+    most: usize,
+    known: RwLock<HashSet<Box<str>>>,
+}
+
+impl FirstCome {
+    /// At most `most` labels of their own.
+    pub fn new(most: usize) -> Self {
+        Self { most, known: RwLock::default() }
+    }
+
+    /// The label of this name. Empty and very long names have none of their own.
+    pub fn label<'a>(&self, name: &'a str) -> &'a str {
+        const LONGEST: usize = 100;
+        if name.is_empty() || name.len() > LONGEST {
+            return OTHER;
+        }
+        {
+            let known = self.known.read();
+            if known.contains(name) {
+                return name;
+            }
+            if known.len() >= self.most {
+                return OTHER;
+            }
+        }
+        let mut known = self.known.write();
+        if known.contains(name) || known.len() < self.most {
+            known.insert(name.into());
+            name
+        } else {
+            OTHER
+        }
+    }
+}
+
+/// Whether the price table knows a model of this name.
+pub type KnownModel = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Models: only those that the price table knows, and of these only the first so many, because one entry of the table
+/// may stand for any number of names.
+pub struct ModelLabels {
+    known: KnownModel,
+    first: FirstCome,
+}
+
+impl ModelLabels {
+    /// Models that `known` answers yes to, at most `most` of them.
+    pub fn new(known: KnownModel, most: usize) -> Self {
+        Self { known, first: FirstCome::new(most) }
+    }
+
+    /// The label of this model.
+    pub fn label<'a>(&self, model: &'a str) -> &'a str {
+        if (self.known)(model) { self.first.label(model) } else { OTHER }
+    }
+}
+
+impl fmt::Debug for ModelLabels {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ModelLabels").field("first", &self.first).finish_non_exhaustive()
+    }
+}
+
+/// The method where it is one of HTTP's own, else [`OTHER`].
+pub fn method(method: &str) -> &'static str {
+    const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+    METHODS.into_iter().find(|known| *known == method).unwrap_or(OTHER)
+}
+
+/// The status where it is one that LibreChat or we answer with, else its class (`4xx`), else [`OTHER`]. 499 stands for a
+/// client that went away before its answer.
+pub fn status(status: u16) -> &'static str {
+    const KNOWN: [(u16, &str); 41] = [
+        (101, "101"),
+        (200, "200"),
+        (201, "201"),
+        (202, "202"),
+        (204, "204"),
+        (206, "206"),
+        (301, "301"),
+        (302, "302"),
+        (303, "303"),
+        (304, "304"),
+        (307, "307"),
+        (308, "308"),
+        (400, "400"),
+        (401, "401"),
+        (402, "402"),
+        (403, "403"),
+        (404, "404"),
+        (405, "405"),
+        (406, "406"),
+        (408, "408"),
+        (409, "409"),
+        (410, "410"),
+        (411, "411"),
+        (412, "412"),
+        (413, "413"),
+        (414, "414"),
+        (415, "415"),
+        (416, "416"),
+        (417, "417"),
+        (422, "422"),
+        (425, "425"),
+        (426, "426"),
+        (428, "428"),
+        (429, "429"),
+        (431, "431"),
+        (499, "499"),
+        (500, "500"),
+        (501, "501"),
+        (502, "502"),
+        (503, "503"),
+        (504, "504"),
+    ];
+    if let Ok(place) = KNOWN.binary_search_by_key(&status, |(code, _)| *code) {
+        return KNOWN[place].1;
+    }
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => OTHER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_names_keep_their_label_for_good() {
+        let orgs = FirstCome::new(2);
+        assert_eq!(["a", "b", "c", "a", "b", ""].map(|name| orgs.label(name)), ["a", "b", OTHER, "a", "b", OTHER]);
+        assert_eq!(FirstCome::new(0).label("a"), OTHER);
+        assert_eq!(FirstCome::new(9).label(&"long".repeat(100)), OTHER);
+    }
+
+    #[test]
+    fn only_known_models_have_a_label() {
+        let models = ModelLabels::new(Box::new(|model| model.starts_with("gpt")), 1);
+        assert_eq!(["llama", "gpt-4o", "gpt-5", "gpt-4o"].map(|model| models.label(model)), [OTHER, "gpt-4o", OTHER, "gpt-4o"]);
+    }
+
+    #[test]
+    fn methods_and_statuses_come_from_closed_sets() {
+        assert_eq!([method("GET"), method("get"), method("BREW")], ["GET", OTHER, OTHER]);
+        assert_eq!(
+            [status(200), status(418), status(299), status(42), status(999), status(101)],
+            ["200", "4xx", "2xx", OTHER, OTHER, "101"]
+        );
+        for code in 0..=u16::MAX {
+            let label = status(code);
+            assert!(label == code.to_string() || label.ends_with("xx") || label == OTHER, "{code} has the label {label}");
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Every metric of the gateway, in a registry of its own.
+//!
+//! Names begin with `tollgate_`, counters end in `_total`, times are seconds. No user, conversation or path becomes a
+//! label. Orgs, models, routes, methods and statuses go through [`labels`]; every other label value is a word in our
+//! own source, which the type `&'static str` holds.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use super::cost::DollarCounterVec;
+use super::labels::{self, FirstCome, KnownModel, ModelLabels};
+use crate::limits::Bucket;
+use crate::records::UsageRow;
+
+/// How many orgs have a label of their own, where the configuration does not say.
+pub const DEFAULT_ORG_LABELS: usize = 100;
+
+/// How many models have a label of their own.
+const MODEL_LABELS: usize = 50;
+
+/// How many route classes there may be; the table of routes has far fewer.
+const ROUTE_LABELS: usize = 64;
+
+/// What [`Metrics`] must know beforehand.
+pub struct MetricsSettings<'a> {
+    /// The version that `tollgate_build_info` names.
+    pub version: &'a str,
+    /// How many orgs have a label of their own; the others share `other`.
+    pub org_labels: usize,
+    /// Whether the price table knows a model; the others share `other`.
+    pub known_model: KnownModel,
+}
+
+/// What was decided about a chat start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It fits.
+    Admitted,
+    /// A limit refused it.
+    Refused,
+    /// A shadow limit would have refused it.
+    ShadowRefused,
+    /// The store was away, and the limits let it pass or refused it for that.
+    Degraded,
+}
+
+impl Outcome {
+    /// The value of the label `decision`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Refused => "refused",
+            Self::ShadowRefused => "shadow_refused",
+            Self::Degraded => "degraded",
+        }
+    }
+}
+
+/// All metrics. Cheap to call from the request path: a hash and an atomic addition each.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    orgs: FirstCome,
+    models: ModelLabels,
+    routes: FirstCome,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    added_latency: Histogram,
+    streams_open: IntGauge,
+    decisions: IntCounterVec,
+    admission_duration: Histogram,
+    token_refusals: IntCounterVec,
+    generations_open: IntGauge,
+    generations: IntCounterVec,
+    generations_taken_over: IntCounter,
+    time_to_first_token: Histogram,
+    messages: IntCounterVec,
+    tokens: IntCounterVec,
+    cost: DollarCounterVec,
+    usage_source: IntCounterVec,
+    estimate_ratio: Histogram,
+    unpriced_messages: IntCounter,
+    store_up: IntGauge,
+    store_operations: IntCounterVec,
+    store_duration: HistogramVec,
+    records_up: IntGauge,
+    records_queue: IntGaugeVec,
+    records_written: IntCounterVec,
+    records_dropped: IntCounterVec,
+    degraded: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers everything. Fails only where two metrics had the same name.
+    pub fn new(settings: MetricsSettings<'_>) -> Result<Self, Error> {
+        let maker = Maker { registry: Registry::new() };
+        maker.process()?;
+        maker.gauges("build_info", "1, with the version that runs.", &["version"])?.with_label_values(&[settings.version]).set(1);
+        Ok(Self {
+            orgs: FirstCome::new(settings.org_labels),
+            models: ModelLabels::new(settings.known_model, MODEL_LABELS),
+            routes: FirstCome::new(ROUTE_LABELS),
+            requests: maker.counters("requests_total", "Requests on the public listener.", &["route", "method", "code"])?,
+            request_duration: maker.histograms(
+                "request_duration_seconds",
+                "From a request's head to the end of its answer; of a stream, its whole life.",
+                &["route"],
+                REQUEST_BUCKETS,
+            )?,
+            added_latency: maker.histogram(
+                "added_latency_seconds",
+                "What the gateway adds to a request, LibreChat's time aside.",
+                OWN_BUCKETS,
+            )?,
+            streams_open: maker.gauge("streams_open", "Streams that clients read right now.")?,
+            decisions: maker.counters(
+                "decisions_total",
+                "Decisions on chat starts, and for refusals the limit that decided; shadow refusals let pass.",
+                &["decision", "scope", "resource", "window"],
+            )?,
+            admission_duration: maker.histogram(
+                "admission_duration_seconds",
+                "From the end of a chat start's body to its forwarding or refusal.",
+                OWN_BUCKETS,
+            )?,
+            token_refusals: maker.counters("token_refusals_total", "Credentials that were refused.", &["reason"])?,
+            generations_open: maker.gauge("generations_open", "Generations that this process owns and has not settled.")?,
+            generations: maker.counters("generations_total", "Settled generations by how they ended.", &["status"])?,
+            generations_taken_over: maker
+                .counter("generation_taken_over_total", "Generations taken over from a replica that fell silent.")?,
+            time_to_first_token: maker.histogram(
+                "time_to_first_token_seconds",
+                "From admission to the first piece of the answer.",
+                FIRST_TOKEN_BUCKETS,
+            )?,
+            messages: maker.counters("messages_total", "Messages charged.", &["org"])?,
+            tokens: maker.counters(
+                "tokens_total",
+                "Tokens charged; the kinds add up to the total, so input is what was neither read from nor written to a cache.",
+                &["org", "model", "kind"],
+            )?,
+            cost: maker.dollars("cost_usd_total", "Dollars charged.", &["org", "model"])?,
+            usage_source: maker.counters("usage_source_total", "Usage rows by where their numbers come from.", &["source"])?,
+            estimate_ratio: maker.histogram("estimate_ratio", "Tokens charged over tokens estimated at the start.", RATIO_BUCKETS)?,
+            unpriced_messages: maker.counter("unpriced_messages_total", "Messages to a model that the price table does not know.")?,
+            store_up: maker.gauge("store_up", "Whether the store of counters answers.")?,
+            store_operations: maker.counters("store_operations_total", "Calls to the store of counters.", &["verb", "result"])?,
+            store_duration: maker.histograms("store_operation_duration_seconds", "Time of a call to the store.", &["verb"], OWN_BUCKETS)?,
+            records_up: maker.gauge("records_up", "Whether the database of records takes rows.")?,
+            records_queue: maker.gauges("records_queue_rows", "Rows that wait to be written.", &["kind"])?,
+            records_written: maker.counters("records_written_total", "Rows written.", &["kind"])?,
+            records_dropped: maker.counters("records_dropped_total", "Rows lost because the queue was full.", &["kind"])?,
+            degraded: maker.gauges("degraded", "1 for each part that does not work as it should.", &["component"])?,
+            registry: maker.registry,
+        })
+    }
+
+    /// A request on the public listener came to its end. `route` is the route's class, never its path.
+    pub fn request(&self, route: &str, method: &str, status: u16, duration: Duration) {
+        let route = self.routes.label(route);
+        self.requests.with_label_values(&[route, labels::method(method), labels::status(status)]).inc();
+        self.request_duration.with_label_values(&[route]).observe(duration.as_secs_f64());
+    }
+
+    /// What the gateway added to one request, LibreChat's own time aside.
+    pub fn added_latency(&self, added: Duration) {
+        self.added_latency.observe(added.as_secs_f64());
+    }
+
+    /// A client began to read a stream.
+    pub fn stream_opened(&self) {
+        self.streams_open.inc();
+    }
+
+    /// A client no longer reads a stream.
+    pub fn stream_closed(&self) {
+        self.streams_open.dec();
+    }
+
+    /// A chat start was decided. `bucket` is the limit that decided, where one did.
+    pub fn decision(&self, outcome: Outcome, bucket: Option<&Bucket>) {
+        let words = bucket.map_or(["none"; 3], |bucket| [bucket.scope.as_str(), bucket.resource.as_str(), bucket.period.window.as_str()]);
+        self.decisions.with_label_values(&[outcome.as_str(), words[0], words[1], words[2]]).inc();
+    }
+
+    /// How long a chat start took from the end of its body until it was forwarded or refused.
+    pub fn admission(&self, duration: Duration) {
+        self.admission_duration.observe(duration.as_secs_f64());
+    }
+
+    /// A credential was refused.
+    pub fn token_refused(&self, reason: &'static str) {
+        self.token_refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// A generation became ours: admitted here, or taken over.
+    pub fn generation_opened(&self) {
+        self.generations_open.inc();
+    }
+
+    /// A generation is no longer ours, with no word on how it ended: released, or owned by another replica.
+    pub fn generation_left(&self) {
+        self.generations_open.dec();
+    }
+
+    /// A generation was settled by us.
+    pub fn generation_settled(&self, status: &'static str, time_to_first_token: Option<Duration>) {
+        self.generations_open.dec();
+        self.generations.with_label_values(&[status]).inc();
+        if let Some(time) = time_to_first_token {
+            self.time_to_first_token.observe(time.as_secs_f64());
+        }
+    }
+
+    /// A generation was taken over from a replica that fell silent.
+    pub fn generation_taken_over(&self) {
+        self.generations_taken_over.inc();
+    }
+
+    /// A usage row was charged: its tokens, cost, messages and source.
+    pub fn usage(&self, row: &UsageRow) {
+        let (org, model) = (self.orgs.label(&row.org_id), self.models.label(&row.model));
+        let plain_input = row.input_tokens.saturating_sub(row.cache_read_tokens).saturating_sub(row.cache_write_tokens);
+        for (kind, tokens) in [
+            ("input", plain_input),
+            ("output", row.output_tokens),
+            ("cache_read", row.cache_read_tokens),
+            ("cache_write", row.cache_write_tokens),
+        ] {
+            if tokens > 0 {
+                self.tokens.with_label_values(&[org, model, kind]).inc_by(tokens);
+            }
+        }
+        self.cost.add(&[org, model], row.cost_nanousd);
+        self.messages.with_label_values(&[org]).inc_by(u64::from(row.messages));
+        self.usage_source.with_label_values(&[row.usage_source]).inc();
+    }
+
+    /// What a generation was charged against what was estimated at its start, both in tokens.
+    pub fn estimate(&self, charged: u64, estimated: u64) {
+        if estimated > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "a ratio for a histogram, never used to charge")]
+            self.estimate_ratio.observe(charged as f64 / estimated as f64);
+        }
+    }
+
+    /// A message went to a model that the price table does not know.
+    pub fn unpriced_message(&self) {
+        self.unpriced_messages.inc();
+    }
+
+    /// Whether the store of counters answers.
+    pub fn store_up(&self, up: bool) {
+        self.store_up.set(i64::from(up));
+    }
+
+    /// A call to the store ended: its verb, how (`ok`, `refused`, `error`), and how long it took.
+    pub fn store_operation(&self, verb: &'static str, result: &'static str, duration: Duration) {
+        self.store_operations.with_label_values(&[verb, result]).inc();
+        self.store_duration.with_label_values(&[verb]).observe(duration.as_secs_f64());
+    }
+
+    /// Whether the database of records takes rows.
+    pub fn records_up(&self, up: bool) {
+        self.records_up.set(i64::from(up));
+    }
+
+    /// How many rows of a kind (`usage`, `audit`) wait to be written.
+    pub fn records_queued(&self, kind: &'static str, rows: usize) {
+        self.records_queue.with_label_values(&[kind]).set(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+
+    /// Rows of a kind were written.
+    pub fn records_written(&self, kind: &'static str, rows: u64) {
+        self.records_written.with_label_values(&[kind]).inc_by(rows);
+    }
+
+    /// Rows of a kind were lost because the queue was full.
+    pub fn records_dropped(&self, kind: &'static str, rows: u64) {
+        self.records_dropped.with_label_values(&[kind]).inc_by(rows);
+    }
+
+    /// Whether a part does not work as it should; readiness lists the same parts.
+    pub fn degraded(&self, component: &'static str, is: bool) {
+        self.degraded.with_label_values(&[component]).set(i64::from(is));
+    }
+
+    /// Everything in Prometheus' text format, version 0.0.4 (`text/plain; version=0.0.4`).
+    pub fn exposition(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+            tracing::error!(error = %error, "metrics cannot be shown");
+            String::new()
+        })
+    }
+}
+
+/// Work of ours, from 50 µs to a second.
+const OWN_BUCKETS: &[f64] =
+    &[0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.025, 0.05, 0.1, 0.25, 1.0];
+
+/// Requests live from a millisecond to the half hour that a stream may be silent.
+const REQUEST_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+
+/// As OpenTelemetry's `gen_ai.server.time_to_first_token`, without its finest and with longer ones for models that think.
+const FIRST_TOKEN_BUCKETS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0];
+
+/// 1 is a perfect estimate.
+const RATIO_BUCKETS: &[f64] = &[0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0, 100.0];
+
+/// Makes metrics with our prefix and registers them.
+struct Maker {
+    registry: Registry,
+}
+
+impl Maker {
+    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
+        self.register(IntCounter::with_opts(options(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        self.register(IntCounterVec::new(options(name, help), labels)?)
+    }
+
+    fn dollars(&self, name: &str, help: &str, labels: &[&str]) -> Result<DollarCounterVec, Error> {
+        self.register(DollarCounterVec::new(options(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
+        self.register(IntGauge::with_opts(options(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+        self.register(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, Error> {
+        self.register(Histogram::with_opts(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()))?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Result<HistogramVec, Error> {
+        self.register(HistogramVec::new(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()), labels)?)
+    }
+
+    /// Memory, CPU time, file descriptors and threads of this process, under the names every dashboard knows. The
+    /// collector exists on Linux only.
+    #[cfg(target_os = "linux")]
+    fn process(&self) -> Result<(), Error> {
+        self.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn process(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("tollgate")
+}
+
+#[cfg(test)]
+mod tests;

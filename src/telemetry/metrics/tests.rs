@@ -1,0 +1,140 @@
+//! The names are an interface, and no input makes the number of series grow without bound.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::civil::date;
+use uuid::Uuid;
+
+use super::*;
+use crate::limits::{Period, Resource, Scope, Window};
+
+fn metrics(org_labels: usize) -> Metrics {
+    Metrics::new(MetricsSettings { version: "1.2.3", org_labels, known_model: Box::new(|model| model.starts_with("gpt-")) }).unwrap()
+}
+
+fn row(org: &str, model: &str) -> UsageRow {
+    UsageRow {
+        id: Uuid::nil(),
+        time: Timestamp::UNIX_EPOCH,
+        generation_id: Uuid::nil(),
+        org_id: Arc::from(org),
+        member_id: Arc::from("65f0c0ffee0000000000beef"),
+        org_day: "2026-11-20".to_owned(),
+        org_month: "2026-11".to_owned(),
+        endpoint: "openAI".to_owned(),
+        model: model.to_owned(),
+        agent_id: None,
+        conversation_id: None,
+        messages: 1,
+        input_tokens: 100,
+        output_tokens: 20,
+        cache_read_tokens: 60,
+        cache_write_tokens: 10,
+        total_tokens: 120,
+        cost_nanousd: 1_250_000,
+        price_version: Arc::from("1"),
+        usage_source: "frames",
+        estimate_tokens: 1_000,
+        status: "completed",
+        time_to_first_token_ms: Some(300),
+        duration_ms: 900,
+        request_id: Arc::from("r1"),
+    }
+}
+
+fn bucket() -> Bucket {
+    let period = Period { window: Window::Day, first_day: date(2026, 11, 20), ends: Timestamp::UNIX_EPOCH };
+    Bucket { scope: Scope::Org { org: "acme".into() }, resource: Resource::Cost, period }
+}
+
+/// Every method once, so that every metric shows.
+fn touch_everything(metrics: &Metrics) {
+    let moment = Duration::from_millis(3);
+    metrics.request("chat_start", "POST", 200, moment);
+    metrics.added_latency(moment);
+    metrics.stream_opened();
+    metrics.stream_closed();
+    metrics.decision(Outcome::Admitted, None);
+    metrics.decision(Outcome::ShadowRefused, Some(&bucket()));
+    metrics.admission(moment);
+    metrics.token_refused("expired");
+    metrics.generation_opened();
+    metrics.generation_opened();
+    metrics.generation_left();
+    metrics.generation_settled("completed", Some(moment));
+    metrics.generation_taken_over();
+    metrics.usage(&row("acme", "gpt-4o"));
+    metrics.estimate(1_200, 1_000);
+    metrics.estimate(1, 0);
+    metrics.unpriced_message();
+    metrics.store_up(true);
+    metrics.store_operation("reserve", "ok", moment);
+    metrics.records_up(true);
+    metrics.records_queued("usage", 3);
+    metrics.records_written("usage", 2);
+    metrics.records_dropped("audit", 1);
+    metrics.degraded("store", false);
+}
+
+#[test]
+fn the_names_types_and_labels_stay_as_they_are() {
+    let metrics = metrics(10);
+    touch_everything(&metrics);
+    let names: Vec<String> = metrics
+        .exposition()
+        .lines()
+        .filter(|line| !line.contains("_bucket{") || line.contains("le=\"+Inf\""))
+        .map(|line| if line.starts_with('#') { line } else { line.rsplit_once(' ').map_or(line, |(series, _)| series) }.to_owned())
+        .collect();
+    insta::assert_snapshot!("names", names.join("\n"));
+}
+
+#[track_caller]
+fn assert_line(exposition: &str, expected: &str) {
+    assert!(exposition.lines().any(|line| line == expected), "no line {expected:?} in\n{exposition}");
+}
+
+#[test]
+fn usage_adds_up_and_money_is_shown_in_dollars() {
+    let metrics = metrics(10);
+    metrics.usage(&row("acme", "gpt-4o"));
+    metrics.usage(&row("acme", "gpt-4o"));
+    let shown = metrics.exposition();
+    assert_line(&shown, r#"tollgate_tokens_total{kind="input",model="gpt-4o",org="acme"} 60"#);
+    assert_line(&shown, r#"tollgate_tokens_total{kind="output",model="gpt-4o",org="acme"} 40"#);
+    assert_line(&shown, r#"tollgate_tokens_total{kind="cache_read",model="gpt-4o",org="acme"} 120"#);
+    assert_line(&shown, r#"tollgate_tokens_total{kind="cache_write",model="gpt-4o",org="acme"} 20"#);
+    assert_line(&shown, r#"tollgate_cost_usd_total{model="gpt-4o",org="acme"} 0.0025"#);
+    assert_line(&shown, r#"tollgate_messages_total{org="acme"} 2"#);
+    assert_line(&shown, r#"tollgate_usage_source_total{source="frames"} 2"#);
+}
+
+#[test]
+fn a_decision_names_the_limit_that_decided() {
+    let metrics = metrics(10);
+    metrics.decision(Outcome::Refused, Some(&bucket()));
+    metrics.decision(Outcome::Admitted, None);
+    let shown = metrics.exposition();
+    assert_line(&shown, r#"tollgate_decisions_total{decision="refused",resource="cost",scope="org",window="day"} 1"#);
+    assert_line(&shown, r#"tollgate_decisions_total{decision="admitted",resource="none",scope="none",window="none"} 1"#);
+}
+
+#[test]
+fn ten_thousand_of_anything_stay_under_a_fixed_number_of_series() {
+    let series_after = |strangers: u32| {
+        let metrics = metrics(5);
+        touch_everything(&metrics);
+        for number in 0..strangers {
+            let stranger = Uuid::from_u128(u128::from(number) * 0x9e37_79b9_7f4a_7c15_f39c);
+            let status = u16::try_from(number % 1_000).unwrap();
+            metrics.request(&format!("/{stranger}"), &format!("M{number}"), status, Duration::ZERO);
+            metrics.usage(&row(&stranger.to_string(), &format!("gpt-{stranger}")));
+            metrics.usage(&row(&stranger.to_string(), &format!("{stranger}\"\n}}")));
+        }
+        metrics.exposition().lines().filter(|line| !line.starts_with('#')).count()
+    };
+    let (thousand, ten_thousand) = (series_after(1_000), series_after(10_000));
+    assert_eq!(thousand, ten_thousand, "the number of series must not depend on how many strangers came");
+    assert!(ten_thousand < 20_000, "{ten_thousand} series");
+}
