@@ -1,1 +1,362 @@
-//! (being written)
+//! Every shared handle, built once by one straight function.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::clock::SharedClock;
+use crate::config::{Config, RecordsUrl, StoreUrl};
+use crate::db::{Database, DatabaseError};
+use crate::generations::Generations;
+use crate::generations::redis_board::RedisBoard;
+use crate::generations::registry::{Parts, Settings};
+use crate::identity::{
+    Accounts, Directory, IssuerKey, IssuerSettings, LibreChatUser, LookupError, Minter, SettingsError, Verifier, VerifierSettings,
+};
+use crate::librechat::client::{CallError, LibreChat, Person};
+use crate::limits::explain::{self, Explained};
+use crate::limits::memory::MemoryStore;
+use crate::limits::redis::RedisStore;
+use crate::limits::rules::{RuleError, Rules};
+use crate::limits::{Charge, Store, StoreError};
+use crate::prices::PriceTable;
+use crate::records::refused_tokens::RefusedTokens;
+use crate::records::{ReadError, RecordStore, Recorder, recorder};
+use crate::shared::Redis;
+use crate::telemetry::metrics::{Metrics, MetricsSettings};
+use crate::tokens::TokenCounter;
+
+/// Every shared handle of one gateway.
+#[derive(Debug)]
+pub struct App {
+    /// What was configured.
+    pub config: Config,
+    /// The time.
+    pub clock: SharedClock,
+    /// The orgs.
+    pub directory: Arc<Directory>,
+    /// Judges tokens.
+    pub verifier: Verifier,
+    /// Makes LibreChat tokens.
+    pub minter: Arc<Minter>,
+    /// Confirms the LibreChat accounts that issuers name.
+    pub accounts: Accounts,
+    /// Counts text.
+    pub counter: Arc<TokenCounter>,
+    /// What tokens cost.
+    pub prices: Arc<PriceTable>,
+    /// Which limits apply to whom.
+    pub rules: Rules,
+    /// Counters and reservations.
+    pub store: Arc<dyn Store>,
+    /// Whether other replicas use the same store.
+    pub store_is_shared: bool,
+    /// The database, to read rows.
+    pub records: Arc<dyn RecordStore>,
+    /// Where rows go.
+    pub recorder: Recorder,
+    /// Counts refused tokens.
+    pub refused_tokens: RefusedTokens,
+    /// What runs now.
+    pub generations: Arc<Generations>,
+    /// Speaks to LibreChat.
+    pub librechat: LibreChat,
+    /// The numbers that are watched.
+    pub metrics: Arc<Metrics>,
+    /// This process, unlike any other.
+    pub replica: Arc<str>,
+    /// How long this process may stay silent before its generations are taken over.
+    pub lease: Duration,
+    /// LibreChat's `host:port`.
+    pub upstream: String,
+    /// Set once the process is stopping.
+    pub draining: Flag,
+    /// Set once everything is up.
+    pub ready: Flag,
+    /// Whether LibreChat answered when it was last asked.
+    pub upstream_is_up: Flag,
+    /// Requests that are being served.
+    pub open_requests: OpenRequests,
+    database: Database,
+}
+
+/// Why a gateway cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Limits contradict each other.
+    #[error("the limits contradict each other: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Limits(Vec<RuleError>),
+    /// Issuers or secrets cannot be used.
+    #[error("{0}")]
+    Identity(#[from] SettingsError),
+    /// The price table cannot be read.
+    #[error("{0}")]
+    Prices(#[from] crate::prices::PriceError),
+    /// The encodings cannot be loaded.
+    #[error("{0}")]
+    Counter(#[from] crate::tokens::LoadError),
+    /// The database cannot be opened.
+    #[error("the records' database: {0}")]
+    Database(#[from] DatabaseError),
+    /// The rows that counters are rebuilt from cannot be read.
+    #[error("the records' database: {0}")]
+    Rows(#[from] ReadError),
+    /// The store cannot be used.
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    /// The client of LibreChat cannot be built.
+    #[error("{0}")]
+    LibreChat(#[from] CallError),
+    /// Metrics contradict each other.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl BuildError {
+    /// Whether the configuration is at fault.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Limits(_) | Self::Identity(_) | Self::Prices(_))
+    }
+}
+
+impl App {
+    /// Builds everything. What lives longer than a request runs on `runtime`.
+    pub async fn build(config: Config, clock: SharedClock, runtime: &Handle) -> Result<Arc<Self>, BuildError> {
+        let directory = Arc::new(Directory::new(config.orgs.clone()));
+        let rules = config.rules().map_err(BuildError::Limits)?;
+        let prices = Arc::new(config.prices.table()?);
+        let metrics = Arc::new(metrics(&prices)?);
+        let counter = Arc::new(TokenCounter::load()?);
+
+        let minter = Arc::new(Minter::new(config.librechat.jwt_secret.expose().as_bytes()));
+        let verifier = Verifier::new(verifier_settings(&config), directory.clone())?;
+        let librechat = LibreChat::new(&config.librechat.upstream.to_string(), minter.clone(), clock.clone())?;
+        let accounts = accounts(&librechat, &clock);
+
+        let database = Database::open(config.records.url.expose())?;
+        database.migrate().await?;
+        let records = database.records();
+        let recorder = Recorder::start(records.clone(), recorder::Settings::default(), runtime);
+
+        let (store, board) = store(&config, &directory, &records, &clock).await?;
+        let replica: Arc<str> = Uuid::new_v4().to_string().into();
+        let lease = config.generations.lease;
+        let generations = Generations::new(Parts {
+            settings: Settings {
+                replica: replica.clone(),
+                lease,
+                follow_after: config.generations.follow_after,
+                give_up_after: config.generations.give_up_after,
+            },
+            clock: clock.clone(),
+            directory: directory.clone(),
+            store: store.clone(),
+            board: board.clone(),
+            recorder: recorder.clone(),
+            librechat: librechat.clone(),
+            counter: counter.clone(),
+            prices: prices.clone(),
+            unknown_model: config.prices.unknown_model,
+            metrics: metrics.clone(),
+            runtime: runtime.clone(),
+        });
+
+        Ok(Arc::new(Self {
+            upstream: config.librechat.upstream.authority(),
+            refused_tokens: RefusedTokens::new(Uuid::new_v4(), clock.clone()),
+            store_is_shared: board.is_some(),
+            draining: Flag::default(),
+            ready: Flag::default(),
+            upstream_is_up: Flag::default(),
+            open_requests: OpenRequests::default(),
+            config,
+            clock,
+            directory,
+            verifier,
+            minter,
+            accounts,
+            counter,
+            prices,
+            rules,
+            store,
+            records,
+            recorder,
+            generations,
+            librechat,
+            metrics,
+            replica,
+            lease,
+            database,
+        }))
+    }
+
+    /// How full the counters of these charges are, for people. A store that is away leaves their use unknown.
+    pub async fn levels_of(&self, charges: &[Charge]) -> Vec<Explained> {
+        explain::levels(&*self.store, charges).await
+    }
+
+    /// A stream passes through here until the guard is dropped.
+    pub fn open_stream(&self) -> OpenStream {
+        self.metrics.stream_opened();
+        OpenStream(self.metrics.clone())
+    }
+
+    /// Closes the database, after everything was written.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}
+
+fn metrics(prices: &Arc<PriceTable>) -> Result<Metrics, prometheus::Error> {
+    let known = prices.clone();
+    Metrics::new(MetricsSettings {
+        version: env!("CARGO_PKG_VERSION"),
+        org_labels: crate::telemetry::metrics::DEFAULT_ORG_LABELS,
+        known_model: Box::new(move |model| known.known_name(model).is_some()),
+    })
+}
+
+fn verifier_settings(config: &Config) -> VerifierSettings<'_> {
+    let issuers = config.issuers.iter().map(|issuer| IssuerSettings {
+        name: issuer.name.to_string(),
+        orgs: issuer.orgs.iter().map(ToString::to_string).collect(),
+        issuer: issuer.issuer.clone(),
+        audience: issuer.audience.clone(),
+        key: match &issuer.key {
+            crate::config::IssuerKey::Hs256(secret) => IssuerKey::Hs256(secret.expose().as_bytes().to_vec()),
+            crate::config::IssuerKey::Rs256(pem) => IssuerKey::Rs256(pem.clone()),
+        },
+        may_name_users: issuer.may_name_users,
+    });
+    VerifierSettings {
+        librechat_secret: config.librechat.jwt_secret.expose().as_bytes(),
+        default_org: config.librechat.default_org.as_deref().map(str::to_owned),
+        trust_email_domains: config.librechat.trust_email_domains,
+        issuers: issuers.collect(),
+        leeway: Duration::from_secs(60),
+    }
+}
+
+/// LibreChat is asked about an account as that account itself: whoever holds its secret may.
+fn accounts(librechat: &LibreChat, clock: &SharedClock) -> Accounts {
+    let librechat = librechat.clone();
+    let lookup = move |id: Arc<str>| {
+        let librechat = librechat.clone();
+        async move {
+            let person = Person { user: id, org: Arc::from(""), address: "127.0.0.1".to_owned(), user_agent: String::new() };
+            match librechat.user(&person).await {
+                Ok(user) => Ok(Some(LibreChatUser { id: user.id, username: user.username, provider: user.provider, email: user.email })),
+                Err(CallError::Status(401 | 404)) => Ok(None),
+                Err(error) => Err(LookupError(error.to_string())),
+            }
+        }
+    };
+    Accounts::new(lookup, clock.clone())
+}
+
+async fn store(
+    config: &Config,
+    directory: &Directory,
+    records: &Arc<dyn RecordStore>,
+    clock: &SharedClock,
+) -> Result<(Arc<dyn Store>, Option<RedisBoard>), BuildError> {
+    match &config.store.url {
+        StoreUrl::Memory => {
+            let store = MemoryStore::new();
+            let now = clock.now();
+            store.load(explain::buckets_of(&records.used_since(months_open_since(now)).await?, directory, now));
+            Ok((Arc::new(store), None))
+        }
+        StoreUrl::Redis(url) => {
+            let redis = Redis::open(url.expose(), &config.store.prefix, config.store.timeout)?;
+            Ok((Arc::new(RedisStore::new(redis.clone())), Some(RedisBoard::new(redis))))
+        }
+    }
+}
+
+/// No later than the beginning of every calendar month that is open anywhere.
+fn months_open_since(now: Timestamp) -> Timestamp {
+    now.checked_sub(SignedDuration::from_hours(33 * 24)).unwrap_or(Timestamp::MIN)
+}
+
+impl RecordsUrl {
+    /// The url as the database takes it.
+    pub fn expose(&self) -> &str {
+        match self {
+            Self::Sqlite(path) => path,
+            Self::Postgres(url) => url.expose(),
+        }
+    }
+}
+
+/// Something that is so or is not, seen by everyone.
+#[derive(Debug, Default)]
+pub struct Flag(AtomicBool);
+
+impl Flag {
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets or clears it.
+    pub fn set(&self, to: bool) {
+        self.0.store(to, Ordering::Relaxed);
+    }
+}
+
+/// Requests that are being served, streams among them.
+#[derive(Debug, Default, Clone)]
+pub struct OpenRequests(Arc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    open: AtomicUsize,
+    emptied: Notify,
+}
+
+impl OpenRequests {
+    /// Counts a request until the guard is dropped.
+    pub fn enter(&self) -> OpenRequest {
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        OpenRequest(self.0.clone())
+    }
+
+    /// Waits until no request is being served.
+    pub async fn none_left(&self) {
+        loop {
+            let emptied = self.0.emptied.notified();
+            if self.0.open.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+/// A request that is being served.
+#[derive(Debug)]
+pub struct OpenRequest(Arc<Counted>);
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.emptied.notify_waiters();
+        }
+    }
+}
+
+/// A stream that passes through here.
+#[derive(Debug)]
+pub struct OpenStream(Arc<Metrics>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.stream_closed();
+    }
+}

@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn fields_comments_and_line_ends() {
-        let events = read(&[b": hello\r\nevent: message\r\ndata: a\r\ndata:b\r\n\r\ndata: c\n\nid: 7\n\nevent: error\rdata:  d\r\rdata: e"]);
+        let events =
+            read(&[b": hello\r\nevent: message\r\ndata: a\r\ndata:b\r\n\r\ndata: c\n\nid: 7\n\nevent: error\rdata:  d\r\rdata: e"]);
         let expected: Vec<(String, Vec<u8>)> = [("message", "a\nb"), ("", "c"), ("error", " d"), ("", "e")]
             .map(|(name, data)| (name.to_owned(), data.as_bytes().to_vec()))
             .into();

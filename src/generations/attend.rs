@@ -31,8 +31,7 @@ struct Following {
 
 impl Generations {
     pub(super) async fn attend(self: Arc<Self>, generation: Arc<Generation>) {
-        let mut following =
-            Following { alive_at: self.parts.clock.now(), pause: Duration::from_millis(500), looks: 0, written: None };
+        let mut following = Following { alive_at: self.parts.clock.now(), pause: Duration::from_millis(500), looks: 0, written: None };
         loop {
             let phase = generation.phase();
             self.write_down(&generation, phase, &mut following).await;

@@ -126,7 +126,9 @@ fn unmeasured(start: &Start, seen: &Observation, status: Status) -> Charged {
     let tokens = match status {
         Status::Failed => Tokens::default(),
         Status::Lost => Tokens { input: start.input_estimate, output: start.room, ..Tokens::default() },
-        Status::Completed | Status::Aborted | Status::Paused => Tokens { input: start.input_estimate.max(seen.prompt_tokens.unwrap_or_default()), ..Tokens::default() },
+        Status::Completed | Status::Aborted | Status::Paused => {
+            Tokens { input: start.input_estimate.max(seen.prompt_tokens.unwrap_or_default()), ..Tokens::default() }
+        }
     };
     let mut uses = vec![ModelUse { model: main_model(start, seen), tokens }];
     if let Some(model) = &start.added_model {

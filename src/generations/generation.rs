@@ -142,12 +142,10 @@ impl Generation {
 
     /// The connection broke before the answer to the start was seen. What never left is dismissed.
     pub fn answer_unseen(&self) {
-        self.change(|state| {
-            match state.phase {
-                Phase::Admitted => state.phase = Phase::Dismissed,
-                Phase::Asked => state.phase = Phase::Unseen,
-                _ => {}
-            }
+        self.change(|state| match state.phase {
+            Phase::Admitted => state.phase = Phase::Dismissed,
+            Phase::Asked => state.phase = Phase::Unseen,
+            _ => {}
         });
     }
 

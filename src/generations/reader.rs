@@ -222,7 +222,10 @@ mod tests {
         let usage = r#"data: {"event":"on_token_usage","data":{"input_tokens":10,"output_tokens":2,"runId":"r","seq":1,"model":"m"}}"#;
         let delta = r#"data: {"event":"on_message_delta","data":{"id":"s","delta":{"content":[{"type":"text","text":"Hi"}]}}}"#;
         let early = watch(&["data: {\"created\":true,\"message\":{\"conversationId\":\"c\"}}\n\n", delta, "\n\n", usage, "\n\n"]);
-        let late = watch(&[r#"data: {"sync":true,"resumeState":{"aggregatedContent":[{"type":"text","text":"Hi"}],"collectedUsage":[{"input_tokens":10,"output_tokens":2,"runId":"r","seq":1,"model":"m"}]}}"#, "\n\n"]);
+        let late = watch(&[
+            r#"data: {"sync":true,"resumeState":{"aggregatedContent":[{"type":"text","text":"Hi"}],"collectedUsage":[{"input_tokens":10,"output_tokens":2,"runId":"r","seq":1,"model":"m"}]}}"#,
+            "\n\n",
+        ]);
         let mut both = early.clone();
         both.merge(&late);
         assert_eq!(both, early, "the same text and the same call");

@@ -50,7 +50,9 @@ impl Generations {
         if let Ok(status) = status
             && status.active
             && status.created_at.is_none_or(|created_at| self.began_after(generation, created_at))
-            && status.created_at.is_none_or(|created_at| self.claim(&format!("created:{conversation_id}:{created_at}"), generation.start().id))
+            && status
+                .created_at
+                .is_none_or(|created_at| self.claim(&format!("created:{conversation_id}:{created_at}"), generation.start().id))
         {
             generation.started(conversation_id, status.created_at);
             return Ok(true);

@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn reads_what_the_client_sends() {
-        let body = br#"{"text":"Hello","conversationId":null,"endpoint":"openAI","model":"gpt-4o","max_tokens":"250","timezone":"Europe/Rome",
+        let body =
+            br#"{"text":"Hello","conversationId":null,"endpoint":"openAI","model":"gpt-4o","max_tokens":"250","timezone":"Europe/Rome",
             "promptPrefix":"Be short","quotes":["a","b"],"editedContent":{"index":0,"type":"text","text":"c"},
             "addedConvo":{"endpoint":"LabAI","model":"lab-large"},"ephemeralAgent":{"mcp":[]}}"#;
         let body = ChatBody::read(body).expect("a chat body");

@@ -238,7 +238,13 @@ impl<'a> RawFrame<'a> {
                 return Frame::Error;
             }
             let conversation_id = self.conversation.and_then(conversation_id).or(self.conversation_id.map(Cow::into_owned));
-            let ending = if self.reconcile { Ending::Replaced } else if self.aborted { Ending::Aborted } else { Ending::Complete };
+            let ending = if self.reconcile {
+                Ending::Replaced
+            } else if self.aborted {
+                Ending::Aborted
+            } else {
+                Ending::Complete
+            };
             let nothing = FinalFrame { ending, conversation_id, run_id: None, model: None, answer: None, usage: None, prompt_tokens: None };
             return Frame::Final(Box::new(nothing));
         };
@@ -255,7 +261,8 @@ impl<'a> RawFrame<'a> {
     fn read_sync(&self) -> SyncState {
         let mut state = SyncState::default();
         if let Some(resume) = self.resume_state.and_then(|raw| serde_json::from_str::<RawResumeState<'_>>(raw.get()).ok()) {
-            state.answer = resume.aggregated_content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect()).unwrap_or_default();
+            state.answer =
+                resume.aggregated_content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect()).unwrap_or_default();
             state.usage = resume.collected_usage.unwrap_or_default().into_iter().map(RawCallUsage::normalise).collect();
             state.context = resume.context_usage.map(RawContextUsage::total);
             state.model = resume.model.map(Cow::into_owned);
@@ -581,9 +588,9 @@ impl RawMessage<'_> {
         let answer = self.content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect::<Vec<_>>());
         // Before content parts there was only `text`; where there are parts, `text` repeats them or is empty.
         let text = self.text.and_then(|text| serde_json::from_str::<RawText>(text.get()).ok()).map(RawText::into_string);
-        let answer = answer.filter(|parts| !parts.is_empty() || failed).or_else(|| {
-            text.filter(|text| !text.is_empty()).map(|text| vec![AnswerPart { agent_id: String::new(), text }])
-        });
+        let answer = answer
+            .filter(|parts| !parts.is_empty() || failed)
+            .or_else(|| text.filter(|text| !text.is_empty()).map(|text| vec![AnswerPart { agent_id: String::new(), text }]));
         let (usage, context) = self.metadata.map_or((None, None), |metadata| {
             (metadata.usage.and_then(RawMessageUsage::normalise), metadata.context_usage.map(RawContextUsage::total))
         });

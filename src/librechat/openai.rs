@@ -235,7 +235,10 @@ fn keep_written(text: &mut String, value: &Value) {
     match value {
         Value::Object(object) => {
             for (key, value) in object {
-                if matches!(key.as_str(), "content" | "text" | "reasoning" | "reasoning_content" | "summary" | "tool_calls" | "function" | "name" | "arguments") {
+                if matches!(
+                    key.as_str(),
+                    "content" | "text" | "reasoning" | "reasoning_content" | "summary" | "tool_calls" | "function" | "name" | "arguments"
+                ) {
                     match value {
                         Value::String(part) => keep(text, part),
                         nested => keep_written(text, nested),
@@ -366,7 +369,8 @@ mod tests {
 
     #[test]
     fn plain_answers_and_zero_usage() {
-        let body = br#"{"id":"x","choices":[{"message":{"role":"assistant","content":"Hi"}}],"usage":{"prompt_tokens":0,"completion_tokens":0}}"#;
+        let body =
+            br#"{"id":"x","choices":[{"message":{"role":"assistant","content":"Hi"}}],"usage":{"prompt_tokens":0,"completion_tokens":0}}"#;
         assert_eq!(read("application/json", "", body, 9), ApiAnswer { usage: None, text: "Hi".into(), complete: true });
         let body = br#"{"output":[{"type":"message","content":[{"type":"output_text","text":"Hi"}]}],"usage":{"input_tokens":3,"output_tokens":1}}"#;
         let answer = read("application/json; charset=utf-8", "", body, 9);

@@ -148,7 +148,9 @@ impl Route {
             ["auth", "login" | "register" | "refresh" | "requestpasswordreset" | "resetpassword"] => Self::PublicApi,
             ["auth", "2fa", "verify-temp"] | ["auth", "cloudfront", "refresh"] => Self::PublicApi,
             ["auth", ..] => Self::Auth,
-            ["endpoints" | "models" | "roles" | "categories" | "search" | "startup", ..] if method.eq_ignore_ascii_case("GET") => Self::Catalogue,
+            ["endpoints" | "models" | "roles" | "categories" | "search" | "startup", ..] if method.eq_ignore_ascii_case("GET") => {
+                Self::Catalogue
+            }
             _ => Self::Api,
         }
     }
@@ -272,10 +274,24 @@ mod tests {
 
     #[test]
     fn who_may_call() {
-        for (method, path) in [("GET", "/"), ("GET", "/assets/a.js"), ("GET", "/api/config"), ("POST", "/api/auth/refresh"), ("GET", "/api/share/abc"), ("OPTIONS", "/api/user")] {
+        for (method, path) in [
+            ("GET", "/"),
+            ("GET", "/assets/a.js"),
+            ("GET", "/api/config"),
+            ("POST", "/api/auth/refresh"),
+            ("GET", "/api/share/abc"),
+            ("OPTIONS", "/api/user"),
+        ] {
             assert_eq!(Route::of(method, path).credential(method), Credential::None, "{method} {path}");
         }
-        for (method, path) in [("GET", "/api/user"), ("GET", "/api/share"), ("POST", "/api/auth/logout"), ("GET", "/api/share/link/abc"), ("POST", "/api/files"), ("GET", "/api/models")] {
+        for (method, path) in [
+            ("GET", "/api/user"),
+            ("GET", "/api/share"),
+            ("POST", "/api/auth/logout"),
+            ("GET", "/api/share/link/abc"),
+            ("POST", "/api/files"),
+            ("GET", "/api/models"),
+        ] {
             assert_eq!(Route::of(method, path).credential(method), Credential::Required, "{method} {path}");
         }
     }

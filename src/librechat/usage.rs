@@ -167,9 +167,13 @@ mod tests {
 
     #[test]
     fn providers_count_cached_tokens_differently() {
-        let subset = normalise(r#"{"input_tokens":1060,"output_tokens":57,"total_tokens":1117,"input_token_details":{"cache_creation":0,"cache_read":512},"provider":"openAI"}"#);
+        let subset = normalise(
+            r#"{"input_tokens":1060,"output_tokens":57,"total_tokens":1117,"input_token_details":{"cache_creation":0,"cache_read":512},"provider":"openAI"}"#,
+        );
         assert_eq!(subset, Tokens { input: 1060, output: 57, cache_read: 512, cache_write: 0 }, "cached tokens are within the input");
-        let beside = normalise(r#"{"input_tokens":100,"output_tokens":10,"total_tokens":710,"input_token_details":{"cache_creation":200,"cache_read":400},"provider":"bedrock"}"#);
+        let beside = normalise(
+            r#"{"input_tokens":100,"output_tokens":10,"total_tokens":710,"input_token_details":{"cache_creation":200,"cache_read":400},"provider":"bedrock"}"#,
+        );
         assert_eq!(beside, Tokens { input: 700, output: 10, cache_read: 400, cache_write: 200 }, "cached tokens are beside the input");
     }
 

@@ -4,6 +4,7 @@
 //! decides and reserves over all of them at once. Two stores exist, [`memory`] for one process and [`redis`] for
 //! several; one contract suite runs on both.
 
+pub mod explain;
 pub mod memory;
 pub mod period;
 pub mod redis;

@@ -86,7 +86,8 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
 fn expect_plain_json(session: &Session) -> Result<(), Rejection> {
     let headers = &session.req_header().headers;
     let one = |name| {
-        let mut values = headers.get_all(name).iter().map(|value: &http::HeaderValue| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+        let mut values =
+            headers.get_all(name).iter().map(|value: &http::HeaderValue| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
         (values.next(), values.next().is_some())
     };
     let (content_type, doubled) = one("content-type");
@@ -222,7 +223,8 @@ async fn reserve(
                 app.metrics.decision(metrics::Outcome::ShadowRefused, Some(&refusal.bucket));
             }
             if let Some(first) = shadowed.first() {
-                ctx.refused = Some(Refused { kind: "shadow", reference: crate::error::reference(&ctx.id), detail: Some(told(first, estimate)) });
+                ctx.refused =
+                    Some(Refused { kind: "shadow", reference: crate::error::reference(&ctx.id), detail: Some(told(first, estimate)) });
             }
             Ok(start)
         }

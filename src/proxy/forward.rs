@@ -66,7 +66,17 @@ fn is_forbidden(name: &str) -> bool {
     let name = name.replace('_', "-");
     matches!(
         name.as_str(),
-        "x-tenant-id" | "x-lc-agent-trigger" | "forwarded" | "x-real-ip" | "x-client-ip" | "true-client-ip" | "x-cluster-client-ip" | "keep-alive" | "proxy-connection" | "proxy-authorization" | "te"
+        "x-tenant-id"
+            | "x-lc-agent-trigger"
+            | "forwarded"
+            | "x-real-ip"
+            | "x-client-ip"
+            | "true-client-ip"
+            | "x-cluster-client-ip"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "te"
     ) || name.starts_with("x-forwarded")
         || name.starts_with("x-tollgate-")
 }
@@ -83,7 +93,16 @@ mod tests {
 
     #[test]
     fn forbidden_headers_in_every_spelling() {
-        for name in ["x-tenant-id", "x_tenant_id", "x-tenant_id", "x-lc-agent-trigger", "x-forwarded-for", "x-forwarded-host", "x_forwarded_proto", "forwarded"] {
+        for name in [
+            "x-tenant-id",
+            "x_tenant_id",
+            "x-tenant_id",
+            "x-lc-agent-trigger",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x_forwarded_proto",
+            "forwarded",
+        ] {
             assert!(is_forbidden(name), "{name}");
         }
         for name in ["x-librechat-generation-protocol", "authorization", "user-agent", "x-request-id"] {

@@ -51,7 +51,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        self.app.open_requests.enter(ctx);
+        ctx.counted = Some(self.app.open_requests.enter());
         match admit::admit(&self.app, session, ctx).await {
             Ok(admit::Admitted::Forward) => Ok(false),
             Ok(admit::Admitted::Answered) => Ok(true),
@@ -70,7 +70,13 @@ impl ProxyHttp for Gateway {
         forward::prepare(session, request, ctx)
     }
 
-    async fn request_body_filter(&self, _session: &mut Session, chunk: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ctx) -> Result<()> {
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        chunk: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         body::replay(chunk, end_of_stream, ctx);
         Ok(())
     }
@@ -79,7 +85,13 @@ impl ProxyHttp for Gateway {
         relay::head(&self.app, session, response, ctx)
     }
 
-    fn response_body_filter(&self, session: &mut Session, chunk: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ctx) -> Result<Option<Duration>> {
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        chunk: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
         if !session.was_upgraded() {
             relay::chunk(&self.app, chunk.as_ref(), end_of_stream, ctx);
         }

@@ -59,9 +59,11 @@ pub async fn upstream_failed(app: &App, session: &mut Session, ctx: &mut Ctx, er
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     }
     let rejection = match error.etype() {
-        ErrorType::ConnectTimedout | ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => {
-            Rejection::UpstreamAway
-        }
+        ErrorType::ConnectTimedout
+        | ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::SocketError => Rejection::UpstreamAway,
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => Rejection::UpstreamTimeout,
         _ => Rejection::UpstreamBroken,
     };

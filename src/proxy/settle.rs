@@ -88,7 +88,8 @@ fn leave(generation: &Generation, route: &Route, error: Option<&Error>) {
 
 /// `audit = "actions"` leaves out successful GETs of pages, assets and catalogues.
 fn is_audited(app: &App, session: &Session, ctx: &Ctx, status: u16) -> bool {
-    let refused_token = ctx.identity.is_none() && ctx.refused.as_ref().is_some_and(|refused| matches!(refused.kind, "unauthorized" | "foreign_org"));
+    let refused_token =
+        ctx.identity.is_none() && ctx.refused.as_ref().is_some_and(|refused| matches!(refused.kind, "unauthorized" | "foreign_org"));
     if refused_token {
         // Counted and written by minute.
         return false;
@@ -152,9 +153,27 @@ fn category(route: &Route) -> Category {
 fn action(route: &Route, path: &str, method: &str, failed: bool) -> &'static str {
     let signs_in = method == "POST" && path.to_ascii_lowercase().starts_with("/api/auth/login");
     match route {
-        _ if signs_in => if failed { "auth.login_failed" } else { "auth.login" },
-        Route::Chat(_) | Route::AgentApi(_) => if failed { "chat.refused" } else { "chat.started" },
-        Route::Steer => if failed { "chat.steer_refused" } else { "chat.steered" },
+        _ if signs_in => {
+            if failed {
+                "auth.login_failed"
+            } else {
+                "auth.login"
+            }
+        }
+        Route::Chat(_) | Route::AgentApi(_) => {
+            if failed {
+                "chat.refused"
+            } else {
+                "chat.started"
+            }
+        }
+        Route::Steer => {
+            if failed {
+                "chat.steer_refused"
+            } else {
+                "chat.steered"
+            }
+        }
         Route::Stream { .. } => "chat.streamed",
         Route::Abort => "chat.stopped",
         Route::Upload => "file.uploaded",

@@ -1,0 +1,79 @@
+//! The metrics listener: `/metrics`, `/livez`, `/readyz`.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+
+use super::Shared;
+use crate::app::App;
+use crate::limits::OnFailure;
+
+/// Its routes.
+pub fn routes(app: Shared) -> Router {
+    Router::new().route("/metrics", get(metrics)).route("/livez", get(|| async { "alive\n" })).route("/readyz", get(readyz)).with_state(app)
+}
+
+async fn metrics(State(app): State<Shared>) -> Response {
+    measure(&app).await;
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.exposition()).into_response()
+}
+
+/// Ready, unless the start is not complete, the process is stopping, or every chat would be refused because of something
+/// it depends on.
+async fn readyz(State(app): State<Shared>) -> Response {
+    let degraded = degraded(&app).await;
+    let store_closes = degraded.contains(&"store") && closes_without_store(&app);
+    let reason = if !app.ready.is_set() {
+        Some("starting")
+    } else if app.draining.is_set() {
+        Some("stopping")
+    } else if degraded.contains(&"librechat") {
+        Some("LibreChat does not answer")
+    } else if store_closes {
+        Some("the store does not answer, and limits are closed without it")
+    } else {
+        None
+    };
+    let status = if reason.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, Json(json!({"ready": reason.is_none(), "reason": reason, "degraded": degraded}))).into_response()
+}
+
+/// Parts that do not work right now.
+async fn degraded(app: &App) -> Vec<&'static str> {
+    let mut degraded = Vec::new();
+    if !app.store.healthy().await {
+        degraded.push("store");
+    }
+    if app.recorder.health().failing_for.is_some() {
+        degraded.push("records");
+    }
+    if !app.upstream_is_up.is_set() {
+        degraded.push("librechat");
+    }
+    degraded
+}
+
+/// Whether a limit that concerns everyone refuses when the store is away.
+fn closes_without_store(app: &App) -> bool {
+    app.config.limits.iter().any(|limit| limit.concerns_everyone() && limit.on_failure == OnFailure::Closed)
+}
+
+/// Brings the gauges up to date that no request moves.
+pub async fn measure(app: &App) {
+    let degraded = degraded(app).await;
+    for component in ["store", "records", "librechat"] {
+        app.metrics.degraded(component, degraded.contains(&component));
+    }
+    app.metrics.store_up(!degraded.contains(&"store"));
+    let health = app.recorder.health();
+    app.metrics.records_up(health.failing_for.is_none());
+    app.metrics.records_queued("usage", health.usage_queued);
+    app.metrics.records_queued("audit", health.audit_queued);
+    app.metrics.records_written("usage", health.usage_written);
+    app.metrics.records_written("audit", health.audit_written);
+    app.metrics.records_dropped("audit", health.audit_dropped + health.audit_refused);
+    app.metrics.records_dropped("usage", health.usage_refused);
+}
