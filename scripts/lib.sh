@@ -21,6 +21,7 @@ install_packages() {
         as_root=(sudo)
     fi
     echo "$who_needs: $*. Installing."
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q ||
+        echo "Not every package list could be refreshed; going on with those that are there." >&2
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
 }
