@@ -1,0 +1,244 @@
+//! What a scripted LibreChat holds: people, conversations with their messages, runs and requests.
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use lru::LruCache;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::auth::Claims;
+use super::connection::Lines;
+use super::ids::Ids;
+use super::json::Node;
+use super::options::{Options, Strangers, User};
+use super::replay::Replay;
+use super::requests::Requests;
+use super::run::{Run, RunSummary, Stop};
+
+/// Everything the routes share.
+#[derive(Debug)]
+pub struct Place {
+    /// How it behaves.
+    pub options: Options,
+    /// Where ids come from.
+    pub ids: Ids,
+    /// What arrived.
+    pub requests: Requests,
+    /// The connections.
+    pub lines: Arc<Lines>,
+    /// Whether answers to chat starts are held back.
+    pub held: watch::Sender<bool>,
+    /// Grows with everything tests may wait for.
+    pub changed: watch::Sender<u64>,
+    users: Mutex<HashMap<String, User>>,
+    convos: Mutex<LruCache<String, Convo>>,
+    live: Mutex<HashMap<String, Arc<Run>>>,
+    started: Mutex<LruCache<(String, String), Started>>,
+    runs: Mutex<VecDeque<Arc<Mutex<RunSummary>>>>,
+    replays: Mutex<VecDeque<Replay>>,
+}
+
+/// A start that was answered: what the same `clientRequestId` gets again.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// The conversation.
+    pub conversation_id: String,
+    /// `generationCreatedAt`.
+    pub created_at: Timestamp,
+}
+
+/// A conversation.
+#[derive(Debug, Clone)]
+pub struct Convo {
+    /// The id of its document.
+    pub document: String,
+    /// Its id.
+    pub id: String,
+    /// Whose it is.
+    pub user: String,
+    /// Its title.
+    pub title: String,
+    /// Where it began.
+    pub endpoint: String,
+    /// `custom`, where the client says so.
+    pub endpoint_type: Option<String>,
+    /// The model.
+    pub model: String,
+    /// The agent.
+    pub agent_id: String,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When something was last said.
+    pub updated_at: Timestamp,
+    /// Its place among all conversations: later ones have larger numbers.
+    pub number: u64,
+    /// The ids of its messages' documents.
+    pub documents: Vec<String>,
+    /// Its messages, as `/api/messages` shows them.
+    pub messages: Vec<Message>,
+    /// The tokens of its messages, as LibreChat estimates.
+    pub tokens: u64,
+}
+
+/// A saved message.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its id.
+    pub id: String,
+    /// What the API shows of it.
+    pub json: Node,
+}
+
+impl Place {
+    /// An empty place.
+    pub fn new(options: Options) -> Arc<Self> {
+        let keep = NonZeroUsize::new(options.keep).unwrap_or(NonZeroUsize::MIN);
+        Arc::new(Self {
+            ids: Ids::new(options.seed),
+            requests: Requests::new(options.keep, options.keep_body),
+            lines: Arc::default(),
+            held: watch::channel(false).0,
+            changed: watch::channel(0).0,
+            users: Mutex::new(options.users.iter().map(|user| (user.id.clone(), user.clone())).collect()),
+            convos: Mutex::new(LruCache::new(keep)),
+            live: Mutex::default(),
+            started: Mutex::new(LruCache::new(keep)),
+            runs: Mutex::default(),
+            replays: Mutex::new(options.replays.iter().cloned().collect()),
+            options,
+        })
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.options.clock.now()
+    }
+
+    /// Tells those who wait that something happened.
+    pub fn stir(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// The person a valid token speaks of, or `None` where strangers are refused.
+    pub fn user_of(&self, claims: &Claims) -> Option<User> {
+        let mut users = self.users.lock();
+        if !users.contains_key(&claims.id) && self.options.strangers == Strangers::Welcome {
+            let stranger = User {
+                id: claims.id.clone(),
+                username: claims.username.clone(),
+                name: claims.username.clone(),
+                ..User::new(&claims.email)
+            };
+            users.insert(claims.id.clone(), stranger);
+        }
+        users.get(&claims.id).cloned()
+    }
+
+    /// The person with this id.
+    pub fn user(&self, id: &str) -> Option<User> {
+        self.users.lock().get(id).cloned()
+    }
+
+    /// The person with this e-mail address.
+    pub fn user_by_email(&self, email: &str) -> Option<User> {
+        self.users.lock().values().find(|user| user.email.eq_ignore_ascii_case(email)).cloned()
+    }
+
+    /// One more person; those who are here already stay as they are.
+    pub fn register(&self, user: User) {
+        if self.user_by_email(&user.email).is_none() {
+            self.users.lock().insert(user.id.clone(), user);
+        }
+    }
+
+    /// One more recording for a chat start to come.
+    pub fn push_replay(&self, replay: Replay) {
+        self.replays.lock().push_back(replay);
+    }
+
+    /// The recording for this chat start, if one is left.
+    pub fn next_replay(&self) -> Option<Replay> {
+        self.replays.lock().pop_front()
+    }
+
+    /// A run begins; the one before it in the same conversation makes way.
+    pub fn begin(&self, run: &Arc<Run>) {
+        let mut runs = self.runs.lock();
+        while runs.len() >= self.options.keep.max(1) {
+            runs.pop_front();
+        }
+        runs.push_back(Arc::clone(run.summary()));
+        drop(runs);
+        let before = self.live.lock().insert(run.turn.conversation_id.clone(), Arc::clone(run));
+        if let Some(before) = before {
+            before.stop(Stop::Replaced);
+        }
+        self.stir();
+    }
+
+    /// A run is over and its stream is gone.
+    pub fn finish(&self, run: &Arc<Run>) {
+        let mut live = self.live.lock();
+        if live.get(&run.turn.conversation_id).is_some_and(|other| Arc::ptr_eq(other, run)) {
+            live.remove(&run.turn.conversation_id);
+        }
+    }
+
+    /// The run that is at work in this conversation.
+    pub fn live(&self, conversation_id: &str) -> Option<Arc<Run>> {
+        self.live.lock().get(conversation_id).cloned()
+    }
+
+    /// Every run that is at work.
+    pub fn all_live(&self) -> Vec<Arc<Run>> {
+        self.live.lock().values().cloned().collect()
+    }
+
+    /// Every run that is remembered, in the order they began.
+    pub fn runs(&self) -> Vec<RunSummary> {
+        self.runs.lock().iter().map(|summary| summary.lock().clone()).collect()
+    }
+
+    /// Claims a `clientRequestId` for a new run, or gives as error what it started before.
+    pub fn start_once(&self, user: &str, request: &str, fresh: impl FnOnce() -> Started) -> Result<Started, Started> {
+        let mut started = self.started.lock();
+        let key = (user.to_owned(), request.to_owned());
+        if let Some(before) = started.get(&key) {
+            return Err(before.clone());
+        }
+        let fresh = fresh();
+        started.put(key, fresh.clone());
+        Ok(fresh)
+    }
+
+    /// Remembers the answer to a start.
+    pub fn remember_start(&self, user: &str, request: &str, started: Started) {
+        self.started.lock().put((user.to_owned(), request.to_owned()), started);
+    }
+
+    /// Whose conversation this is, if it is anyone's.
+    pub fn owner(&self, id: &str) -> Option<String> {
+        self.convos.lock().peek(id).map(|convo| convo.user.clone())
+    }
+
+    /// Looks at, or changes, a conversation of this person.
+    pub fn convo<T>(&self, user: &str, id: &str, look: impl FnOnce(&mut Convo) -> T) -> Option<T> {
+        self.convos.lock().get_mut(id).filter(|convo| convo.user == user).map(look)
+    }
+
+    /// One more conversation.
+    pub fn add_convo(&self, convo: Convo) {
+        self.convos.lock().put(convo.id.clone(), convo);
+    }
+
+    /// This person's conversations, the newest first.
+    pub fn convos(&self, user: &str) -> Vec<Convo> {
+        let mut convos: Vec<Convo> =
+            self.convos.lock().iter().filter(|(_, convo)| convo.user == user).map(|(_, convo)| convo.clone()).collect();
+        convos.sort_by_key(|convo| std::cmp::Reverse((convo.created_at, convo.number)));
+        convos
+    }
+}
