@@ -87,7 +87,7 @@ impl TokenCounter {
         let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(PERMITS).min(PERMITS);
         // The semaphore is never closed, so there is a permit in the end.
         let permit = Arc::clone(&self.long_texts).acquire_many_owned(permits).await;
-        let (answer, counted) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
         let counter = Arc::clone(self);
         let thread = std::thread::Builder::new().name("count-tokens".to_owned()).spawn(move || {
             let tokens = counter.count(encoding, text.as_ref());
@@ -95,7 +95,7 @@ impl TokenCounter {
             // Nobody listens any more when the request was dropped meanwhile.
             let _ = answer.send(tokens);
         });
-        match (thread, counted.await) {
+        match (thread, answered.await) {
             (Ok(_), Ok(tokens)) => tokens,
             (thread, _) => {
                 let why = thread.err().map_or_else(|| "panicked".to_owned(), |error| error.to_string());
