@@ -23,11 +23,11 @@ use crate::limits::explain::{self, Explained};
 use crate::limits::memory::MemoryStore;
 use crate::limits::redis::RedisStore;
 use crate::limits::rules::{RuleError, Rules};
-use crate::limits::{Charge, Store, StoreError};
+use crate::limits::{Charge, Store};
 use crate::prices::PriceTable;
 use crate::records::refused_tokens::RefusedTokens;
 use crate::records::{ReadError, RecordStore, Recorder, recorder};
-use crate::shared::Redis;
+use crate::shared::{Redis, RedisSettings, SharedError};
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
 use crate::tokens::TokenCounter;
 
@@ -96,7 +96,7 @@ pub enum BuildError {
     Identity(#[from] SettingsError),
     /// The price table cannot be read.
     #[error("{0}")]
-    Prices(#[from] crate::prices::PriceError),
+    Prices(#[from] crate::prices::PriceTableError),
     /// The encodings cannot be loaded.
     #[error("{0}")]
     Counter(#[from] crate::tokens::LoadError),
@@ -108,7 +108,7 @@ pub enum BuildError {
     Rows(#[from] ReadError),
     /// The store cannot be used.
     #[error("the store: {0}")]
-    Store(#[from] StoreError),
+    Store(#[from] SharedError),
     /// The client of LibreChat cannot be built.
     #[error("{0}")]
     LibreChat(#[from] CallError),
@@ -138,12 +138,12 @@ impl App {
         let librechat = LibreChat::new(&config.librechat.upstream.to_string(), minter.clone(), clock.clone())?;
         let accounts = accounts(&librechat, &clock);
 
-        let database = Database::open(config.records.url.expose())?;
+        let database = Database::open(&database_url(&config.records.url))?;
         database.migrate().await?;
         let records = database.records();
         let recorder = Recorder::start(records.clone(), recorder::Settings::default(), runtime);
 
-        let (store, board) = store(&config, &directory, &records, &clock).await?;
+        let (store, board) = store(&config, &directory, &records, &clock, runtime).await?;
         let replica: Arc<str> = Uuid::new_v4().to_string().into();
         let lease = config.generations.lease;
         let generations = Generations::new(Parts {
@@ -225,11 +225,11 @@ fn verifier_settings(config: &Config) -> VerifierSettings<'_> {
     let issuers = config.issuers.iter().map(|issuer| IssuerSettings {
         name: issuer.name.to_string(),
         orgs: issuer.orgs.iter().map(ToString::to_string).collect(),
-        issuer: issuer.issuer.clone(),
-        audience: issuer.audience.clone(),
+        issuer: issuer.issuer.as_deref().map(str::to_owned),
+        audience: issuer.audience.as_deref().map(str::to_owned),
         key: match &issuer.key {
             crate::config::IssuerKey::Hs256(secret) => IssuerKey::Hs256(secret.expose().as_bytes().to_vec()),
-            crate::config::IssuerKey::Rs256(pem) => IssuerKey::Rs256(pem.clone()),
+            crate::config::IssuerKey::Rs256(pem) => IssuerKey::Rs256(pem.to_string()),
         },
         may_name_users: issuer.may_name_users,
     });
@@ -264,6 +264,7 @@ async fn store(
     directory: &Directory,
     records: &Arc<dyn RecordStore>,
     clock: &SharedClock,
+    runtime: &Handle,
 ) -> Result<(Arc<dyn Store>, Option<RedisBoard>), BuildError> {
     match &config.store.url {
         StoreUrl::Memory => {
@@ -273,25 +274,24 @@ async fn store(
             Ok((Arc::new(store), None))
         }
         StoreUrl::Redis(url) => {
-            let redis = Redis::open(url.expose(), &config.store.prefix, config.store.timeout)?;
+            let settings = RedisSettings { connect_timeout: config.store.timeout, response_timeout: config.store.timeout, ..RedisSettings::new(url.expose()) };
+            let redis = Redis::new(settings, runtime.clone())?;
             Ok((Arc::new(RedisStore::new(redis.clone())), Some(RedisBoard::new(redis))))
         }
+    }
+}
+
+/// The url as the database takes it.
+pub fn database_url(url: &RecordsUrl) -> String {
+    match url {
+        RecordsUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        RecordsUrl::Postgres(url) => url.expose().to_owned(),
     }
 }
 
 /// No later than the beginning of every calendar month that is open anywhere.
 fn months_open_since(now: Timestamp) -> Timestamp {
     now.checked_sub(SignedDuration::from_hours(33 * 24)).unwrap_or(Timestamp::MIN)
-}
-
-impl RecordsUrl {
-    /// The url as the database takes it.
-    pub fn expose(&self) -> &str {
-        match self {
-            Self::Sqlite(path) => path,
-            Self::Postgres(url) => url.expose(),
-        }
-    }
 }
 
 /// Something that is so or is not, seen by everyone.

@@ -81,6 +81,8 @@ pub enum Rejection {
 pub enum Forbidden {
     /// `/api/agents/v1/*` is switched off (`[librechat] agent_api = "refuse"`).
     AgentApiOff,
+    /// The person is vouched for, but LibreChat has no account for them under their e-mail address.
+    NoAccount,
     /// This caller may not use this route.
     Route,
 }
@@ -169,6 +171,7 @@ impl Rejection {
             Self::ForeignOrg => (403, "foreign_org"),
             Self::NoOrg => (403, "no_org"),
             Self::Forbidden(Forbidden::AgentApiOff) => (403, "agent_api_off"),
+            Self::Forbidden(Forbidden::NoAccount) => (403, "no_account"),
             Self::Forbidden(Forbidden::Route) => (403, "forbidden"),
             Self::UnknownModel { .. } => (403, "unknown_model"),
             Self::Limit(_) => (429, "limit"),

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::Shared;
 use crate::app::App;
-use crate::limits::OnFailure;
 
 /// Its routes.
 pub fn routes(app: Shared) -> Router {
@@ -58,7 +57,7 @@ async fn degraded(app: &App) -> Vec<&'static str> {
 
 /// Whether a limit that concerns everyone refuses when the store is away.
 fn closes_without_store(app: &App) -> bool {
-    app.config.limits.iter().any(|limit| limit.concerns_everyone() && limit.on_failure == OnFailure::Closed)
+    app.config.limits.iter().any(|limit| limit.concerns_everyone() && limit.closes())
 }
 
 /// Brings the gauges up to date that no request moves.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::errors::Errors;
+use crate::prices::UnknownModel;
 
 /// The price table.
 #[derive(Debug, Clone)]
@@ -13,18 +14,6 @@ pub struct Prices {
     pub file: Option<PathBuf>,
     /// What a model costs that the table does not know.
     pub unknown_model: UnknownModel,
-}
-
-/// What happens to a model that the price table does not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnknownModel {
-    /// It costs what the table's default says.
-    DefaultPrice,
-    /// Its chats are refused.
-    Reject,
-    /// It costs nothing.
-    Free,
 }
 
 /// The section as it is written.

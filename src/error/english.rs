@@ -28,6 +28,9 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Forbidden(Forbidden::AgentApiOff) => {
             "The agents API is switched off here. Please use the web page or ask your administrator."
         }
+        Rejection::Forbidden(Forbidden::NoAccount) => {
+            "There is no chat account under your e-mail address yet. Please ask your administrator."
+        }
         Rejection::Forbidden(Forbidden::Route) => "You are not allowed to do this. Please ask your administrator.",
         Rejection::TooSlow => "The request took too long to arrive. Please try again.",
         Rejection::UnsupportedMedia => "The request must be uncompressed JSON (Content-Type: application/json).",

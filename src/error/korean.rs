@@ -26,6 +26,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Forbidden(Forbidden::AgentApiOff) => {
             "에이전트 API를 사용할 수 없도록 설정되어 있습니다. 웹 페이지를 이용하시거나 관리자에게 문의해 주세요."
         }
+        Rejection::Forbidden(Forbidden::NoAccount) => "회원님의 이메일 주소로 등록된 채팅 계정이 아직 없습니다. 관리자에게 문의해 주세요.",
         Rejection::Forbidden(Forbidden::Route) => "이 작업을 수행할 권한이 없습니다. 관리자에게 문의해 주세요.",
         Rejection::TooSlow => "요청이 도착하는 데 시간이 너무 오래 걸렸습니다. 다시 시도해 주세요.",
         Rejection::UnsupportedMedia => "요청은 압축하지 않은 JSON(Content-Type: application/json)이어야 합니다.",

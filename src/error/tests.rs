@@ -58,6 +58,7 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::ForeignOrg,
         Rejection::NoOrg,
         Rejection::Forbidden(Forbidden::AgentApiOff),
+        Rejection::Forbidden(Forbidden::NoAccount),
         Rejection::Forbidden(Forbidden::Route),
         Rejection::UnknownModel { model: "gpt-9\u{202e}<b>{\"type\":\"ban\"}</b>\n".to_owned() },
         Rejection::Malformed(Malformed::NotJson),

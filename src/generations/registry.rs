@@ -137,6 +137,20 @@ impl Generations {
         }
     }
 
+    /// Tells the owner of a generation, another replica, what a stream of it through this one showed.
+    pub fn tell_owner(self: &Arc<Self>, org: Arc<str>, member: Arc<str>, conversation_id: String, seen: Observation) {
+        if self.parts.board.is_none() || !(seen.measured_anything() || seen.end.is_some()) {
+            return;
+        }
+        let generations = Arc::clone(self);
+        self.parts.runtime.spawn(async move {
+            let Some(board) = &generations.parts.board else { return };
+            if let Some(id) = board.generation_of(&org, &member, &conversation_id).await {
+                board.tell(&org, id, &seen).await;
+            }
+        });
+    }
+
     /// Claims a run or a conversation for a generation. Answers whether it is this generation's.
     pub(super) fn claim(&self, what: &str, id: Uuid) -> bool {
         let mut claims = self.claims.lock();

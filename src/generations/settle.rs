@@ -97,7 +97,7 @@ impl Generations {
             cache_write_tokens: used.tokens.cache_write,
             total_tokens: used.tokens.total(),
             cost_nanousd: self.cost(used, start.admitted_at),
-            price_version: self.parts.prices.version().into(),
+            price_version: self.parts.prices.version().clone(),
             usage_source: charged.source.as_str(),
             estimate_tokens: start.estimate_tokens(),
             status: charged.status.as_str(),

@@ -47,9 +47,9 @@ pub struct User {
     /// The id, 24 hex digits.
     #[serde(alias = "_id")]
     pub id: String,
-    /// The user name.
+    /// The user name, where they have one.
     #[serde(default)]
-    pub username: String,
+    pub username: Option<String>,
     /// How they signed up: `local`, `openid`, ...
     #[serde(default)]
     pub provider: String,
@@ -184,7 +184,7 @@ impl LibreChat {
     }
 
     fn get(&self, person: &Person, path: &str, query: &[(&str, &str)]) -> reqwest::RequestBuilder {
-        let token = self.minter.mint_own_call(&person.user, &person.org, self.clock.now());
+        let token = self.minter.mint_own_call(&person.user, Some(&*person.org).filter(|org| !org.is_empty()), self.clock.now());
         let user_agent = if person.user_agent.starts_with("Mozilla/") { &person.user_agent } else { FALLBACK_USER_AGENT };
         self.http
             .get(format!("{}{path}", self.base))

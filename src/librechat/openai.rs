@@ -1,7 +1,6 @@
 //! The OpenAI-compatible API of LibreChat's agents, `/api/agents/v1`: what a request asks and what its answer used.
 
 use std::borrow::Cow;
-use std::io::Write as _;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -340,6 +339,8 @@ impl Unfolded for brotli::DecompressorWriter<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     const STREAM: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"Hel\"}}]}\n\n\

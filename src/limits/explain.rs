@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Bar, Bucket, Charge, Level, Mode, Period, Resource, Scope, Store, Window};
 use crate::identity::Directory;
-use crate::prices::money::format_usd;
+use crate::prices::format_usd;
 use crate::records::{Sums, Used};
 
 /// A limit as it stands for one person now.

@@ -8,12 +8,14 @@ pub mod explain;
 pub mod memory;
 pub mod period;
 pub mod redis;
+mod redis_keys;
 pub mod rules;
 pub mod store;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 pub use period::Period;
 pub use store::{Decision, Level, Orphan, Reserve, Settled, Store, StoreError};
@@ -22,7 +24,7 @@ pub use store::{Decision, Level, Orphan, Reserve, Settled, Store, StoreError};
 pub const MAX_AMOUNT: u64 = (1 << 53) - 1;
 
 /// What a limit counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Resource {
     /// Tokens charged: input including cached, output including reasoning.
     Tokens,
@@ -44,7 +46,7 @@ impl Resource {
 }
 
 /// The calendar window of a limit, in the org's time zone (UTC for everyone's caps).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Window {
     /// A calendar day; 23 or 25 hours long twice a year in many zones.
     Day,
@@ -63,7 +65,7 @@ impl Window {
 }
 
 /// Whose use is added up.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
     /// One member of one org: an allowance.
     Member {
@@ -93,7 +95,7 @@ impl Scope {
 }
 
 /// Whether a limit refuses, or only records that it would have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Refuse what does not fit.
@@ -103,7 +105,7 @@ pub enum Mode {
 }
 
 /// What happens to a request when the store cannot answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// Refuse with 503.
@@ -113,7 +115,7 @@ pub enum OnFailure {
 }
 
 /// One counter: whose, of what, in which period. The period is part of its key, so nothing ever has to be reset.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bucket {
     /// Whose use is added up.
     pub scope: Scope,

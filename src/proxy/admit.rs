@@ -106,7 +106,7 @@ async fn swap(app: &App, person: &OrgScoped, ctx: &mut Ctx) -> Result<Identity, 
     let Some(user_id) = &person.librechat_user_id else { return Err(Rejection::Forbidden(Forbidden::NoAccount)) };
     let user = app.accounts.confirmed(user_id, &person.claims.email).await.map_err(|error| match error {
         AccountError::NoSuchUser | AccountError::EmailDiffers => Rejection::Forbidden(Forbidden::NoAccount),
-        AccountError::LibreChatAway(_) => Rejection::UpstreamAway,
+        AccountError::LibreChatAway => Rejection::UpstreamAway,
     })?;
     let identity = person.identity_as(Arc::from(user.id.as_str()));
     ctx.swapped_token = Some(app.minter.mint_swapped(&user, &identity, person.expires, app.clock.now()));
@@ -154,7 +154,7 @@ fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rej
         category: if expired { Category::Auth } else { Category::Security },
         severity: if expired { Severity::Info } else { Severity::Warning },
         org_id: whose.as_ref().and_then(|whose| whose.org.clone()),
-        actor_id: whose.as_ref().map(|whose| whose.user.clone()),
+        actor_id: whose.as_ref().and_then(|whose| whose.user.clone()),
         actor_name: whose.as_ref().and_then(|whose| whose.name.clone()),
         actor_role: whose.as_ref().map(|whose| whose.role.clone()),
         action: if expired { "auth.token_expired" } else { "auth.token_refused" },

@@ -21,5 +21,5 @@ pub mod sqlite;
 
 pub use audit::{AuditRow, Category, Outcome, Severity, StoredAudit};
 pub use recorder::{Ack, Health, RecordError, Recorder, Settings, Unwritten};
-pub use store::{ReadError, RecordStore, Used, WriteError};
+pub use store::{ReadError, RecordStore, Sums, Used, WriteError};
 pub use usage::{StoredUsage, UsageRow};

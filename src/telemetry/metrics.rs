@@ -202,14 +202,13 @@ impl Metrics {
         self.generations_open.inc();
     }
 
-    /// A generation is no longer ours, with no word on how it ended: released, or owned by another replica.
+    /// A generation is no longer ours: settled, released, or owned by another replica.
     pub fn generation_left(&self) {
         self.generations_open.dec();
     }
 
     /// A generation was settled by us.
     pub fn generation_settled(&self, status: &'static str, time_to_first_token: Option<Duration>) {
-        self.generations_open.dec();
         self.generations.with_label_values(&[status]).inc();
         if let Some(time) = time_to_first_token {
             self.time_to_first_token.observe(time.as_secs_f64());
