@@ -1,1 +1,3 @@
 //! Everything that enters by the front door or needs a real server, in one binary so that it links once.
+#[cfg(test)]
+mod config;
