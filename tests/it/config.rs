@@ -173,6 +173,9 @@ fn money_is_exact() {
         good("[[limits]]\napplies_to = 'everyone'\nusd_per_day = 4_503_599.627370497\nusd_per_month = 9007199\ntokens_per_day = 0");
     let limit = &config.limits[0];
     assert_eq!(limit.applies_to, AppliesTo::Everyone);
+    assert_eq!(limit.name(), "limits[0]");
+    assert_eq!(limit.amount(Resource::Tokens, Window::Day), Some(0));
+    assert_eq!(limit.amount(Resource::Messages, Window::Day), None);
     assert_eq!(
         limit.amounts,
         [
