@@ -15,9 +15,9 @@ const PREFIX: &str = "TOLLGATE_";
 /// The two layers that the environment makes: LibreChat's own names, then ours. A variable without a value counts as
 /// not set, since compose files make such ones of variables that they pass on.
 ///
-/// Names without a double underscore are settings only when they name a list at the top, like `TOLLGATE_LIMITS`. Any
-/// other is left alone: Kubernetes makes `TOLLGATE_PORT` and the like of a service called tollgate. The exception is a
-/// setting whose double underscore was forgotten, which is an error.
+/// Names without a double underscore are settings only when they name a list at the top, like `TOLLGATE_LIMITS`. Others
+/// are left alone, since Kubernetes makes `TOLLGATE_PORT` and the like of a service called tollgate, except for what can
+/// only be a mistake: a section, or a setting whose double underscore was forgotten.
 pub(super) fn layers(variables: impl Iterator<Item = (String, String)>, errors: &mut Errors) -> [Table; 2] {
     // Sorted, so that the outcome does not depend on the order in the environment.
     let variables: BTreeMap<String, String> = variables.filter(|(_, value)| !value.is_empty()).collect();
@@ -33,6 +33,8 @@ pub(super) fn layers(variables: impl Iterator<Item = (String, String)>, errors: 
         let steps: Vec<&str> = setting.split("__").collect();
         if steps.len() > 1 || lists.contains(&setting.as_str()) {
             set(&mut ours, &steps, name, value);
+        } else if keys::<Sections>(None).contains(&setting.as_str()) {
+            errors.whole(format!("the environment variable {name} names a section; name its keys one by one: {name}__KEY"), None);
         } else if let Some(meant) = forgotten_underscore(&setting) {
             errors.whole(format!("the environment variable {name} names no setting; did you mean {meant}?"), None);
         }

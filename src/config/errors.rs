@@ -65,7 +65,7 @@ impl std::error::Error for ConfigErrors {}
 /// Collects errors while the configuration is read and checked.
 #[derive(Default)]
 pub(super) struct Errors {
-    errors: Vec<ConfigError>,
+    found: Vec<ConfigError>,
     unreadable: Vec<String>,
     lacks_secret: bool,
 }
@@ -76,7 +76,7 @@ impl Errors {
     pub(super) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let path = path.into();
         if !self.unreadable.iter().any(|unreadable| lies_within(&path, unreadable)) {
-            self.errors.push(ConfigError { path, message: message.into(), place: None });
+            self.found.push(ConfigError { path, message: message.into(), place: None });
         }
     }
 
@@ -88,14 +88,14 @@ impl Errors {
 
     /// Something without a path, such as a file that is not TOML.
     pub(super) fn whole(&mut self, message: String, place: Option<String>) {
-        self.errors.push(ConfigError { path: String::new(), message, place });
+        self.found.push(ConfigError { path: String::new(), message, place });
     }
 
     /// LibreChat's secret is missing.
     pub(super) fn lacks_secret(&mut self, path: &str, message: &str) {
-        let before = self.errors.len();
+        let before = self.found.len();
         self.add(path, message);
-        self.lacks_secret = self.errors.len() > before;
+        self.lacks_secret = self.found.len() > before;
     }
 
     /// Whether something at or below `path` could not be read, so that what refers to it cannot be judged.
@@ -105,7 +105,7 @@ impl Errors {
 
     /// How many errors there are.
     pub(super) fn count(&self) -> usize {
-        self.errors.len()
+        self.found.len()
     }
 
     /// Whether anything was wrong.
@@ -115,13 +115,13 @@ impl Errors {
 
     /// Sorts, and says of each where it was written.
     pub(super) fn finish(mut self, tree: &Table) -> ConfigErrors {
-        for error in &mut self.errors {
+        for error in &mut self.found {
             if error.place.is_none() {
                 error.place = origin_of(tree, &error.path).and_then(place);
             }
         }
-        self.errors.sort_by(|a, b| by_path(&a.path, &b.path).then_with(|| a.message.cmp(&b.message)));
-        ConfigErrors { errors: self.errors, lacks_secret: self.lacks_secret }
+        self.found.sort_by(|a, b| by_path(&a.path, &b.path).then_with(|| a.message.cmp(&b.message)));
+        ConfigErrors { errors: self.found, lacks_secret: self.lacks_secret }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `[[issuers]]`: who signs org-scoped tokens, for which orgs, and with which key.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
 use super::errors::Errors;
-use super::secret::{Secret, check_length, resolve};
+use super::secret::{Secret, resolve_signing};
 use super::{Insecure, LibreChat};
 
 /// Who signs org-scoped tokens.
@@ -70,53 +72,53 @@ pub(super) struct IssuerKeys {
 }
 
 /// Checks every issuer. `orgs` are the ids of the known orgs, `None` when those could not all be read.
-pub(super) fn check(keys: Vec<IssuerKeys>, orgs: Option<&[Arc<str>]>, insecure: &Insecure, errors: &mut Errors) -> Vec<Issuer> {
-    let mut issuers: Vec<Issuer> = Vec::new();
+pub(super) fn check(
+    keys: Vec<IssuerKeys>,
+    librechat: Option<&LibreChat>,
+    orgs: Option<&[Arc<str>]>,
+    insecure: &Insecure,
+    errors: &mut Errors,
+) -> Vec<Issuer> {
+    let mut issuers = Vec::new();
+    let mut names = BTreeMap::new();
+    let mut secrets = shared_with_librechat(librechat);
     for (index, keys) in keys.into_iter().enumerate() {
         let at = format!("issuers[{index}]");
-        let name = name(keys.name.as_ref(), &issuers, &at, errors);
+        let name = keys.name.clone().filter(|name| !name.trim().is_empty());
+        match &name {
+            None => errors.add(format!("{at}.name"), "missing; every issuer needs a name such as dashboard"),
+            Some(name) => match names.entry(name.clone()) {
+                Entry::Vacant(free) => _ = free.insert(index),
+                Entry::Occupied(taken) => {
+                    let other = taken.get();
+                    errors.add(format!("{at}.name"), format!("\"{name}\" is the name of issuers[{other}] already; names must be unique"));
+                }
+            },
+        }
         check_orgs(&keys.orgs, orgs, &at, errors);
         if keys.issuer.as_deref() == Some("tollgate") {
             errors.add(format!("{at}.issuer"), "\"tollgate\" is the issuer of Tollgate's own tokens; choose another");
         }
         let key = key(&keys, insecure, &at, errors);
+        if let Some(IssuerKey::Hs256(secret)) = &key {
+            let given_at = if keys.secret_file.is_some() { "secret_file" } else { "secret" };
+            if let Some((_, owner)) = secrets.iter().find(|(taken, _)| taken == secret) {
+                errors.add(format!("{at}.{given_at}"), format!("the secret is the same as {owner}; every issuer needs one of its own"));
+            }
+            secrets.push((secret.clone(), format!("that of {at}")));
+        }
         let (Some(name), Some(key)) = (name, key) else { continue };
-        let Some(may_not_share) = shared_with(&key, &issuers) else {
-            let IssuerKeys { orgs, issuer, audience, may_name_users, .. } = keys;
-            issuers.push(Issuer { name, orgs, issuer, audience, key, may_name_users });
-            continue;
-        };
-        errors.add(format!("{at}.secret"), format!("is the secret of issuer \"{may_not_share}\" too; each issuer needs its own"));
+        let IssuerKeys { orgs, issuer, audience, may_name_users, .. } = keys;
+        issuers.push(Issuer { name, orgs, issuer, audience, key, may_name_users });
     }
     issuers
 }
 
-/// Reports an issuer that signs with a secret of LibreChat: its tokens would be LibreChat's own.
-pub(super) fn check_apart(issuers: &[Issuer], librechat: &LibreChat, errors: &mut Errors) {
-    for (index, issuer) in issuers.iter().enumerate() {
-        let IssuerKey::Hs256(secret) = &issuer.key else { continue };
-        let shared = if *secret == librechat.jwt_secret {
-            "librechat.jwt_secret"
-        } else if Some(secret) == librechat.jwt_refresh_secret.as_ref() {
-            "librechat.jwt_refresh_secret"
-        } else {
-            continue;
-        };
-        errors.add(format!("issuers[{index}].secret"), format!("is the same as {shared}; an issuer needs a secret of its own"));
-    }
-}
-
-fn name(name: Option<&Arc<str>>, earlier: &[Issuer], at: &str, errors: &mut Errors) -> Option<Arc<str>> {
-    let path = format!("{at}.name");
-    let Some(name) = name.filter(|name| !name.trim().is_empty()) else {
-        errors.add(path, "missing; every issuer needs a name such as dashboard");
-        return None;
-    };
-    if let Some(other) = earlier.iter().position(|issuer| issuer.name == *name) {
-        errors.add(path, format!("\"{name}\" is the name of issuers[{other}] already; names must be unique"));
-        return None;
-    }
-    Some(name.clone())
+/// The secrets that no issuer may sign with, since its tokens would then be LibreChat's own.
+fn shared_with_librechat(librechat: Option<&LibreChat>) -> Vec<(Secret, String)> {
+    let Some(librechat) = librechat else { return Vec::new() };
+    let refresh = librechat.jwt_refresh_secret.clone().map(|secret| (secret, "librechat.jwt_refresh_secret".to_owned()));
+    std::iter::once((librechat.jwt_secret.clone(), "librechat.jwt_secret".to_owned())).chain(refresh).collect()
 }
 
 fn check_orgs(named: &[Arc<str>], known: Option<&[Arc<str>]>, at: &str, errors: &mut Errors) {
@@ -145,11 +147,7 @@ fn key(keys: &IssuerKeys, insecure: &Insecure, at: &str, errors: &mut Errors) ->
                 return None;
             }
             let path = format!("{at}.secret");
-            let secret = resolve(&path, keys.secret.clone(), keys.secret_file.clone(), errors)?;
-            if !insecure.short_secrets {
-                check_length(&path, &secret, errors);
-            }
-            Some(IssuerKey::Hs256(secret))
+            resolve_signing(&path, keys.secret.clone(), keys.secret_file.clone(), insecure, errors).map(IssuerKey::Hs256)
         }
         Some(Algorithm::Rs256) => {
             for (key, given) in [("secret", keys.secret.is_some()), ("secret_file", keys.secret_file.is_some())] {
@@ -182,10 +180,4 @@ fn public_key(file: &Path) -> Result<Arc<str>, String> {
         Ok(der) if der.len() < LEAST_DER_BYTES => Err(format!("{name} holds an RSA key of less than 2048 bits; at least 2048 are needed")),
         _ => Ok(pem.into()),
     }
-}
-
-/// The name of an earlier issuer with the same shared secret.
-fn shared_with(key: &IssuerKey, earlier: &[Issuer]) -> Option<Arc<str>> {
-    let IssuerKey::Hs256(secret) = key else { return None };
-    earlier.iter().find(|other| matches!(&other.key, IssuerKey::Hs256(taken) if taken == secret)).map(|other| other.name.clone())
 }

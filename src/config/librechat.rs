@@ -10,7 +10,7 @@ use http::Uri;
 use serde::Deserialize;
 
 use super::errors::Errors;
-use super::secret::{Secret, check_length, resolve};
+use super::secret::{Secret, resolve_signing};
 use super::values::parsed;
 use super::{Insecure, Public};
 
@@ -95,7 +95,7 @@ impl FromStr for Upstream {
         if authority.as_str().contains('@') {
             return Err(format!("a user name or password is not possible here; {ALLOWED}"));
         }
-        if uri.path().trim_end_matches('/') != "" || uri.query().is_some() {
+        if !uri.path().trim_end_matches('/').is_empty() || uri.query().is_some() {
             return Err(format!("a path or query is not possible, since requests keep their own; {ALLOWED}"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
@@ -159,18 +159,12 @@ pub(super) fn check(
     }
 
     let given = keys.jwt_secret.is_some() || keys.jwt_secret_file.is_some();
-    let jwt_secret = resolve("librechat.jwt_secret", keys.jwt_secret, keys.jwt_secret_file, errors);
+    let jwt_secret = resolve_signing("librechat.jwt_secret", keys.jwt_secret, keys.jwt_secret_file, insecure, errors);
     if !given {
         errors.lacks_secret("librechat.jwt_secret", NO_SECRET);
     }
-    let jwt_refresh_secret = resolve("librechat.jwt_refresh_secret", keys.jwt_refresh_secret, keys.jwt_refresh_secret_file, errors);
-    if !insecure.short_secrets {
-        for (path, secret) in [("librechat.jwt_secret", &jwt_secret), ("librechat.jwt_refresh_secret", &jwt_refresh_secret)] {
-            if let Some(secret) = secret {
-                check_length(path, secret, errors);
-            }
-        }
-    }
+    let refresh = (keys.jwt_refresh_secret, keys.jwt_refresh_secret_file);
+    let jwt_refresh_secret = resolve_signing("librechat.jwt_refresh_secret", refresh.0, refresh.1, insecure, errors);
 
     Some(LibreChat {
         upstream: keys.upstreams.into_iter().next()?,
@@ -184,6 +178,7 @@ pub(super) fn check(
 
 fn check_upstreams(upstreams: &[Upstream], public: &Public, errors: &mut Errors) {
     match upstreams {
+        [] if errors.clouds("librechat.upstreams") => {}
         [] => errors.add("librechat.upstreams", "names no LibreChat; allowed: a list of one address such as [\"http://127.0.0.1:3080\"]"),
         [upstream] if leads_back(upstream, public.listen) => {
             let listen = public.listen;

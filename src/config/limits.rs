@@ -33,6 +33,18 @@ pub struct Limit {
     pub on_failure: OnFailure,
 }
 
+impl Limit {
+    /// What errors and explanations call it: `limits[2]`.
+    pub fn name(&self) -> String {
+        format!("limits[{}]", self.index)
+    }
+
+    /// The amount for this resource and window, if it names one; in the resource's unit.
+    pub fn amount(&self, resource: Resource, window: Window) -> Option<u64> {
+        self.amounts.iter().find(|(of, within, _)| (*of, *within) == (resource, window)).map(|(_, _, amount)| *amount)
+    }
+}
+
 /// Whose use a limit bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -114,8 +114,8 @@ impl Config {
     pub fn from_text(text: &str, name: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
         let mut errors = Errors::default();
         let name: Arc<str> = name.into();
-        let built_in = parse_layer(DEFAULTS, &"the built-in defaults".into(), &|_| Origin::BuiltIn, &mut errors);
-        let file = parse_layer(text, &name, &|line| Origin::File { name: name.clone(), line }, &mut errors);
+        let built_in = parse_layer(DEFAULTS, "the built-in defaults", &|_| Origin::BuiltIn)?;
+        let file = parse_layer(text, &name, &|line| Origin::File { name: name.clone(), line })?;
 
         let mut tree = built_in.clone();
         layers::merge(&mut tree, file);
@@ -130,11 +130,13 @@ impl Config {
     }
 }
 
-fn parse_layer(text: &str, name: &Arc<str>, origin: &dyn Fn(usize) -> Origin, errors: &mut Errors) -> Table {
-    layers::parse(text, origin).unwrap_or_else(|error| {
-        let line = error.line.map(|line| format!("{name}, line {line}"));
-        errors.whole(format!("the configuration is not valid TOML: {}", error.message), Some(line.unwrap_or_else(|| name.to_string())));
-        Table::new()
+/// A text that is no TOML says nothing about its settings, so that this is the only error then.
+fn parse_layer(text: &str, name: &str, origin: &dyn Fn(usize) -> Origin) -> Result<Table, ConfigErrors> {
+    layers::parse(text, origin).map_err(|error| {
+        let place = error.line.map_or_else(|| name.to_owned(), |line| format!("{name}, line {line}"));
+        let mut errors = Errors::default();
+        errors.whole(format!("the configuration is not valid TOML: {}", error.message), Some(place));
+        errors.finish(&Table::new())
     })
 }
 
@@ -179,10 +181,7 @@ impl Sections {
         let known = orgs_are_whole.then_some(&*ids);
 
         let librechat = librechat::check(self.librechat, &self.public, known, &self.insecure, errors);
-        let issuers = issuers::check(self.issuers, known, &self.insecure, errors);
-        if let Some(librechat) = &librechat {
-            issuers::check_apart(&issuers, librechat, errors);
-        }
+        let issuers = issuers::check(self.issuers, librechat.as_ref(), known, &self.insecure, errors);
         let limits = limits::check(self.limits, &self.limits_defaults, self.store.on_failure, known, errors);
         let store = store::check(self.store, errors);
         let records = records::check(self.records, errors);
@@ -219,5 +218,40 @@ fn text_of<'tree>(tree: &'tree Table, section: &str, key: &str) -> Option<&'tree
     match &section.get(key)?.value {
         Value::Text(text) => Some(text),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The keys of a section that `config/tollgate.toml` shows, set or commented out.
+    fn documented(section: &str) -> Vec<&'static str> {
+        let uncommented = |line: &'static str| line.strip_prefix("# ").unwrap_or(line);
+        let headers = [format!("[{section}]"), format!("[[{section}]]")];
+        DEFAULTS
+            .lines()
+            .map(uncommented)
+            .skip_while(|line| !headers.iter().any(|header| line == header))
+            .skip(1)
+            .take_while(|line| !line.starts_with('[') && !line.starts_with("----"))
+            .filter_map(|line| line.split_once(" = ").map(|(key, _)| key))
+            .filter(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+            .collect()
+    }
+
+    #[test]
+    fn the_defaults_document_every_key() {
+        let sections = read::keys::<Sections>(None);
+        assert!(sections.len() > 10, "the sections were not found: {sections:?}");
+        for section in sections {
+            let keys = read::keys::<Sections>(Some(section));
+            assert!(!keys.is_empty(), "the keys of [{section}] were not found");
+            let mut shown = documented(section);
+            shown.sort_unstable();
+            let mut allowed = keys.to_vec();
+            allowed.sort_unstable();
+            assert_eq!(shown, allowed, "config/tollgate.toml (left) does not show exactly the keys of [{section}] (right)");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `[[orgs]]`: the tenants.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -20,14 +21,19 @@ pub(super) struct OrgKeys {
     language: Option<Language>,
 }
 
-/// Checks every org; ids and domains are unique among those that come back.
+/// Checks every org.
 pub(super) fn check(keys: Vec<OrgKeys>, errors: &mut Errors) -> Vec<Org> {
     let mut orgs: Vec<Org> = Vec::new();
+    let mut ids = BTreeMap::new();
     for (index, keys) in keys.into_iter().enumerate() {
         let at = format!("orgs[{index}]");
         let zone = time_zone(keys.time_zone.as_deref(), &at, errors);
         let domains = domains(keys.domains, &orgs, &at, errors);
-        let Some(id) = id(keys.id, &orgs, &at, errors) else { continue };
+        let Some(id) = id(keys.id, &at, errors) else { continue };
+        if let Some(other) = ids.get(&id) {
+            errors.add(format!("{at}.id"), format!("\"{id}\" is the id of orgs[{other}] already; ids must be unique"));
+        }
+        ids.entry(id.clone()).or_insert(index);
         let name = keys.name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| id.clone());
         orgs.push(Org { id, name, domains, zone, plan: keys.plan, language: keys.language });
     }
@@ -44,7 +50,7 @@ pub(super) fn unknown(org: &str, known: &[Arc<str>]) -> String {
 }
 
 /// The id. It becomes part of the store's keys and of labels, and `everyone` has its own place among the keys.
-fn id(id: Option<String>, earlier: &[Org], at: &str, errors: &mut Errors) -> Option<Arc<str>> {
+fn id(id: Option<String>, at: &str, errors: &mut Errors) -> Option<Arc<str>> {
     let path = format!("{at}.id");
     let Some(id) = id else {
         errors.add(path, "missing; every org needs an id such as acme");
@@ -57,10 +63,6 @@ fn id(id: Option<String>, earlier: &[Org], at: &str, errors: &mut Errors) -> Opt
     }
     if id == "everyone" {
         errors.add(path, "\"everyone\" stands for all orgs together; choose another id");
-        return None;
-    }
-    if let Some(other) = earlier.iter().position(|org| *org.id == *id) {
-        errors.add(path, format!("\"{id}\" is the id of orgs[{other}] already; ids must be unique"));
         return None;
     }
     Some(id.into())
@@ -80,7 +82,7 @@ fn time_zone(name: Option<&str>, at: &str, errors: &mut Errors) -> TimeZone {
     }
 }
 
-/// The domains in lower case, without those that another org has.
+/// The domains in lower case.
 fn domains(written: Vec<String>, earlier: &[Org], at: &str, errors: &mut Errors) -> Vec<String> {
     let mut domains = Vec::new();
     for (index, written) in written.into_iter().enumerate() {

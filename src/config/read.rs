@@ -189,7 +189,8 @@ impl Value {
     fn found(&self) -> &'static str {
         match self {
             Self::Text(_) | Self::Untyped(_) => "text",
-            Self::Integer(_) | Self::Decimal(_) => "a number",
+            Self::Integer(_) => "a number",
+            Self::Decimal(_) => "a number with a point",
             Self::Boolean(_) => "true or false",
             Self::Date => "a date",
             Self::List(_) => "a list",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::Insecure;
 use super::errors::Errors;
 
 /// A secret; it shows itself as `***`.
@@ -70,19 +71,28 @@ fn from_file(file: &Path) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
-/// Fewer bytes than this can be guessed.
-pub(super) const LEAST_BYTES: usize = 16;
-
-/// Reports a signing secret that is short enough to be guessed from one token.
-pub(super) fn check_length(path: &str, secret: &Secret, errors: &mut Errors) {
+/// Like [`resolve`], for a secret that signs tokens: one that is short enough to be guessed from a token is reported.
+pub(super) fn resolve_signing(
+    path: &str,
+    direct: Option<Secret>,
+    file: Option<PathBuf>,
+    insecure: &Insecure,
+    errors: &mut Errors,
+) -> Option<Secret> {
+    let given_at = if file.is_some() { format!("{path}_file") } else { path.to_owned() };
+    let secret = resolve(path, direct, file, errors)?;
     let length = secret.0.len();
-    if length < LEAST_BYTES {
+    if length < LEAST_BYTES && !insecure.short_secrets {
         errors.add(
-            path,
+            given_at,
             format!(
-                "is {length} bytes long; at least {LEAST_BYTES} are needed, since a shorter one can be guessed from a token \
-                 (insecure.short_secrets = true accepts it)"
+                "the secret is {length} bytes long; at least {LEAST_BYTES} are needed, since a shorter one can be guessed from a \
+                 token; insecure.short_secrets = true accepts it"
             ),
         );
     }
+    Some(secret)
 }
+
+/// Fewer bytes than this can be guessed.
+const LEAST_BYTES: usize = 16;

@@ -83,7 +83,8 @@ fn read_url(url: Secret) -> Result<StoreUrl, String> {
         return Err(format!("is no address of a store; {ALLOWED}"));
     };
     let server = server_of(rest).ok_or_else(|| format!("names no server; {ALLOWED}"))?;
-    if !server.rest.is_empty() && server.rest != "/" && server.rest.trim_start_matches('/').parse::<u32>().is_err() {
+    let path = server.rest.split('?').next().unwrap_or_default().trim_start_matches('/');
+    if !path.is_empty() && path.parse::<u32>().is_err() {
         return Err(format!("the database is not a number; {ALLOWED}"));
     }
     Ok(StoreUrl::Redis(url))

@@ -2,5 +2,7 @@
 
 mod support;
 
+#[cfg(test)]
+mod config;
 mod records;
 mod walls;

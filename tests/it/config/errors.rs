@@ -1,0 +1,354 @@
+//! What is said when a configuration is wrong: each text is a snapshot beside this file.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use tollgate::config::{Config, DEFAULTS};
+
+use super::{SECRET, keys, read, wrong, wrong_with};
+
+fn says(name: &str, text: &dyn std::fmt::Display) {
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!(name, text.to_string());
+    });
+}
+
+#[test]
+fn no_error_shows_a_secret() {
+    for file in [
+        "[librechat]\njwt_secret = 'hunter2",
+        "[librechat]\njwt_secret = hunter2",
+        "[librechat]\njwt_secret = ['hunter2']",
+        "[librechat]\njwt_secret = { hunter = 'hunter2' }",
+        "[librechat]\njwt_secret = 'hunter2'",
+        "[librechat]\nupstreams = ['http://me:hunter2@chat']",
+        "[store]\nurl = 'redis://me:hunter2@'",
+        "[store]\nurl = 'hunter2'",
+        "[records]\nurl = 'postgres://me:hunter2@/'",
+        "[[issuers]]\nsecret = 'hunter2'\nalgorithm = 'HS256'",
+        "jwt_secret = 'hunter2'",
+    ] {
+        let errors = wrong_with(file, &[]);
+        let debug = format!("{:?}", read(file, &[]).unwrap_err());
+        assert!(!errors.contains("hunter2") && !debug.contains("hunter2"), "the errors of {file:?} show a secret: {errors}");
+    }
+    let errors = wrong_with("[librechat]\njwt_secret = 1234567890123456", &[]);
+    assert!(!errors.contains("123"), "{errors}");
+}
+
+#[test]
+fn a_missing_secret_is_an_error_of_its_own() {
+    let errors = read("", &[("JWT_SECRET", "")]).unwrap_err();
+    assert!(errors.lacks_secret());
+    says("missing_secret", &tollgate::cli::complain(&errors));
+    let errors = read("[librechat]\njwt_secret_file = '/no/such/file'", &[]).unwrap_err();
+    assert!(!errors.lacks_secret(), "a secret that was given but cannot be read is another error");
+    says("unreadable_secret", &errors);
+}
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    let errors = Config::load(Some(Path::new("/no/such/tollgate.toml")), std::iter::empty()).unwrap_err();
+    says("unreadable_file", &errors);
+}
+
+#[test]
+fn wrong_keys_and_types() {
+    says("not_toml", &wrong("[public]\nlisten = \n"));
+    says(
+        "keys_and_types",
+        &wrong(
+            r"
+public = 5
+lisen = 'x'
+orgs = 'acme'
+
+[admin]
+listen = 'localhost'
+port = 3090
+
+[metrics]
+listen = 9464
+
+[librechat]
+upstreams = ['https://chat', 'chat:3080', 5]
+trust_email_domains = 'yes'
+agent_api = 'allow'
+
+[store]
+timeout_ms = 0
+on_failure = true
+
+[estimate]
+answer_tokens = 1.5
+least_answer_tokens = -1
+
+[log]
+level = 'inof'
+
+[shutdown]
+grace_seconds = 1979-05-27
+
+[body]
+max_chat_bytes = 9223372036854775807
+
+[[limits]]
+applies_to = 'team'
+tokens_per_day = '5'
+usd_per_day = -1.0
+messages_per_day = 9_007_199_254_740_992
+tokens_per_hour = 5
+
+[[limits]]
+applies_to = 'member'
+usd_per_day = 0.1234567891
+usd_per_month = 1e3
+
+[[issuers]]
+name = 'x'
+algorithm = 'none'
+",
+        ),
+    );
+}
+
+#[test]
+fn wrong_environment() {
+    says(
+        "environment",
+        &wrong_with(
+            "",
+            &[
+                ("JWT_SECRET", "short"),
+                ("TOLLGATE_PUBLIC__LISTEN", "8080"),
+                ("TOLLGATE_PUBLIC__TRUSTED_PROXIES", "10.0.0.0/8,nowhere,10.0.0.0/99"),
+                ("TOLLGATE_PUBLIC__LISTNE", "127.0.0.1:8080"),
+                ("TOLLGATE_PUBLIK__LISTEN", "127.0.0.1:8080"),
+                ("TOLLGATE_ADMIN_LISTEN", "127.0.0.1:8080"),
+                ("TOLLGATE_METRICS", "{ listen = '127.0.0.1:8080' }"),
+                ("TOLLGATE_LIMITS__0__ORG", "acme"),
+                ("TOLLGATE_ORGS", "[{ id ="),
+                ("TOLLGATE_LIBRECHAT__TRUST_EMAIL_DOMAINS", "yes"),
+            ],
+        ),
+    );
+}
+
+#[test]
+fn wrong_listeners_and_librechat() {
+    says(
+        "listeners_and_librechat",
+        &wrong(
+            r"
+[public]
+listen = '0.0.0.0:3080'
+[admin]
+listen = '127.0.0.1:3080'
+[metrics]
+listen = '[::1]:3080'
+[librechat]
+upstreams = ['http://localhost:3080']
+default_org = 'nobody'
+agent_api = 'default_org'
+[[orgs]]
+id = 'acme'
+",
+        ),
+    );
+    says("several_upstreams", &wrong("[librechat]\nupstreams = ['http://a', 'http://b']\nagent_api = 'default_org'"));
+    says("no_upstream", &wrong("[librechat]\nupstreams = []"));
+    says(
+        "both_secrets",
+        &wrong_with("[librechat]\njwt_secret = 'a-secret-0123456789'\njwt_secret_file = '/run/x'\njwt_refresh_secret = ''", &[]),
+    );
+}
+
+#[test]
+fn wrong_orgs_and_limits() {
+    says(
+        "orgs_and_limits",
+        &wrong(
+            r"
+[[orgs]]
+id = 'acme'
+domains = ['acme.test']
+[[orgs]]
+id = 'acme'
+domains = ['ACME.test', 'me@acme.test']
+time_zone = 'Asia/Soul'
+[[orgs]]
+name = 'No id'
+language = 'de'
+[[orgs]]
+id = 'a b'
+[[orgs]]
+id = 'everyone'
+",
+        ),
+    );
+    says(
+        "narrowing",
+        &wrong(
+            r"
+[[orgs]]
+id = 'acme'
+[[orgs]]
+id = 'hanbit'
+[[limits]]
+applies_to = 'member'
+[[limits]]
+tokens_per_day = 5
+[[limits]]
+applies_to = 'org'
+member = '66f0'
+role = 'user'
+tokens_per_day = 5
+[[limits]]
+applies_to = 'everyone'
+org = 'acme'
+tokens_per_day = 5
+[[limits]]
+applies_to = 'member'
+org = 'acmee'
+role = 'root'
+plan = ''
+tokens_per_day = 5
+",
+        ),
+    );
+}
+
+const ISSUERS: &str = r"
+[[orgs]]
+id = 'acme'
+[[issuers]]
+name = 'no key'
+orgs = ['acme', 'nobody']
+issuer = 'tollgate'
+algorithm = 'HS256'
+[[issuers]]
+orgs = []
+secret = '0123456789abcdef'
+[[issuers]]
+name = 'librechat'
+orgs = ['acme']
+algorithm = 'HS256'
+secret = 'SECRET'
+[[issuers]]
+name = 'librechat'
+orgs = ['acme']
+algorithm = 'HS256'
+secret = '0123456789abcdef'
+public_key_file = 'key.pem'
+[[issuers]]
+name = 'first'
+orgs = ['acme']
+algorithm = 'HS256'
+secret = 'the same for both'
+[[issuers]]
+name = 'second'
+orgs = ['acme']
+algorithm = 'HS256'
+secret = 'the same for both'
+[[issuers]]
+name = 'short'
+orgs = ['acme']
+algorithm = 'HS256'
+secret = 'short'
+[[issuers]]
+name = 'rsa with a secret'
+orgs = ['acme']
+algorithm = 'RS256'
+secret = '0123456789abcdef'
+[[issuers]]
+name = 'small'
+orgs = ['acme']
+algorithm = 'RS256'
+public_key_file = 'KEYS/rsa1024.pub.pem'
+[[issuers]]
+name = 'no pem'
+orgs = ['acme']
+algorithm = 'RS256'
+public_key_file = 'Cargo.toml'
+[[issuers]]
+name = 'gone'
+orgs = ['acme']
+algorithm = 'RS256'
+public_key_file = '/no/such/key.pem'
+";
+
+#[test]
+fn wrong_issuers() {
+    let errors = wrong(&ISSUERS.replace("SECRET", SECRET).replace("KEYS", &keys()));
+    says("issuers", &errors.replace(&keys(), "KEYS"));
+}
+
+#[test]
+fn wrong_stores_and_files() {
+    says(
+        "stores_and_files",
+        &wrong(
+            r"
+[store]
+url = 'rediss://redis'
+prefix = '{x}'
+[records]
+url = 'mysql://db'
+batch_rows = 0
+[prices]
+file = '/no/such/prices.toml'
+[estimate]
+answer_tokens = 50
+",
+        ),
+    );
+}
+
+#[test]
+fn what_is_probably_not_meant_is_said() {
+    let published = "16f8c0ef4a5d391b26034086c628469d3f9f497f08163ab9b40137092f2909ef";
+    let file = "[limits_defaults]\nmode = 'shadow'\n[[orgs]]\nid = 'a'\ndomains = ['a.test']\n[records]\nurl = 'postgres://db/x'\n\
+                [[limits]]\napplies_to = 'member'\nplan = 'gold'\nmessages_per_day = 1";
+    let config = read(file, &[("JWT_SECRET", published), ("JWT_REFRESH_SECRET", published)]).unwrap();
+    says("warnings", &tollgate::cli::describe(&config));
+}
+
+#[test]
+fn every_setting_refuses_nonsense_by_its_path() {
+    let mut section = "";
+    let mut settings = 0;
+    for line in DEFAULTS.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)) {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.contains(|c: char| c != '_' && !c.is_ascii_lowercase())) else {
+            continue;
+        };
+        settings += 1;
+        let name = section.trim_matches(['[', ']']);
+        for nonsense in ["-1", "1.5", "nan", "1979-05-27", "[[]]", "{ a = 1 }", "'\\u0000'", "0x7fff_ffff_ffff_ffff"] {
+            let file = format!("{section}\n{key} = {nonsense}\n");
+            // A secret in the environment would lie over the nonsense in the file.
+            let environment: &[(&str, &str)] = if key.starts_with("jwt_secret") { &[] } else { &[("JWT_SECRET", SECRET)] };
+            let Err(errors) = read(&file, environment) else {
+                assert!(nonsense.starts_with('\''), "{section} {key} = {nonsense} was accepted");
+                continue;
+            };
+            for error in errors.iter() {
+                assert!(error.path.starts_with(name), "{section} {key} = {nonsense} is answered with: {error}");
+            }
+        }
+    }
+    assert!(settings > 40, "only {settings} settings were found in the defaults");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn no_file_and_no_variable_panics(file in "\\PC*", variable in "[A-Z_]{0,20}", value in "\\PC*") {
+        let name = format!("TOLLGATE_{variable}");
+        let _ = read(&file, &[]);
+        let _ = read("", &[(&name, &value), ("TOLLGATE_ORGS", &value), ("TOLLGATE_PUBLIC__LISTEN", &value), ("JWT_SECRET", &value)]);
+    }
+}
