@@ -45,10 +45,29 @@ pub enum DemoEnd {
 
 /// `tollgate serve`: runs until SIGTERM or SIGINT.
 pub fn serve(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Exit {
-    match load(file, environment) {
-        Ok(_config) => not_available("serve"),
-        Err(exit) => exit,
+    let config = match load(file, environment) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    if let Err(error) = log::install(config.log.format, config.log.level.into()) {
+        return failed(&error);
     }
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let running = match serve::start(config, Arc::new(SystemClock)) {
+        Ok(running) => running,
+        Err(StartError::Build(error)) if error.is_configuration() => {
+            eprintln!("tollgate: {error}");
+            return Exit::Configuration;
+        }
+        Err(error) => return failed(&error),
+    };
+    running.wait_for_signal();
+    if running.stop() { Exit::Success } else { Exit::Failure }
+}
+
+fn failed(error: &dyn std::error::Error) -> Exit {
+    eprintln!("tollgate: {error}");
+    Exit::Failure
 }
 
 /// `tollgate check`: says whether the configuration is good, and what it amounts to.
