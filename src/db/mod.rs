@@ -1,1 +1,125 @@
-//! (being written)
+//! The database of records: opening, migrating and asking after it. What is read and written stands in
+//! [`crate::records`].
+//!
+//! Migrations are embedded and only ever add, so that a database which a newer Tollgate has migrated still serves an
+//! older one during a rolling upgrade.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sqlx::migrate::Migrator;
+
+use crate::records::RecordStore;
+use crate::records::postgres::PostgresRecords;
+use crate::records::sqlite::SqliteRecords;
+
+mod postgres;
+mod sqlite;
+
+use postgres::Postgres;
+use sqlite::Sqlite;
+
+/// Where migrations are noted. A name of its own, since other programs that use sqlx may share the database.
+const MIGRATIONS_TABLE: &str = "tollgate_migrations";
+
+/// The database that `[records] url` names.
+#[derive(Debug, Clone)]
+pub struct Database(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+/// Why a database cannot be opened or migrated.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The URL names no database we know.
+    #[error("`{0}:` is no records database: write sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")]
+    UnknownScheme(String),
+    /// The URL has the right beginning, but the rest of it is wrong.
+    #[error("the URL of the records database is wrong: {0}")]
+    BadUrl(String),
+    /// It cannot be reached.
+    #[error("the records database cannot be reached: {0}")]
+    Unreachable(String),
+    /// A migration failed, or one that was applied is not the one we carry.
+    #[error("the records database cannot be migrated: {0}")]
+    Migrate(String),
+}
+
+/// How a database stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// It answers and holds everything we need.
+    Ready,
+    /// It answers; so many migrations are not applied. `tollgate serve` applies them.
+    NotMigrated {
+        /// How many.
+        pending: usize,
+    },
+    /// This SQLite file does not exist yet. `tollgate serve` creates it.
+    Missing(PathBuf),
+    /// It does not answer, and why.
+    Unreachable(String),
+}
+
+impl Database {
+    /// Reads the URL: `sqlite:PATH` or `postgres://...`. Connects to nothing and creates nothing yet.
+    ///
+    /// Must be called within a tokio runtime, which the connections then live on.
+    pub fn open(url: &str) -> Result<Self, DatabaseError> {
+        match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("sqlite") => Sqlite::open(url).map(Kind::Sqlite).map(Self),
+            Some("postgres" | "postgresql") => Postgres::open(url).map(Kind::Postgres).map(Self),
+            scheme => Err(DatabaseError::UnknownScheme(scheme.unwrap_or_default().to_owned())),
+        }
+    }
+
+    /// Creates an SQLite file that is missing, and applies the migrations that are. Several processes may do so at
+    /// the same time; doing so again changes nothing.
+    pub async fn migrate(&self) -> Result<(), DatabaseError> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => sqlite.migrate().await,
+            Kind::Postgres(postgres) => postgres.migrate().await,
+        }
+    }
+
+    /// Whether it can be reached and is migrated, without changing anything.
+    pub async fn status(&self) -> Status {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => sqlite.status().await,
+            Kind::Postgres(postgres) => postgres.status().await,
+        }
+    }
+
+    /// What reads and writes its rows.
+    pub fn records(&self) -> Arc<dyn RecordStore> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => Arc::new(SqliteRecords::new(sqlite.pool.clone())),
+            Kind::Postgres(postgres) => Arc::new(PostgresRecords::new(postgres.pool.clone(), postgres.options.clone())),
+        }
+    }
+
+    /// Closes its connections, so that an SQLite file is left whole and without its log. Writers must be closed first.
+    pub async fn close(&self) {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => sqlite.pool.close().await,
+            Kind::Postgres(postgres) => postgres.pool.close().await,
+        }
+    }
+}
+
+/// Our way of migrating, with these migrations.
+fn migrator(embedded: Migrator) -> Migrator {
+    Migrator { table_name: MIGRATIONS_TABLE.into(), ignore_missing: true, ..embedded }
+}
+
+/// How many migrations are not among those applied.
+fn pending(migrator: &Migrator, applied: &[i64]) -> Status {
+    match migrator.iter().filter(|migration| !applied.contains(&migration.version)).count() {
+        0 => Status::Ready,
+        pending => Status::NotMigrated { pending },
+    }
+}

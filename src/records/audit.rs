@@ -34,6 +34,11 @@ impl Category {
             Self::System => "SYSTEM",
         }
     }
+
+    /// What stands in a row as `word`, if it is one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Auth, Self::Api, Self::Admin, Self::Security, Self::Data, Self::System].into_iter().find(|known| known.as_str() == word)
+    }
 }
 
 /// How much an audit row matters.
@@ -59,6 +64,11 @@ impl Severity {
             Self::Critical => "CRITICAL",
         }
     }
+
+    /// What stands in a row as `word`, if it is one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Info, Self::Warning, Self::Error, Self::Critical].into_iter().find(|known| known.as_str() == word)
+    }
 }
 
 /// How the action went.
@@ -78,11 +88,18 @@ impl Outcome {
             Self::Failure => "failure",
         }
     }
+
+    /// What stands in a row as `word`, if it is one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Success, Self::Failure].into_iter().find(|known| known.as_str() == word)
+    }
 }
 
 /// One thing that happened. Its key is `id, time`; writing it again keeps the larger `count`.
+///
+/// `Word` is what our own closed words are held in: literals where rows are made, strings where they are read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRow {
+pub struct AuditRow<Word = &'static str> {
     /// Its id.
     pub id: Uuid,
     /// When it began.
@@ -100,9 +117,9 @@ pub struct AuditRow {
     /// Who: the role in the org.
     pub actor_role: Option<Arc<str>>,
     /// What was done: `chat.started`, `chat.refused`, `auth.token_refused`, `api.request`, ...
-    pub action: &'static str,
+    pub action: Word,
     /// The kind of thing it was done to.
-    pub resource_type: Option<&'static str>,
+    pub resource_type: Option<Word>,
     /// Which one.
     pub resource_id: Option<String>,
     /// How it went.
@@ -140,3 +157,6 @@ pub struct AuditRow {
     /// The whole decision, as JSON.
     pub detail: Option<serde_json::Value>,
 }
+
+/// An audit row as it was read back.
+pub type StoredAudit = AuditRow<String>;

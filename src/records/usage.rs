@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 /// What one generation used of one model. Written once; writing it again changes nothing (its key is `id, time`).
+///
+/// `Word` is what our own closed words are held in: literals where rows are made, strings where they are read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsageRow {
+pub struct UsageRow<Word = &'static str> {
     /// The generation's id for its first model, derived from it for any further one.
     pub id: Uuid,
     /// When the generation was admitted.
@@ -47,11 +49,11 @@ pub struct UsageRow {
     /// The version of the price table that priced it.
     pub price_version: Arc<str>,
     /// Where the numbers come from: `provider`, `frames`, `message`, `status`, `context` or `counted`.
-    pub usage_source: &'static str,
+    pub usage_source: Word,
     /// The opening estimate, in tokens, room for the answer included.
     pub estimate_tokens: u64,
     /// How it ended: `completed`, `aborted`, `failed`, `paused` or `lost` (its end was never seen).
-    pub status: &'static str,
+    pub status: Word,
     /// From admission to the first piece of the answer, in milliseconds.
     pub time_to_first_token_ms: Option<u64>,
     /// From admission to its end, in milliseconds.
@@ -59,3 +61,6 @@ pub struct UsageRow {
     /// The request that started it.
     pub request_id: Arc<str>,
 }
+
+/// A usage row as it was read back.
+pub type StoredUsage = UsageRow<String>;

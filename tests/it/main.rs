@@ -1,1 +1,5 @@
 //! Everything that enters by the front door or needs a real server, in one binary so that it links once.
+
+mod support;
+
+mod records;

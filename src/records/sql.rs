@@ -1,0 +1,229 @@
+//! What both databases share: the columns, how values are stored, how rows are read, whose fault an error is.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::store::{Fault, MemberDay, Sums, UtcDay};
+use super::{AuditRow, Category, Outcome, ReadError, Severity, StoredAudit, StoredUsage, UsageRow, WriteError};
+
+/// The columns of `usage_events`, in the order they are written.
+pub(super) const USAGE_COLUMNS: &str = "id, time, generation_id, org_id, member_id, org_day, org_month, endpoint, model, agent_id, \
+    conversation_id, messages, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, total_tokens, cost_nanousd, \
+    price_version, usage_source, estimate_tokens, status, time_to_first_token_ms, duration_ms, request_id";
+
+/// The columns of `audit_events`, in the order they are written.
+pub(super) const AUDIT_COLUMNS: &str = "id, time, category, severity, org_id, actor_id, actor_name, actor_role, action, resource_type, \
+    resource_id, outcome, request_id, method, path, query, status, duration_ms, error, address, user_agent, conversation_id, model, \
+    total_tokens, cost_nanousd, count, reference, detail";
+
+/// A row that a database answered. The texts it answers as errors say what is wrong with a column.
+pub(super) trait Columns {
+    fn text(&self, column: &str) -> Result<Option<String>, String>;
+    fn number(&self, column: &str) -> Result<Option<i64>, String>;
+    fn uuid(&self, column: &str) -> Result<Option<Uuid>, String>;
+    fn time(&self, column: &str) -> Result<Option<Timestamp>, String>;
+    fn json(&self, column: &str) -> Result<Option<Value>, String>;
+}
+
+/// A number as the databases hold it, whose integers are signed.
+pub(super) fn stored(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+/// The rows in the order of their keys, each key once, with its largest count. Writers that take rows in one order
+/// cannot lock each other out, and PostgreSQL refuses to update a row twice in one statement.
+pub(super) fn once_each(rows: &[AuditRow]) -> Vec<&AuditRow> {
+    let mut ordered: Vec<&AuditRow> = rows.iter().collect();
+    ordered.sort_by_key(|row| (row.id, row.time.as_microsecond(), std::cmp::Reverse(row.count)));
+    ordered.dedup_by_key(|row| (row.id, row.time.as_microsecond()));
+    ordered
+}
+
+/// The rows in the order of their keys.
+pub(super) fn ordered(rows: &[UsageRow]) -> Vec<&UsageRow> {
+    let mut ordered: Vec<&UsageRow> = rows.iter().collect();
+    ordered.sort_by_key(|row| (row.id, row.time.as_microsecond()));
+    ordered
+}
+
+/// Reads a row of `usage_events`.
+pub(super) fn usage_row(row: &impl Columns) -> Result<StoredUsage, ReadError> {
+    let row = Reader { row, table: "usage_events" };
+    Ok(StoredUsage {
+        id: row.uuid("id")?,
+        time: row.time("time")?,
+        generation_id: row.uuid("generation_id")?,
+        org_id: row.text("org_id")?.into(),
+        member_id: row.text("member_id")?.into(),
+        org_day: row.text("org_day")?,
+        org_month: row.text("org_month")?,
+        endpoint: row.text("endpoint")?,
+        model: row.text("model")?,
+        agent_id: row.text_if_any("agent_id")?,
+        conversation_id: row.text_if_any("conversation_id")?,
+        messages: row.number("messages")?,
+        input_tokens: row.number("input_tokens")?,
+        output_tokens: row.number("output_tokens")?,
+        cache_read_tokens: row.number("cache_read_tokens")?,
+        cache_write_tokens: row.number("cache_write_tokens")?,
+        total_tokens: row.number("total_tokens")?,
+        cost_nanousd: row.number("cost_nanousd")?,
+        price_version: row.text("price_version")?.into(),
+        usage_source: row.text("usage_source")?,
+        estimate_tokens: row.number("estimate_tokens")?,
+        status: row.text("status")?,
+        time_to_first_token_ms: row.number_if_any("time_to_first_token_ms")?,
+        duration_ms: row.number("duration_ms")?,
+        request_id: row.text("request_id")?.into(),
+    })
+}
+
+/// Reads a row of `audit_events`.
+pub(super) fn audit_row(row: &impl Columns) -> Result<StoredAudit, ReadError> {
+    let row = Reader { row, table: "audit_events" };
+    Ok(StoredAudit {
+        id: row.uuid("id")?,
+        time: row.time("time")?,
+        category: row.word("category", Category::from_word)?,
+        severity: row.word("severity", Severity::from_word)?,
+        org_id: row.text_if_any("org_id")?.map(Arc::from),
+        actor_id: row.text_if_any("actor_id")?.map(Arc::from),
+        actor_name: row.text_if_any("actor_name")?.map(Arc::from),
+        actor_role: row.text_if_any("actor_role")?.map(Arc::from),
+        action: row.text("action")?,
+        resource_type: row.text_if_any("resource_type")?,
+        resource_id: row.text_if_any("resource_id")?,
+        outcome: row.word("outcome", Outcome::from_word)?,
+        request_id: row.text_if_any("request_id")?.map(Arc::from),
+        method: row.text_if_any("method")?,
+        path: row.text_if_any("path")?,
+        query: row.text_if_any("query")?,
+        status: row.number_if_any("status")?,
+        duration_ms: row.number_if_any("duration_ms")?,
+        error: row.text_if_any("error")?,
+        address: row.text_if_any("address")?,
+        user_agent: row.text_if_any("user_agent")?,
+        conversation_id: row.text_if_any("conversation_id")?,
+        model: row.text_if_any("model")?,
+        total_tokens: row.number_if_any("total_tokens")?,
+        cost_nanousd: row.number_if_any("cost_nanousd")?,
+        count: row.number("count")?,
+        reference: row.text_if_any("reference")?,
+        detail: row.value("detail", row.row.json("detail"))?,
+    })
+}
+
+/// Reads one line of the sums by member.
+pub(super) fn member_day(row: &impl Columns) -> Result<MemberDay, ReadError> {
+    let row = Reader { row, table: "usage_events" };
+    Ok(MemberDay {
+        org_id: row.text("org_id")?.into(),
+        member_id: row.text("member_id")?.into(),
+        org_day: row.text("org_day")?,
+        org_month: row.text("org_month")?,
+        sums: row.sums()?,
+    })
+}
+
+/// Reads one line of the sums of everyone.
+pub(super) fn utc_day(row: &impl Columns) -> Result<UtcDay, ReadError> {
+    let row = Reader { row, table: "usage_events" };
+    Ok(UtcDay { day: row.text("utc_day")?, sums: row.sums()? })
+}
+
+/// A row and the table it is of, to name both where a column cannot be read.
+struct Reader<'row, C> {
+    row: &'row C,
+    table: &'static str,
+}
+
+impl<C: Columns> Reader<'_, C> {
+    fn text(&self, column: &'static str) -> Result<String, ReadError> {
+        self.required(column, self.row.text(column))
+    }
+
+    fn text_if_any(&self, column: &'static str) -> Result<Option<String>, ReadError> {
+        self.value(column, self.row.text(column))
+    }
+
+    fn uuid(&self, column: &'static str) -> Result<Uuid, ReadError> {
+        self.required(column, self.row.uuid(column))
+    }
+
+    fn time(&self, column: &'static str) -> Result<Timestamp, ReadError> {
+        self.required(column, self.row.time(column))
+    }
+
+    fn number<N: TryFrom<i64, Error: Display>>(&self, column: &'static str) -> Result<N, ReadError> {
+        self.required(column, self.number_or_reason(column))
+    }
+
+    fn number_if_any<N: TryFrom<i64, Error: Display>>(&self, column: &'static str) -> Result<Option<N>, ReadError> {
+        self.value(column, self.number_or_reason(column))
+    }
+
+    fn number_or_reason<N: TryFrom<i64, Error: Display>>(&self, column: &str) -> Result<Option<N>, String> {
+        let number = self.row.number(column)?;
+        number.map(|number| N::try_from(number).map_err(|error| format!("{number}: {error}"))).transpose()
+    }
+
+    fn word<W>(&self, column: &'static str, from_word: fn(&str) -> Option<W>) -> Result<W, ReadError> {
+        let word = self.text(column)?;
+        from_word(&word).ok_or_else(|| self.unreadable(column, format!("`{word}` is no word of ours")))
+    }
+
+    /// Sums come in two halves, the upper and the lower 32 bits, since the sum of stored numbers can be more than a
+    /// stored number.
+    fn sums(&self) -> Result<Sums, ReadError> {
+        let sum = |upper, lower| -> Result<u64, ReadError> {
+            let (upper, lower): (u64, u64) = (self.number(upper)?, self.number(lower)?);
+            Ok(u64::try_from((u128::from(upper) << 32) + u128::from(lower)).unwrap_or(u64::MAX))
+        };
+        Ok(Sums {
+            total_tokens: sum("tokens_upper", "tokens_lower")?,
+            messages: self.number("messages")?,
+            cost_nanousd: sum("cost_upper", "cost_lower")?,
+        })
+    }
+
+    fn required<T>(&self, column: &'static str, read: Result<Option<T>, String>) -> Result<T, ReadError> {
+        self.value(column, read)?.ok_or_else(|| self.unreadable(column, "it is NULL".to_owned()))
+    }
+
+    fn value<T>(&self, column: &'static str, read: Result<Option<T>, String>) -> Result<Option<T>, ReadError> {
+        read.map_err(|reason| self.unreadable(column, reason))
+    }
+
+    fn unreadable(&self, column: &'static str, reason: String) -> ReadError {
+        // Sums have no id: they are named by whose they are.
+        let key = ["id", "org_id", "utc_day"].into_iter().find_map(|key| match self.row.uuid(key) {
+            Ok(Some(id)) => Some(id.to_string()),
+            _ => self.row.text(key).ok().flatten(),
+        });
+        ReadError::Unreadable { table: self.table, column, row: key.unwrap_or_else(|| "without a key".to_owned()), reason }
+    }
+}
+
+/// An error that is the database's or its driver's.
+pub(super) fn write_error(error: &sqlx::Error, fault_of_code: fn(&str) -> Fault) -> WriteError {
+    let fault = match error {
+        sqlx::Error::Database(database) => database.code().map_or(Fault::Unclear, |code| fault_of_code(&code)),
+        sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => Fault::Row,
+        _ => Fault::Away,
+    };
+    WriteError { fault, message: error.to_string().into() }
+}
+
+/// A write that took too long.
+pub(super) fn too_slow(what: &str, limit: std::time::Duration) -> WriteError {
+    WriteError { fault: Fault::Away, message: format!("{what} took more than {} s", limit.as_secs()).into() }
+}
+
+/// A read that failed as a whole.
+pub(super) fn unavailable(error: &sqlx::Error) -> ReadError {
+    ReadError::Unavailable(error.to_string().into())
+}

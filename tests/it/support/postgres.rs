@@ -1,0 +1,255 @@
+//! A PostgreSQL server of the tests' own: its own data directory, a free port, stopped when the last test lets go of it.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test whose server does not start fails by panicking")]
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak, mpsc};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+/// How long a server may take to start or stop. It takes well under a second on an idle machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A running server. Dropping it stops it and removes its data.
+pub struct Postgres {
+    programs: PathBuf,
+    /// The system user that the server runs as: nobody of their own where tests do not run as root.
+    user: Option<User>,
+    folder: TempDir,
+    port: u16,
+    process: Mutex<Option<Process>>,
+    databases: AtomicU32,
+}
+
+impl Postgres {
+    /// The server that all tests of this process share, started by the first that asks.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock();
+        if let Some(running) = shared.upgrade() {
+            return running;
+        }
+        let started = Arc::new(Self::start());
+        *shared = Arc::downgrade(&started);
+        started
+    }
+
+    /// A server for one test alone, which may stop and start it.
+    pub fn start() -> Self {
+        let programs = programs();
+        let user = User::to_run_as();
+        let folder = tempfile::Builder::new().prefix("tollgate-postgres-").tempdir().expect("a folder for PostgreSQL");
+        if let Some(user) = &user {
+            std::os::unix::fs::chown(folder.path(), Some(user.uid), Some(user.gid)).expect("giving the folder to PostgreSQL's user");
+        }
+        let server = Self { programs, user, folder, port: free_port(), process: Mutex::new(None), databases: AtomicU32::new(0) };
+        server.init();
+        server.resume();
+        server
+    }
+
+    /// The URL of a new, empty database on it.
+    pub fn database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let created = self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        assert!(created.is_ok(), "creating a database on the test's PostgreSQL: {created:?}");
+        self.url(&name)
+    }
+
+    /// Runs a statement with `psql`, apart from the code under test, and answers what it prints.
+    pub fn sql(&self, database: &str, statement: &str) -> Result<String, String> {
+        let database = database.rsplit('/').next().unwrap_or(database);
+        let output = Command::new(self.programs.join("psql"))
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-d", database, "-AtqX", "-v", "ON_ERROR_STOP=1", "-c", statement])
+            .args(["-p", &self.port.to_string()])
+            .stdin(Stdio::null())
+            .output()
+            .expect("running psql");
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        }
+    }
+
+    /// Stops it as a crash would: connections are cut, nothing is said.
+    pub fn crash(&self) {
+        if let Some(process) = self.process.lock().take() {
+            process.end("QUIT");
+        }
+    }
+
+    /// Starts it again, on the same port and data.
+    pub fn resume(&self) {
+        for _ in 0..5 {
+            let process = Process::start(&self.command("postgres", self.arguments()));
+            if self.wait_until_it_answers(&process) {
+                *self.process.lock() = Some(process);
+                return;
+            }
+            process.end("QUIT");
+        }
+        panic!("PostgreSQL did not start; its log:\n{}", std::fs::read_to_string(self.log()).unwrap_or_default());
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn init(&self) {
+        let arguments = ["-D", &self.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"].map(str::to_owned);
+        let mut command = self.command("initdb", arguments.to_vec()).build();
+        let output = command.stdin(Stdio::null()).output().expect("running initdb");
+        assert!(output.status.success(), "initdb failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let port = self.port.to_string();
+        let folder = self.folder.path().display().to_string();
+        let settings = ["fsync=off", "listen_addresses=127.0.0.1", "max_connections=100", "shared_buffers=16MB"];
+        let mut arguments = ["-D", &self.data(), "-p", &port, "-k", &folder].map(str::to_owned).to_vec();
+        arguments.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+        arguments
+    }
+
+    /// A program of PostgreSQL's as its user; it is stopped with this process, even if that is killed.
+    fn command(&self, program: &str, arguments: Vec<String>) -> Launch {
+        let mut words = vec!["setpriv".to_owned(), "--pdeathsig=QUIT".to_owned()];
+        if let Some(user) = &self.user {
+            words.extend([format!("--reuid={}", user.uid), format!("--regid={}", user.gid), "--clear-groups".to_owned()]);
+        }
+        words.extend(["--".to_owned(), self.programs.join(program).display().to_string()]);
+        words.extend(arguments);
+        Launch { words, folder: self.folder.path().to_owned(), log: self.log() }
+    }
+
+    fn wait_until_it_answers(&self, process: &Process) -> bool {
+        let patience = Instant::now() + PATIENCE;
+        while Instant::now() < patience && process.is_running() {
+            if self.sql("postgres", "SELECT 1").is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.get_mut().take() {
+            process.end("QUIT");
+        }
+    }
+}
+
+/// A command line that can be started more than once.
+struct Launch {
+    words: Vec<String>,
+    folder: PathBuf,
+    log: PathBuf,
+}
+
+impl Launch {
+    fn build(&self) -> Command {
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]).current_dir(&self.folder);
+        command
+    }
+}
+
+/// A process and the thread that started it. The kernel's "stop with your parent" means the thread, which therefore
+/// lives as long as the process.
+struct Process {
+    id: u32,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Process {
+    fn start(launch: &Launch) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(&launch.log).expect("PostgreSQL's log");
+        let mut command = launch.build();
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("PostgreSQL's log")).stderr(log);
+        let (started, starting) = mpsc::channel();
+        let (ending, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut child: Child = command.spawn().expect("starting PostgreSQL with setpriv (util-linux)");
+            started.send(child.id()).expect("the test waits for this");
+            let _ = child.wait();
+            let _ = ending.send(());
+        });
+        Self { id: starting.recv().expect("PostgreSQL's process id"), ended }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(mpsc::TryRecvError::Empty))
+    }
+
+    fn end(self, signal: &str) {
+        if !self.is_running() {
+            return;
+        }
+        let _ = Command::new("kill").args([format!("-{signal}"), self.id.to_string()]).status();
+        assert!(self.ended.recv_timeout(PATIENCE).is_ok() || std::thread::panicking(), "PostgreSQL did not stop on SIG{signal}");
+    }
+}
+
+/// A system user.
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+impl User {
+    /// `initdb` refuses root: as root, the package's own user takes its place.
+    fn to_run_as() -> Option<Self> {
+        if Self::number(&["-u"]) != Some(0) {
+            return None;
+        }
+        let found = ["postgres", "nobody"]
+            .into_iter()
+            .find_map(|name| Some(Self { uid: Self::number(&["-u", name])?, gid: Self::number(&["-g", name])? }));
+        Some(found.expect("an unprivileged user to run PostgreSQL as; `make test` installs it with one"))
+    }
+
+    fn number(arguments: &[&str]) -> Option<u32> {
+        let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+    }
+}
+
+/// The folder of PostgreSQL's programs; the newest version where there are several.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<(u32, PathBuf)> = versions
+        .filter_map(|version| Some((version.file_name().to_str()?.parse().ok()?, version.path().join("bin"))))
+        .filter(|(_, programs)| programs.join("initdb").exists())
+        .collect();
+    found.sort_unstable();
+    let on_path = || {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).find(|folder| Path::new(folder).join("initdb").exists())
+    };
+    found
+        .pop()
+        .map(|(_, programs)| programs)
+        .or_else(on_path)
+        .expect("PostgreSQL is not installed: no initdb in /usr/lib/postgresql/*/bin or on PATH. `make test` installs it (Debian package postgresql)")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
