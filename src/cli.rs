@@ -3,8 +3,12 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors};
+use crate::serve::{self, StartError};
+use crate::telemetry::log;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +53,7 @@ pub fn serve(file: Option<&Path>, environment: impl Iterator<Item = (String, Str
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    if let Err(error) = log::install(config.log.format, config.log.level.into()) {
+    if let Err(error) = log::install(config.log.format, config.log.level.as_str()) {
         return failed(&error);
     }
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

@@ -39,7 +39,7 @@ pub use limits::{AppliesTo, Limit, LimitsDefaults};
 pub use listeners::{Admin, Metrics, Public};
 pub use money::Usd;
 pub use prices::Prices;
-pub use process::{Insecure, Log, LogFormat, LogLevel, Runtime, Shutdown};
+pub use process::{Insecure, Log, LogLevel, Runtime, Shutdown};
 pub use records::{Audit, Records, RecordsUrl};
 pub use secret::Secret;
 pub use store::{Store, StoreUrl};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::telemetry::log::Format;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
@@ -12,19 +13,9 @@ use super::values::{bounded, seconds_or_zero};
 #[serde(deny_unknown_fields)]
 pub struct Log {
     /// How a line looks.
-    pub format: LogFormat,
+    pub format: Format,
     /// The least important lines that are written.
     pub level: LogLevel,
-}
-
-/// How a line of the log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// How important a line of the log is.
@@ -43,14 +34,15 @@ pub enum LogLevel {
     Trace,
 }
 
-impl From<LogLevel> for tracing::Level {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Error => Self::ERROR,
-            LogLevel::Warn => Self::WARN,
-            LogLevel::Info => Self::INFO,
-            LogLevel::Debug => Self::DEBUG,
-            LogLevel::Trace => Self::TRACE,
+impl LogLevel {
+    /// The word, as [`crate::telemetry::log::install`] takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
         }
     }
 }

@@ -174,7 +174,7 @@ async fn write_in_parts<R: Kind>(
     let mut verdicts = vec![Verdict::Kept; rows.len()];
     let mut unclear_alone = 0;
     let mut written = false;
-    let mut parts = vec![0..rows.len()];
+    let mut parts = Vec::from([Range { start: 0, end: rows.len() }]);
     while let Some(part) = parts.pop() {
         let attempt = tokio::select! {
             inserted = R::insert(store, &rows[part.clone()]) => inserted,

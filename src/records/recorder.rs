@@ -282,7 +282,7 @@ impl Ledger {
             tracing::error!(
                 records.dropped = dropped - logged.drops,
                 records.dropped_total = dropped,
-                "audit rows were dropped: the records database is away or too slow and the queue is full"
+                "audit rows were dropped: their queue was full, or the recorder closed"
             );
             *logged = DropsLogged { at: Some(now), drops: dropped };
         }

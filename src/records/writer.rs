@@ -80,6 +80,7 @@ impl Writer {
         self.write_filled().await;
     }
 
+    /// The same with the batches as they are.
     async fn write_filled(&mut self) {
         let usage = self.usage.write(&*self.store, &self.ledger, &self.closing).await;
         if let Err(WriteError { fault: Fault::Away, .. }) = usage {

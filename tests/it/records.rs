@@ -1,5 +1,7 @@
 //! Records: one suite of laws on a real SQLite file and a real PostgreSQL, outages of both, and the recorder alone.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,7 @@ mod outages;
 mod recorder;
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A migrated database, and what it lives in.
 pub struct Place {
@@ -28,7 +30,10 @@ pub struct Place {
 }
 
 enum Home {
-    Folder(TempDir),
+    /// Kept so that the file stays.
+    Folder {
+        _folder: TempDir,
+    },
     Server(Arc<Postgres>),
 }
 
@@ -36,12 +41,12 @@ impl Place {
     pub async fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a folder for an SQLite file");
         let url = format!("sqlite:{}", folder.path().join("records.db").display());
-        Self::migrated(url, Home::Folder(folder)).await
+        Self::migrated(url, Home::Folder { _folder: folder }).await
     }
 
     pub async fn postgres() -> Self {
         let server = tokio::task::spawn_blocking(Postgres::shared).await.expect("starting PostgreSQL");
-        let url = server.database().await;
+        let url = server.database();
         Self::migrated(url, Home::Server(server)).await
     }
 
@@ -55,7 +60,7 @@ impl Place {
     pub async fn sql(&self, statement: &str) -> String {
         match &self.home {
             Home::Server(server) => server.sql(&self.url, statement).expect("a statement of the test's own"),
-            Home::Folder(_) => sqlite(&self.file(), statement).await,
+            Home::Folder { .. } => sqlite(&self.file(), statement).await,
         }
     }
 

@@ -60,7 +60,7 @@ async fn postgres_that_is_away_says_why() {
 #[tokio::test]
 async fn postgres_that_is_empty_is_not_migrated_yet() {
     let server = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
-    let database = Database::open(&server.database().await).unwrap();
+    let database = Database::open(&server.database()).unwrap();
     assert!(matches!(database.status().await, Status::NotMigrated { pending: 1.. }));
     database.migrate().await.expect("migrating");
     assert_eq!(database.status().await, Status::Ready);
@@ -105,7 +105,7 @@ async fn many_migrate_sqlite_at_once() {
 async fn many_migrate_postgres_at_once() {
     let server = tokio::task::spawn_blocking(Postgres::shared).await.unwrap();
     for _ in 0..3 {
-        many_migrate_at_once(&server.database().await).await;
+        many_migrate_at_once(&server.database()).await;
     }
 }
 

@@ -17,16 +17,16 @@ const SETTINGS: Settings = Settings { usage_room: 100, audit_room: 200 };
 struct Load {
     recorder: Recorder,
     stopped: Arc<AtomicBool>,
-    recorded: Arc<AtomicU64>,
+    charged: Arc<AtomicU64>,
     members: Vec<tokio::task::JoinHandle<u64>>,
 }
 
 impl Load {
     fn start(recorder: &Recorder) -> Self {
-        let (stopped, recorded) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, charged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let members = (0..50_u64)
             .map(|member| {
-                let (recorder, stopped, recorded) = (recorder.clone(), Arc::clone(&stopped), Arc::clone(&recorded));
+                let (recorder, stopped, charged) = (recorder.clone(), Arc::clone(&stopped), Arc::clone(&charged));
                 tokio::spawn(async move {
                     let mut chats = 0;
                     while !stopped.load(Ordering::Relaxed) {
@@ -34,23 +34,23 @@ impl Load {
                         recorder.record_audit(audit(number));
                         let rows = (0..4).map(|model| usage(4 * number + model)).collect();
                         recorder.record_usage(rows).await.durable().await.expect("a usage row is never given up");
-                        recorded.fetch_add(4, Ordering::Relaxed);
+                        charged.fetch_add(4, Ordering::Relaxed);
                         chats += 1;
                     }
                     chats
                 })
             })
             .collect();
-        Self { recorder: recorder.clone(), stopped, recorded, members }
+        Self { recorder: recorder.clone(), stopped, charged, members }
     }
 
-    fn recorded(&self) -> u64 {
-        self.recorded.load(Ordering::Relaxed)
+    fn charged(&self) -> u64 {
+        self.charged.load(Ordering::Relaxed)
     }
 
     async fn some_more(&self) {
-        let before = self.recorded();
-        eventually("usage rows are written", || self.recorded() > before + 400).await;
+        let before = self.charged();
+        eventually("usage rows are written", || self.charged() > before + 400).await;
     }
 
     /// The database is away: audit rows come until their queue overflows.
@@ -86,7 +86,7 @@ impl Load {
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_crashes_twice_under_load() {
     let server = Arc::new(tokio::task::spawn_blocking(Postgres::start).await.unwrap());
-    let database = Database::open(&server.database().await).unwrap();
+    let database = Database::open(&server.database()).unwrap();
     database.migrate().await.unwrap();
     let records = database.records();
     let recorder = Recorder::start(Arc::clone(&records), SETTINGS, &tokio::runtime::Handle::current());

@@ -1,5 +1,7 @@
 //! A PostgreSQL server of the tests' own: its own data directory, a free port, stopped when the last test lets go of it.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test whose server does not start fails by panicking")]
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +13,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 /// How long a server may take to start or stop. It takes well under a second on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running server. Dropping it stops it and removes its data.
 pub struct Postgres {
@@ -52,7 +54,7 @@ impl Postgres {
     }
 
     /// The URL of a new, empty database on it.
-    pub async fn database(&self) -> String {
+    pub fn database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let created = self.sql("postgres", &format!("CREATE DATABASE {name}"));
         assert!(created.is_ok(), "creating a database on the test's PostgreSQL: {created:?}");
