@@ -274,7 +274,11 @@ async fn store(
             Ok((Arc::new(store), None))
         }
         StoreUrl::Redis(url) => {
-            let settings = RedisSettings { connect_timeout: config.store.timeout, response_timeout: config.store.timeout, ..RedisSettings::new(url.expose()) };
+            let settings = RedisSettings {
+                connect_timeout: config.store.timeout,
+                response_timeout: config.store.timeout,
+                ..RedisSettings::new(url.expose())
+            };
             let redis = Redis::new(settings, runtime.clone())?;
             Ok((Arc::new(RedisStore::new(redis.clone())), Some(RedisBoard::new(redis))))
         }

@@ -66,8 +66,12 @@ pub struct Running {
     gateway: Option<std::thread::JoinHandle<()>>,
 }
 
-/// Starts a gateway. Port 0 takes a free one.
+/// Starts a gateway. Port 0 takes a free one. May be called from anywhere, also from within another runtime.
 pub fn start(config: Config, clock: SharedClock) -> Result<Running, StartError> {
+    on_a_thread(move || start_here(config, clock))
+}
+
+fn start_here(config: Config, clock: SharedClock) -> Result<Running, StartError> {
     let threads =
         if config.runtime.threads == 0 { std::thread::available_parallelism().map_or(2, usize::from) } else { config.runtime.threads };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -124,7 +128,7 @@ impl Running {
     /// Stops: readiness fails, new chats are turned away, running streams get their grace, what is open is settled or
     /// handed over, everything is written. Answers whether everything was.
     pub fn stop(mut self) -> bool {
-        self.stop_all()
+        on_a_thread(|| self.stop_all())
     }
 
     fn stop_all(&mut self) -> bool {
@@ -148,8 +152,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop_all();
+        on_a_thread(|| self.stop_all());
     }
+}
+
+/// Runs what blocks on a thread of its own, which may belong to no runtime, and waits for it.
+fn on_a_thread<T: Send>(blocking: impl FnOnce() -> T + Send) -> T {
+    let result = std::thread::scope(|scope| scope.spawn(blocking).join());
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 async fn last_writes(app: &App) -> bool {

@@ -41,7 +41,8 @@ fn unreadable(file: &std::path::Path, error: &std::io::Error) -> PriceTableError
 }
 
 fn rule(limit: &Limit) -> LimitRule {
-    let amount = |resource, window| limit.amounts.iter().find(|(of, per, _)| (*of, *per) == (resource, window)).map(|(_, _, amount)| *amount);
+    let amount =
+        |resource, window| limit.amounts.iter().find(|(of, per, _)| (*of, *per) == (resource, window)).map(|(_, _, amount)| *amount);
     LimitRule {
         name: format!("limits[{}]", limit.index).into(),
         applies_to: match limit.applies_to {

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod chats;
 #[cfg(test)]
 mod config;
 mod records;

@@ -1,3 +1,4 @@
 //! Servers that tests start for themselves.
 
+pub mod gateway;
 pub mod postgres;

@@ -1,0 +1,181 @@
+//! A whole gateway in front of a scripted LibreChat, entered by its front door.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tollgate::clock::{SharedClock, SystemClock};
+use tollgate::config::Config;
+use tollgate::records::{StoredAudit, StoredUsage};
+use tollgate::scripted::client::ChatClient;
+use tollgate::scripted::{Options, User};
+use tollgate::scripted::{ScriptedLibreChat, auth};
+use tollgate::serve::{self, Running};
+use uuid::Uuid;
+
+/// How long anything that must happen may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A gateway, the LibreChat behind it, and the folder of its database.
+pub struct TestGateway {
+    pub running: Running,
+    pub librechat: ScriptedLibreChat,
+    folder: TempDir,
+}
+
+/// What a gateway is started with; `Setup::default()` has one org and no limits.
+pub struct Setup {
+    /// More configuration: limits, issuers, and whole sections that are not in [`configuration`].
+    pub config: String,
+    /// How LibreChat behaves.
+    pub librechat: Options,
+    /// The gateway's clock.
+    pub clock: SharedClock,
+    /// `memory:` or a Redis.
+    pub store: String,
+    /// Where rows go; an SQLite file of its own where empty.
+    pub records: String,
+    /// More keys of `[librechat]`.
+    pub librechat_keys: String,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            config: String::new(),
+            librechat: Options::default(),
+            clock: Arc::new(SystemClock),
+            store: "memory:".to_owned(),
+            records: String::new(),
+            librechat_keys: String::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// One org, `acme`, with these limits or other sections.
+    pub fn with(config: &str) -> Self {
+        Self { config: config.to_owned(), ..Self::default() }
+    }
+
+    pub async fn start(self) -> TestGateway {
+        let librechat = ScriptedLibreChat::start(self.librechat.clone()).await.expect("a free port");
+        self.in_front_of(librechat)
+    }
+
+    pub fn in_front_of(self, librechat: ScriptedLibreChat) -> TestGateway {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let running = self.gateway(&librechat, &folder);
+        TestGateway { running, librechat, folder }
+    }
+
+    /// Only the gateway: for two in front of one LibreChat.
+    pub fn gateway(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> Running {
+        let config = Config::from_text(&self.text(librechat, folder), "test", std::iter::empty()).expect("a good configuration");
+        serve::start(config, self.clock.clone()).expect("a gateway")
+    }
+
+    fn text(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> String {
+        let records = if self.records.is_empty() { format!("sqlite:{}", folder.path().join("tollgate.db").display()) } else { self.records.clone() };
+        format!(
+            r#"
+            [public]
+            listen = "127.0.0.1:0"
+            [admin]
+            listen = "127.0.0.1:0"
+            [metrics]
+            listen = "127.0.0.1:0"
+            [runtime]
+            threads = 2
+            [librechat]
+            upstreams = ["{}"]
+            jwt_secret = "{}"
+            default_org = "acme"
+            {}
+            [store]
+            url = "{}"
+            [records]
+            url = "{records}"
+            [[orgs]]
+            id = "acme"
+            name = "Acme"
+            {}
+            "#,
+            librechat.url(),
+            librechat.jwt_secret(),
+            self.librechat_keys,
+            self.store,
+            self.config,
+        )
+    }
+}
+
+impl TestGateway {
+    /// The public address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.running.public)
+    }
+
+    /// A chat client of a person, through the gateway.
+    pub fn client(&self, email: &str) -> ChatClient {
+        ChatClient::new(&self.url(), &self.token(email))
+    }
+
+    /// A LibreChat token of a person.
+    pub fn token(&self, email: &str) -> String {
+        auth::mint(self.librechat.jwt_secret(), &User::new(email), self.running.app.clock.now()).expect("a token")
+    }
+
+    /// Usage rows, oldest first, once there are at least `count`.
+    pub async fn usage_rows(&self, count: usize) -> Vec<StoredUsage> {
+        wait_for(&format!("{count} usage rows"), || async {
+            let mut rows = self.running.app.records.usage_rows(10_000).await.expect("readable rows");
+            rows.reverse();
+            (rows.len() >= count).then_some(rows)
+        })
+        .await
+    }
+
+    /// The usage rows of one generation, once there are any.
+    pub async fn usage_of(&self, generation: Uuid) -> Vec<StoredUsage> {
+        wait_for("the usage rows of a generation", || async {
+            let rows = self.running.app.records.usage_of(generation).await.expect("readable rows");
+            (!rows.is_empty()).then_some(rows)
+        })
+        .await
+    }
+
+    /// Audit rows of an action, oldest first, once there are at least `count`.
+    pub async fn audit_rows(&self, action: &str, count: usize) -> Vec<StoredAudit> {
+        wait_for(&format!("{count} audit rows of {action}"), || async {
+            let mut rows = self.running.app.records.audit_rows(10_000).await.expect("readable rows");
+            rows.retain(|row| row.action == action);
+            rows.reverse();
+            (rows.len() >= count).then_some(rows)
+        })
+        .await
+    }
+
+    /// Waits until no generation is open.
+    pub async fn all_settled(&self) {
+        let open = &self.running.app.generations;
+        wait_for("all generations to be settled", || async { (open.count_open() == 0).then_some(()) }).await;
+    }
+
+    /// The folder of its database.
+    pub fn folder(&self) -> &TempDir {
+        &self.folder
+    }
+}
+
+/// Asks until there is an answer, for at most [`PATIENCE`].
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
