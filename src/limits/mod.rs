@@ -7,6 +7,7 @@
 pub mod memory;
 pub mod period;
 pub mod redis;
+mod redis_keys;
 pub mod rules;
 pub mod store;
 

@@ -1,1 +1,479 @@
-//! (being written)
+//! The store that several replicas share: Redis, with one Lua script per verb.
+//!
+//! What belongs to one org lies in one slot, and one script decides over all of it at once. Everyone's caps lie in a slot
+//! of their own, so a reservation that meets both has two halves. The org's half is reserved first; when everyone's half
+//! is refused it is released again, so no cap is ever exceeded, and at worst someone is refused for a moment by amounts
+//! that are about to be released. Settling and releasing go the other way round, everyone's half first: whatever is
+//! interrupted leaves the org's half open, and the sweep of its lapsed lease finishes both.
+//!
+//! Leases are measured by the `now` of the replicas, not by Redis's clock, so that one injected clock rules everything.
+//! Replicas whose clocks differ take over a little early or late; the fencing number keeps that harmless. Expiries of
+//! keys are relative and Redis's own business.
+//!
+//! Redis must not evict (`maxmemory-policy noeviction`): an evicted counter starts again at zero.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use redis::Cmd;
+use uuid::Uuid;
+
+use super::redis_keys::{self, Slot};
+use super::store::{Decision, Level, Orphan, Reserve, Settled, Stage, Store, StoreError};
+use super::{Bucket, Charge, MAX_AMOUNT, Refusal, Scope, Window};
+use crate::shared::{Redis, Script, SharedError};
+
+/// How long an open reservation is kept, in seconds: longer than any period and its counters.
+const RESERVATION_KEPT: u64 = 40 * 86_400;
+
+/// How long a settled id is remembered, in seconds, so that settling again changes nothing.
+const SETTLED_KEPT: u64 = 86_400;
+
+/// After how long everyone's half of a reservation is looked at by [`RedisStore::release_lone_halves`].
+const LOOK_AT_HALF_AFTER: Duration = Duration::from_hours(1);
+
+/// How many reservations one script call touches at most, so that Redis stays responsive to others.
+const BATCH: usize = 200;
+
+/// How often a script may ask for more keys. Reservations do not change the set of their buckets, so one repetition is
+/// enough unless one is made in that very moment.
+const ATTEMPTS: usize = 4;
+
+/// Counters and reservations in Redis.
+#[derive(Debug)]
+pub struct RedisStore {
+    redis: Redis,
+    reserve: Script,
+    shrink: Script,
+    write: Script,
+    renew: Script,
+    extend: Script,
+    settle: Script,
+    release: Script,
+    hand_over: Script,
+    claim: Script,
+    self_test: Script,
+}
+
+/// One bucket's part of a script call.
+struct Line {
+    bucket: String,
+    amount: u64,
+    expiry: u64,
+}
+
+/// What ends a reservation.
+#[derive(Clone, Copy)]
+enum End {
+    Settle,
+    Release,
+}
+
+impl RedisStore {
+    /// A store on this connection.
+    pub fn new(redis: Redis) -> Self {
+        let script = |text| Script::new(&[include_str!("lua/common.lua"), text]);
+        Self {
+            redis,
+            reserve: script(include_str!("lua/reserve.lua")),
+            shrink: script(include_str!("lua/shrink.lua")),
+            write: script(include_str!("lua/write.lua")),
+            renew: script(include_str!("lua/renew.lua")),
+            extend: script(include_str!("lua/extend.lua")),
+            settle: script(include_str!("lua/settle.lua")),
+            release: script(include_str!("lua/release.lua")),
+            hand_over: script(include_str!("lua/hand_over.lua")),
+            claim: script(include_str!("lua/claim.lua")),
+            self_test: script(include_str!("lua/self_test.lua")),
+        }
+    }
+
+    /// Tries whether Redis runs scripts, may write, and keeps amounts exact: for start-up and `tollgate check --live`.
+    /// Some managed offerings forbid scripts, and some of them only on some nodes.
+    pub async fn self_test(&self) -> Result<(), StoreError> {
+        let keys = ["tollgate:{self-test}".to_owned()];
+        let answer: String = self.redis.run_script(&self.self_test, &keys, |_| {}).await?;
+        if answer == MAX_AMOUNT.to_string() {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable(format!("scripts miscount: {answer} instead of {MAX_AMOUNT}").into()))
+    }
+
+    /// Reserves in one slot.
+    async fn reserve_in(&self, slot: &Slot, wish: &Reserve<'_>, charges: &[&Charge], half: &Half<'_>) -> Result<Answer, StoreError> {
+        let mut keys = vec![slot.reservation(wish.id), slot.holds(wish.id), slot.settled(wish.id), slot.open()];
+        keys.extend(charges.iter().map(|charge| slot.bucket(&charge.bucket)));
+        let fill = |arguments: &mut Cmd| {
+            arguments.arg(half.member).arg(half.lease_ends).arg(wish.owner).arg(half.record);
+            arguments.arg(half.room).arg(wish.least_room.min(half.room)).arg(RESERVATION_KEPT);
+            arguments.arg(u8::from(half.has_other));
+            for charge in charges {
+                let limit = |bar: &Option<super::Bar>| bar.as_ref().map_or_else(String::new, |bar| bar.limit.to_string());
+                arguments.arg(limit(&charge.enforce)).arg(limit(&charge.shadow));
+                arguments.arg(charge.fixed.min(MAX_AMOUNT)).arg(charge.per_room_token.min(MAX_AMOUNT));
+                arguments.arg(expiry(&charge.bucket));
+            }
+        };
+        let answer: Vec<String> = self.redis.run_script(&self.reserve, &keys, fill).await?;
+        Answer::read(&answer, charges, wish.least_room.min(half.room)).ok_or_else(|| misread("reserve"))
+    }
+
+    /// Lowers a fresh reservation to what it holds with less room.
+    async fn shrink(&self, slot: &Slot, id: Uuid, charges: &[&Charge], room: u64) -> Result<(), StoreError> {
+        let mut keys = vec![slot.reservation(id), slot.holds(id)];
+        keys.extend(charges.iter().map(|charge| slot.bucket(&charge.bucket)));
+        let fill = |arguments: &mut Cmd| {
+            arguments.arg(room);
+            for charge in charges {
+                arguments.arg(charge.amount(room));
+            }
+        };
+        Ok(self.redis.run_script(&self.shrink, &keys, fill).await?)
+    }
+
+    /// Settles or releases both halves of a reservation. Answers whether this call was the one that counted.
+    async fn end(&self, end: End, org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {
+        let (everyones, own): (Vec<_>, Vec<_>) = actual.iter().partition(|settled| settled.bucket.scope == Scope::Everyone);
+        let slot = Slot::of_org(org);
+        let member = id.to_string();
+        let before = if everyones.is_empty() { "ask" } else { "first" };
+        match self.end_in(end, &slot, id, &member, before, &own).await? {
+            Ended::Counted(counted) => Ok(counted),
+            Ended::EveryoneFirst => {
+                self.end_in(end, &Slot::of_everyone(), id, &half_member(id, org), "done", &everyones).await?;
+                match self.end_in(end, &slot, id, &member, "done", &own).await? {
+                    Ended::Counted(counted) => Ok(counted),
+                    Ended::EveryoneFirst => Err(misread("settle")),
+                }
+            }
+        }
+    }
+
+    /// Settles or releases in one slot. A reservation knows which buckets it holds, but scripts must be given every key
+    /// that they touch: where some are missing the script names them, does nothing, and is called again.
+    async fn end_in(&self, end: End, slot: &Slot, id: Uuid, member: &str, other: &str, actual: &[&Settled]) -> Result<Ended, StoreError> {
+        let mut lines: Vec<_> = actual.iter().map(|settled| line(slot, settled)).collect();
+        let (script, mut fixed) = match end {
+            End::Settle => (&self.settle, vec![slot.reservation(id), slot.holds(id), slot.settled(id), slot.open()]),
+            End::Release => (&self.release, vec![slot.reservation(id), slot.holds(id), slot.open()]),
+        };
+        let fixed_len = fixed.len();
+        for _ in 0..ATTEMPTS {
+            fixed.truncate(fixed_len);
+            fixed.extend(lines.iter().map(|line| line.bucket.clone()));
+            let fill = |arguments: &mut Cmd| match end {
+                End::Release => {
+                    arguments.arg(member).arg(other);
+                }
+                End::Settle => {
+                    arguments.arg(member).arg(SETTLED_KEPT).arg(other);
+                    for line in &lines {
+                        arguments.arg(line.amount).arg(line.expiry);
+                    }
+                }
+            };
+            let answer: Vec<String> = self.redis.run_script(script, &fixed, fill).await?;
+            match answer.split_first() {
+                Some((word, _)) if word == "counted" || word == "released" => return Ok(Ended::Counted(true)),
+                Some((word, _)) if word == "already" => return Ok(Ended::Counted(false)),
+                Some((word, _)) if word == "everyone" => return Ok(Ended::EveryoneFirst),
+                Some((word, buckets)) if word == "buckets" => {
+                    lines.extend(buckets.iter().map(|bucket| Line { bucket: bucket.clone(), amount: 0, expiry: 0 }));
+                }
+                _ => return Err(misread("settle")),
+            }
+        }
+        Err(StoreError::Unavailable("the reservation changes faster than it can be ended".into()))
+    }
+
+    /// Takes over those of these reservations that are still lapsed.
+    async fn claim(&self, slot: &Slot, ids: &[Uuid], owner: &str, now: u64, lease_ends: u64) -> Result<Vec<Orphan>, StoreError> {
+        let mut keys = vec![slot.open()];
+        keys.extend(ids.iter().map(|id| slot.reservation(*id)));
+        let fill = |arguments: &mut Cmd| {
+            arguments.arg(now).arg(owner).arg(lease_ends);
+            for id in ids {
+                arguments.arg(id.to_string());
+            }
+        };
+        let taken: Vec<(usize, String, u64, String)> = self.redis.run_script(&self.claim, &keys, fill).await?;
+        let orphans = taken.into_iter().map(|(index, stage, fence, record)| {
+            let id = *ids.get(index.checked_sub(1)?)?;
+            let stage = if stage == "forwarded" { Stage::Forwarded } else { Stage::Held };
+            Some(Orphan { id, stage, fence, record })
+        });
+        orphans.collect::<Option<_>>().ok_or_else(|| misread("claim"))
+    }
+
+    /// The members of a sorted set up to a score, at most [`BATCH`].
+    async fn up_to(&self, key: &str, score: u64) -> Result<Vec<String>, StoreError> {
+        let mut command = redis::cmd("ZRANGEBYSCORE");
+        command.arg(key).arg("-inf").arg(score).arg("LIMIT").arg(0).arg(BATCH);
+        Ok(self.redis.run(command).await?)
+    }
+
+    /// Releases halves in everyone's slot whose other half is gone.
+    ///
+    /// They come from requests that Redis carried out long after their caller had given them up: it had stopped for a
+    /// while, the caller had released the org's half, and then it read what was still in its socket.
+    async fn release_lone_halves(&self, now: Timestamp) -> Result<(), StoreError> {
+        let slot = Slot::of_everyone();
+        for half in self.up_to(&slot.open(), milliseconds(now, Duration::ZERO)).await? {
+            let Some((id, org)) = half.split_once(' ').and_then(|(id, org)| Some((id.parse().ok()?, org))) else { continue };
+            let mut is_open = redis::cmd("EXISTS");
+            is_open.arg(Slot::of_org(org).reservation(id));
+            if self.redis.run::<bool>(is_open).await? {
+                let mut look_later = redis::cmd("ZADD");
+                look_later.arg(slot.open()).arg("XX").arg(milliseconds(now, LOOK_AT_HALF_AFTER)).arg(&half);
+                self.redis.run::<()>(look_later).await?;
+            } else {
+                self.end_in(End::Release, &slot, id, &half, "done", &[]).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn reserve(&self, wish: &Reserve<'_>) -> Result<Decision, StoreError> {
+        let (everyones, own): (Vec<_>, Vec<_>) = wish.charges.iter().partition(|charge| charge.bucket.scope == Scope::Everyone);
+        let slot = Slot::of_org(wish.org);
+        let half = Half {
+            member: &wish.id.to_string(),
+            lease_ends: milliseconds(wish.now, wish.lease),
+            record: wish.record,
+            room: wish.room.min(MAX_AMOUNT),
+            has_other: !everyones.is_empty(),
+        };
+        let (room, mut shadowed) = match self.reserve_in(&slot, wish, &own, &half).await? {
+            Answer::Settled => return Ok(Decision::Admitted { room: wish.room, shadowed: Vec::new() }),
+            Answer::Refused(refusal) => return Ok(Decision::Refused(refusal)),
+            // An earlier call may have been interrupted before it came to everyone's half.
+            Answer::Again { room, has_other } if !has_other => return Ok(Decision::Admitted { room, shadowed: Vec::new() }),
+            Answer::Again { room, .. } => (room, Vec::new()),
+            Answer::Admitted { room, shadowed } => (room, shadowed),
+        };
+        if everyones.is_empty() {
+            return Ok(Decision::Admitted { room, shadowed });
+        }
+        let half = Half {
+            member: &half_member(wish.id, wish.org),
+            lease_ends: milliseconds(wish.now, LOOK_AT_HALF_AFTER),
+            record: "",
+            room,
+            has_other: false,
+        };
+        match self.reserve_in(&Slot::of_everyone(), wish, &everyones, &half).await? {
+            Answer::Refused(refusal) => {
+                let held: Vec<_> = own.iter().map(|charge| Settled { bucket: charge.bucket.clone(), amount: 0 }).collect();
+                let held: Vec<_> = held.iter().collect();
+                self.end_in(End::Release, &slot, wish.id, &wish.id.to_string(), "done", &held).await?;
+                Ok(Decision::Refused(refusal))
+            }
+            Answer::Settled | Answer::Again { .. } => Ok(Decision::Admitted { room, shadowed }),
+            Answer::Admitted { room: less, shadowed: more } => {
+                if less < room {
+                    self.shrink(&slot, wish.id, &own, less).await?;
+                }
+                shadowed.extend(more);
+                Ok(Decision::Admitted { room: less, shadowed })
+            }
+        }
+    }
+
+    async fn write(&self, org: &str, id: Uuid, stage: Stage, record: &str) -> Result<(), StoreError> {
+        let stage = match stage {
+            Stage::Held => "held",
+            Stage::Forwarded => "forwarded",
+        };
+        let fill = |arguments: &mut Cmd| {
+            arguments.arg(stage).arg(record);
+        };
+        Ok(self.redis.run_script(&self.write, &[Slot::of_org(org).reservation(id)], fill).await?)
+    }
+
+    async fn renew(&self, org: &str, owner: &str, open: &[(Uuid, u64)], now: Timestamp, lease: Duration) -> Result<Vec<Uuid>, StoreError> {
+        let slot = Slot::of_org(org);
+        let mut lost = Vec::new();
+        for batch in open.chunks(BATCH) {
+            let mut keys = vec![slot.open()];
+            keys.extend(batch.iter().map(|(id, _)| slot.reservation(*id)));
+            let fill = |arguments: &mut Cmd| {
+                arguments.arg(owner).arg(milliseconds(now, lease));
+                for (id, fence) in batch {
+                    arguments.arg(id.to_string()).arg(*fence);
+                }
+            };
+            let indices: Vec<usize> = self.redis.run_script(&self.renew, &keys, fill).await?;
+            lost.extend(indices.iter().filter_map(|index| batch.get(index.checked_sub(1)?)).map(|(id, _)| *id));
+        }
+        Ok(lost)
+    }
+
+    async fn extend(&self, org: &str, id: Uuid, to: &[Settled]) -> Result<(), StoreError> {
+        let (everyones, own): (Vec<_>, Vec<_>) = to.iter().partition(|settled| settled.bucket.scope == Scope::Everyone);
+        for (slot, to) in [(Slot::of_everyone(), everyones), (Slot::of_org(org), own)] {
+            if to.is_empty() {
+                continue;
+            }
+            let lines: Vec<_> = to.iter().map(|settled| line(&slot, settled)).collect();
+            let mut keys = vec![slot.holds(id)];
+            keys.extend(lines.iter().map(|line| line.bucket.clone()));
+            let fill = |arguments: &mut Cmd| {
+                for line in &lines {
+                    arguments.arg(line.amount).arg(line.expiry);
+                }
+            };
+            self.redis.run_script::<()>(&self.extend, &keys, fill).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {
+        self.end(End::Settle, org, id, actual).await
+    }
+
+    async fn release(&self, org: &str, id: Uuid) -> Result<(), StoreError> {
+        self.end(End::Release, org, id, &[]).await.map(|_| ())
+    }
+
+    async fn hand_over(&self, org: &str, id: Uuid) -> Result<(), StoreError> {
+        let slot = Slot::of_org(org);
+        let fill = |arguments: &mut Cmd| {
+            arguments.arg(id.to_string());
+        };
+        Ok(self.redis.run_script(&self.hand_over, &[slot.reservation(id), slot.open()], fill).await?)
+    }
+
+    async fn peek(&self, buckets: &[Bucket]) -> Result<Vec<Level>, StoreError> {
+        let mut all = redis::pipe();
+        for bucket in buckets {
+            all.cmd("HMGET").arg(redis_keys::bucket(bucket)).arg("used").arg("held");
+        }
+        if buckets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ask = |mut connection| async move { all.query_async(&mut connection).await };
+        let levels: Vec<(Option<u64>, Option<u64>)> = self.redis.call(ask).await?;
+        Ok(levels.into_iter().map(|(used, held)| Level { used: used.unwrap_or(0), held: held.unwrap_or(0) }).collect())
+    }
+
+    async fn sweep(&self, org: &str, owner: &str, now: Timestamp, lease: Duration) -> Result<Vec<Orphan>, StoreError> {
+        self.release_lone_halves(now).await?;
+        let slot = Slot::of_org(org);
+        let (from, until) = (milliseconds(now, Duration::ZERO), milliseconds(now, lease));
+        let mut orphans = Vec::new();
+        loop {
+            let taken = async {
+                let lapsed = self.up_to(&slot.open(), from).await?;
+                let ids: Vec<Uuid> = lapsed.iter().filter_map(|id| id.parse().ok()).collect();
+                if ids.is_empty() { Ok(Vec::new()) } else { self.claim(&slot, &ids, owner, from, until).await }
+            };
+            match taken.await {
+                Ok(taken) => {
+                    // A short batch was the last. Without a lease the same ones would lapse again and again.
+                    let is_last = taken.len() < BATCH || until <= from;
+                    orphans.extend(taken);
+                    if is_last {
+                        return Ok(orphans);
+                    }
+                }
+                // What was taken before is this owner's now, and would be nobody's if the answer were an error.
+                Err(why) if orphans.is_empty() => return Err(why),
+                Err(_) => return Ok(orphans),
+            }
+        }
+    }
+
+    async fn healthy(&self) -> bool {
+        self.self_test().await.is_ok()
+    }
+}
+
+/// What differs between the two halves of a reservation.
+struct Half<'a> {
+    member: &'a str,
+    lease_ends: u64,
+    record: &'a str,
+    room: u64,
+    has_other: bool,
+}
+
+/// What the reserve script answered.
+enum Answer {
+    Settled,
+    Refused(Box<Refusal>),
+    /// It was reserved before.
+    Again {
+        room: u64,
+        has_other: bool,
+    },
+    Admitted {
+        room: u64,
+        shadowed: Vec<Refusal>,
+    },
+}
+
+/// What the settle and release scripts answered.
+enum Ended {
+    Counted(bool),
+    EveryoneFirst,
+}
+
+impl Answer {
+    fn read(answer: &[String], charges: &[&Charge], least_room: u64) -> Option<Self> {
+        let refusal = |index: &str, used: &str, held: &str, is_shadow: bool| {
+            let charge = *charges.get(index.parse::<usize>().ok()?.checked_sub(1)?)?;
+            let bar = if is_shadow { charge.shadow.clone()? } else { charge.enforce.clone()? };
+            let needs = charge.amount(least_room);
+            Some(Refusal { bucket: charge.bucket.clone(), bar, used: used.parse().ok()?, held: held.parse().ok()?, needs })
+        };
+        let (word, rest) = answer.split_first()?;
+        match (word.as_str(), rest) {
+            ("settled", []) => Some(Self::Settled),
+            ("again", [room, has_other]) => Some(Self::Again { room: room.parse().ok()?, has_other: has_other == "1" }),
+            ("refused", [index, used, held]) => Some(Self::Refused(Box::new(refusal(index, used, held, false)?))),
+            ("admitted", [room, shadows @ ..]) => {
+                let (shadows, odd) = shadows.as_chunks::<3>();
+                let shadowed = shadows.iter().map(|[index, used, held]| refusal(index, used, held, true)).collect::<Option<_>>()?;
+                odd.is_empty().then_some(Self::Admitted { room: room.parse().ok()?, shadowed })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn line(slot: &Slot, settled: &Settled) -> Line {
+    Line { bucket: slot.bucket(&settled.bucket), amount: settled.amount.min(MAX_AMOUNT), expiry: expiry(&settled.bucket) }
+}
+
+/// How long a new counter is kept, in seconds: its period and a week, for late settlements and for looking back.
+fn expiry(bucket: &Bucket) -> u64 {
+    match bucket.period.window {
+        Window::Day => (2 + 7) * 86_400,
+        Window::Month => (31 + 7) * 86_400,
+    }
+}
+
+/// The name of everyone's half among those that are open: its other half is found by the org.
+fn half_member(id: Uuid, org: &str) -> String {
+    format!("{id} {org}")
+}
+
+/// `now + more` in milliseconds since 1970.
+fn milliseconds(now: Timestamp, more: Duration) -> u64 {
+    let at = now.saturating_add(more).unwrap_or(Timestamp::MAX).as_millisecond();
+    u64::try_from(at).unwrap_or(0)
+}
+
+fn misread(script: &str) -> StoreError {
+    StoreError::Unavailable(format!("the answer of the {script} script makes no sense").into())
+}
+
+impl From<SharedError> for StoreError {
+    fn from(why: SharedError) -> Self {
+        Self::Unavailable(why.to_string().into())
+    }
+}

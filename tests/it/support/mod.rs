@@ -1,0 +1,3 @@
+//! Servers of their own for tests.
+
+pub mod redis;
