@@ -37,13 +37,16 @@ fn fresh() -> Uuid {
     Uuid::now_v7()
 }
 
-/// A store on this server, patient enough for a busy machine.
-fn redis_store(server: &RedisServer) -> RedisStore {
+/// A connection to this server, patient enough for a busy machine.
+fn connection(server: &RedisServer) -> Redis {
     let mut settings = RedisSettings::new(server.url());
     settings.connect_timeout = Duration::from_secs(10);
     settings.response_timeout = Duration::from_secs(10);
-    let redis = Redis::new(settings, tokio::runtime::Handle::current()).expect("the address is good");
-    RedisStore::new(redis)
+    Redis::new(settings, tokio::runtime::Handle::current()).expect("the address is good")
+}
+
+fn redis_store(server: &RedisServer) -> RedisStore {
+    RedisStore::new(connection(server))
 }
 
 fn org_scope(org: &str) -> Scope {

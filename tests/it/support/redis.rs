@@ -17,28 +17,41 @@ pub struct RedisServer {
     child: Child,
     port: u16,
     dir: TempDir,
+    options: Vec<String>,
 }
 
 impl RedisServer {
     /// Starts a server on a free port and waits until it answers.
     pub fn start() -> Self {
+        Self::start_with(Vec::new)
+    }
+
+    /// Starts a Redis Cluster of this one server, which is strict about keys lying in one slot.
+    pub fn start_cluster() -> Self {
+        let server = Self::start_with(|| {
+            let options = ["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()];
+            options.map(str::to_owned).to_vec()
+        });
+        server.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        let deadline = Instant::now() + START_LIMIT;
+        while !server.command::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+            assert!(Instant::now() < deadline, "the cluster was not ready within {START_LIMIT:?}");
+            sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    fn start_with(options: impl Fn() -> Vec<String>) -> Self {
         // Between finding a free port and using it somebody else may take it; then the next one is tried.
         for _ in 0..5 {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-            let port = listener.local_addr().expect("a bound listener has an address").port();
-            drop(listener);
-            if let Some(server) = Self::start_on(port) {
+            let dir = TempDir::new().expect("a temporary folder can be made");
+            let (port, options) = (free_port(), options());
+            let mut server = Self { child: spawn(port, &dir, &options), port, dir, options };
+            if server.answers() {
                 return server;
             }
         }
         panic!("redis-server did not start on any of five free ports");
-    }
-
-    fn start_on(port: u16) -> Option<Self> {
-        let dir = TempDir::new().expect("a temporary folder can be made");
-        let child = spawn(port, &dir);
-        let mut server = Self { child, port, dir };
-        server.answers().then_some(server)
     }
 
     /// Waits until the server answers. False where it ended instead, as it does when its port is taken.
@@ -100,7 +113,7 @@ impl RedisServer {
     /// Kills it and starts an empty one on the same port.
     pub fn replace(&mut self) {
         self.kill();
-        self.child = spawn(self.port, &self.dir);
+        self.child = spawn(self.port, &self.dir, &self.options);
         assert!(self.answers(), "redis-server did not start again on port {}", self.port);
     }
 
@@ -119,9 +132,14 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: u16, dir: &TempDir) -> Child {
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    listener.local_addr().expect("a bound listener has an address").port()
+}
+
+fn spawn(port: u16, dir: &TempDir, options: &[String]) -> Child {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]).arg(dir.path());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|why| panic!("redis-server cannot be run ({why}); `make test` installs it"))
 }
