@@ -272,3 +272,49 @@ fn refusal(charge: &Charge, bar: &Bar, level: Level, least_room: u64) -> Refusal
 fn lease_end(now: Timestamp, lease: Duration) -> Timestamp {
     now.saturating_add(lease).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::limits::{Period, Resource, Window};
+
+    const LEASE: Duration = Duration::from_mins(1);
+
+    fn day(now: Timestamp) -> Bucket {
+        Bucket { scope: Scope::Everyone, resource: Resource::Messages, period: Period::at(Window::Day, now, &TimeZone::UTC) }
+    }
+
+    fn noon() -> Timestamp {
+        "2026-11-20T12:00:00Z".parse().expect("this is an instant")
+    }
+
+    #[tokio::test]
+    async fn use_of_before_the_start_is_counted() {
+        let (store, bucket) = (MemoryStore::new(), day(noon()));
+        store.load(vec![(bucket.clone(), 5), (bucket.clone(), 2)]);
+        assert_eq!(store.peek(&[bucket]).await.expect("memory answers"), [Level { used: 7, held: 0 }]);
+    }
+
+    #[tokio::test]
+    async fn what_is_old_is_forgotten_and_not_earlier() {
+        let store = MemoryStore::new();
+        let early = Uuid::now_v7();
+        assert!(store.settle("acme", early, &[]).await.expect("memory answers"), "before the store has heard of the time");
+        for hour in 0..24 * 60 {
+            let now = noon() + SignedDuration::from_hours(hour);
+            let (id, bucket) = (Uuid::now_v7(), day(now));
+            store.sweep("acme", "replica-1", now, LEASE).await.expect("memory answers");
+            let actual = [Settled { bucket: bucket.clone(), amount: 1 }];
+            assert!(store.settle("acme", id, &actual).await.expect("memory answers"));
+            if hour < 23 {
+                assert!(!store.settle("acme", early, &[]).await.expect("memory answers"), "forgotten after {hour} hours");
+            }
+            let state = store.state.lock();
+            assert!(state.settled.len() + state.settled_before.len() <= 50, "settled ids pile up");
+            assert!(state.levels.len() <= 10, "counters pile up");
+            assert!(state.levels.contains_key(&bucket), "the counter of today is there");
+        }
+    }
+}

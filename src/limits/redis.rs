@@ -31,7 +31,7 @@ const RESERVATION_KEPT: u64 = 40 * 86_400;
 const SETTLED_KEPT: u64 = 86_400;
 
 /// After how long everyone's half of a reservation is looked at by [`RedisStore::release_lone_halves`].
-const LOOK_AT_HALF_AFTER: Duration = Duration::from_secs(3600);
+const LOOK_AT_HALF_AFTER: Duration = Duration::from_hours(1);
 
 /// How many reservations one script call touches at most, so that Redis stays responsive to others.
 const BATCH: usize = 200;

@@ -6,6 +6,7 @@
 use uuid::Uuid;
 
 use crate::limits::{Bucket, Scope};
+use crate::shared::keys::escaped;
 
 /// The slot that an org's or everyone's keys lie in.
 #[derive(Debug)]
@@ -59,20 +60,6 @@ pub(super) fn bucket(bucket: &Bucket) -> String {
         Scope::Everyone => Slot::of_everyone(),
     };
     slot.bucket(bucket)
-}
-
-/// Letters, digits, `-`, `_`, `.` and `@` as they are, every other byte as `%XX`: braces would end the hash tag, colons
-/// would make two names one.
-fn escaped(name: &str) -> String {
-    let mut escaped = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! wins: member > role > org and plan > org > plan > default, where a closer selector outweighs all further ones
 //! together. An allowance (of a member), a cap of the org and a cap of everyone are chosen apart and all apply.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -199,14 +200,14 @@ impl Rules {
     pub fn new(rules: Vec<LimitRule>) -> Result<Self, Vec<RuleError>> {
         let mut errors = Vec::new();
         let mut all = Self::none();
-        for rule in &rules {
-            check(rule, &mut errors);
+        for rule in rules {
+            check(&rule, &mut errors);
             let table = match rule.applies_to {
                 AppliesTo::Member => &mut all.member,
                 AppliesTo::Org => &mut all.org,
                 AppliesTo::Everyone => &mut all.everyone,
             };
-            table.insert(rule, &mut errors);
+            table.insert(&rule, &mut errors);
         }
         if errors.is_empty() { Ok(all) } else { Err(errors) }
     }
@@ -245,9 +246,12 @@ impl Rules {
         let mut charges = Vec::new();
         for (limits, zone) in [(&[member, org][..], who.zone), (&[everyone][..], &TimeZone::UTC)] {
             for window in [Window::Month, Window::Day] {
-                let period = Period::at(window, now, zone);
+                let period = LazyCell::new(|| Period::at(window, now, zone));
                 for (resolved, scope) in limits {
-                    charges.extend(charges_in(&period, resolved, scope, amounts));
+                    for (resource, bars) in resolved.in_window(window) {
+                        let bucket = Bucket { scope: scope.clone(), resource, period: period.clone() };
+                        charges.push(bars.charge(bucket, amounts));
+                    }
                 }
             }
         }
@@ -263,7 +267,7 @@ impl Rules {
     fn add_token_cap(&self, who: &Who<'_>, org: &mut Resolved) {
         let Some(cap) = who.org_tokens_per_month else { return };
         let cap = cap.min(MAX_AMOUNT);
-        let bar = org[TOKENS_PER_MONTH].of(self.token_cap_mode);
+        let bar = org.0[TOKENS_PER_MONTH].of(self.token_cap_mode);
         match bar {
             Some(own) if own.limit <= cap => {}
             Some(own) => *own = Bar { limit: cap, on_failure: own.on_failure, why: self.token_cap.why.clone() },
@@ -299,10 +303,24 @@ impl Bars {
             Mode::Shadow => &mut self.shadow,
         }
     }
+
+    fn charge(&self, bucket: Bucket, amounts: &Amounts) -> Charge {
+        let (fixed, per_room_token) = amounts.of(bucket.resource);
+        Charge { bucket, enforce: self.enforce.clone(), shadow: self.shadow.clone(), fixed, per_room_token }
+    }
 }
 
 /// The closest limits, by [`SLOTS`].
-type Resolved = [Bars; SLOTS.len()];
+#[derive(Debug, Default)]
+struct Resolved([Bars; SLOTS.len()]);
+
+impl Resolved {
+    /// What is limited in a window, in the order of [`SLOTS`].
+    fn in_window(&self, window: Window) -> impl Iterator<Item = (Resource, &Bars)> {
+        let slots = SLOTS.into_iter().zip(&self.0).filter(move |((of, _), _)| *of == window);
+        slots.map(|((_, resource), bars)| (resource, bars)).filter(|(_, bars)| bars.enforce.is_some() || bars.shadow.is_some())
+    }
+}
 
 /// What a rule is narrowed to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -406,7 +424,7 @@ impl Table {
         for closeness in &self.closeness {
             let found = Selectors::matching(who, *closeness).and_then(|selectors| self.by_selectors.get(&selectors));
             for entry in found.into_iter().flatten() {
-                resolved[entry.slot].of(entry.mode).get_or_insert_with(|| entry.bar.clone());
+                resolved.0[entry.slot].of(entry.mode).get_or_insert_with(|| entry.bar.clone());
             }
         }
         resolved
@@ -434,19 +452,6 @@ fn check(rule: &LimitRule, errors: &mut Vec<RuleError>) {
     if rule.limits().iter().all(|(_, limit)| limit.is_none()) {
         errors.push(RuleError::Empty { rule: rule.name.clone() });
     }
-}
-
-/// The charges of one scope in one period.
-fn charges_in<'a>(period: &'a Period, resolved: &'a Resolved, scope: &'a Scope, amounts: &'a Amounts) -> impl Iterator<Item = Charge> + 'a {
-    let limited = SLOTS
-        .into_iter()
-        .zip(resolved)
-        .filter(|((window, _), bars)| *window == period.window && (bars.enforce.is_some() || bars.shadow.is_some()));
-    limited.map(|((_, resource), bars)| {
-        let bucket = Bucket { scope: scope.clone(), resource, period: period.clone() };
-        let (fixed, per_room_token) = amounts.of(resource);
-        Charge { bucket, enforce: bars.enforce.clone(), shadow: bars.shadow.clone(), fixed, per_room_token }
-    })
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ pub struct Reserve<'a> {
     pub id: Uuid,
     /// The org whose slot the reservation lives in.
     pub org: &'a str,
-    /// What it would add to each bucket. May be empty: the reservation then only records who owns the generation.
+    /// What it would add to each bucket: each bucket once, of `org` or of everyone. May be empty: the reservation then
+    /// only records who owns the generation.
     pub charges: &'a [Charge],
     /// The room for the answer that is wanted, in tokens.
     pub room: u64,
@@ -101,7 +102,8 @@ pub enum StoreError {
 #[async_trait]
 pub trait Store: std::fmt::Debug + Send + Sync {
     /// All or nothing over every charge. Where the whole `room` does not fit, it shrinks down to `least_room`
-    /// before anyone is refused. A second call with the same id changes nothing and admits again.
+    /// before anyone is refused. A refusal names the first charge in the way, the org's before everyone's. A second
+    /// call with the same id changes nothing and admits again, without telling of shadow limits again.
     async fn reserve(&self, reserve: &Reserve<'_>) -> Result<Decision, StoreError>;
 
     /// Replaces the record and stage of an open reservation; nothing where it is not open.
@@ -111,7 +113,8 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// with (a fresh reservation's is 1). Answers those that are no longer this owner's.
     async fn renew(&self, org: &str, owner: &str, open: &[(Uuid, u64)], now: Timestamp, lease: Duration) -> Result<Vec<Uuid>, StoreError>;
 
-    /// Raises what an open reservation holds to at least these amounts; never lowers it.
+    /// Raises what an open reservation holds to at least these amounts; never lowers it. Buckets that it was not
+    /// reserved over are left alone.
     async fn extend(&self, org: &str, id: Uuid, to: &[Settled]) -> Result<(), StoreError>;
 
     /// Takes back what is held and adds what was used, once per id, whether or not the reservation still exists.

@@ -2,7 +2,7 @@
 //!
 //! One multiplexed connection, made when it is first needed and again when it broke. Connecting and answering have a
 //! time limit each, so that a Redis that hangs costs a request milliseconds, not minutes; after a few failures in a
-//! row a circuit [`breaker`] refuses at once, and a single probe at a time finds out when Redis is back.
+//! row a circuit breaker refuses at once, and a single probe at a time finds out when Redis is back.
 
 mod breaker;
 pub mod keys;

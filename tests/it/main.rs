@@ -6,4 +6,5 @@ mod chats;
 #[cfg(test)]
 mod config;
 mod records;
+mod store_contract;
 mod walls;
