@@ -51,6 +51,8 @@ pub struct RunSummary {
     pub user: String,
     /// The endpoint.
     pub endpoint: String,
+    /// What the person said.
+    pub text: String,
     /// The models, that of `addedConvo` first.
     pub models: Vec<String>,
     /// The model calls that came to their end, whether or not the stream told of their usage.
@@ -135,6 +137,7 @@ impl Run {
             created_at: turn.created_at.as_millisecond(),
             user: turn.user.clone(),
             endpoint: turn.endpoint.clone(),
+            text: turn.text.clone(),
             models: turn.lanes.iter().map(|lane| lane.model.clone()).collect(),
             calls: Vec::new(),
             tokens: 0,
@@ -271,7 +274,6 @@ impl Run {
         let mut live = self.live.lock();
         let end = live.frames.len();
         live.pauses.push(end);
-        live.unheard = end;
         drop(live);
         self.moved.notify_waiters();
     }
@@ -370,7 +372,7 @@ impl Run {
             how,
             connection,
             next,
-            segment: live.pauses.len(),
+            segment: live.pauses.iter().filter(|pause| **pause <= next).count(),
             cut: live.cut.take(),
             rest: sync.unwrap_or_default(),
         };
@@ -423,6 +425,8 @@ impl Listener {
     async fn piece(&mut self) -> Option<io::Result<Bytes>> {
         if self.rest.is_empty() {
             if self.cut == Some(0) {
+                // What was written so far is sent first.
+                tokio::task::yield_now().await;
                 self.connection.reset();
                 return Some(Err(io::ErrorKind::ConnectionReset.into()));
             }
@@ -441,9 +445,9 @@ impl Listener {
         run.until(|live| live.over || live.pauses.len() > self.segment || live.frames.len() > self.next).await;
         let live = run.live.lock();
         let end = live.pauses.get(self.segment).copied().unwrap_or(live.frames.len());
-        let frame = live.frames.get(self.next).filter(|_| self.next < end).cloned();
+        let frame = live.frames.get(self.next).filter(|_| self.next < end).cloned()?;
         self.next += 1;
-        frame
+        Some(frame)
     }
 }
 
@@ -452,7 +456,7 @@ impl Drop for Listener {
         let mut live = self.run.live.lock();
         live.listeners = live.listeners.saturating_sub(1);
         if live.listeners == 0 {
-            live.unheard = live.frames.len();
+            live.unheard = self.next;
         }
         drop(live);
         if self.how == Listen::Own {
