@@ -1,6 +1,7 @@
 //! A run: it belongs to no connection, and any number of them may listen.
 
-use std::io;
+mod listen;
+
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -13,6 +14,10 @@ use super::directives::Directives;
 use super::frames::{self, CallUsage, Lane, Step, Turn};
 use super::json::{Node, Object};
 use super::replay::{Replay, recorded_usage};
+
+pub use listen::Listen;
+
+use listen::Listener;
 
 /// How far a run came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -393,74 +398,6 @@ impl Run {
                 return;
             }
             moved.await;
-        }
-    }
-}
-
-/// How someone listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listen {
-    /// A stream of its own.
-    Plain,
-    /// The same, to take up where another stream broke.
-    Resume,
-    /// The answer of the start itself: the run stops when this listener leaves.
-    Own,
-}
-
-/// One connection that listens.
-struct Listener {
-    run: Arc<Run>,
-    how: Listen,
-    connection: Handle,
-    next: usize,
-    segment: usize,
-    cut: Option<u64>,
-    /// What of the current frame was not written yet.
-    rest: Bytes,
-}
-
-impl Listener {
-    /// The next bytes to write, `None` at the end.
-    async fn piece(&mut self) -> Option<io::Result<Bytes>> {
-        if self.rest.is_empty() {
-            if self.cut == Some(0) {
-                // What was written so far is sent first.
-                tokio::task::yield_now().await;
-                self.connection.reset();
-                return Some(Err(io::ErrorKind::ConnectionReset.into()));
-            }
-            self.rest = self.frame().await?;
-            self.cut = self.cut.map(|left| left - 1);
-        } else {
-            // So that the pieces of one frame are written one by one.
-            tokio::task::yield_now().await;
-        }
-        let size = self.run.directives.split.unwrap_or(usize::MAX).min(self.rest.len());
-        Some(Ok(self.rest.split_to(size)))
-    }
-
-    async fn frame(&mut self) -> Option<Bytes> {
-        let run = Arc::clone(&self.run);
-        run.until(|live| live.over || live.pauses.len() > self.segment || live.frames.len() > self.next).await;
-        let live = run.live.lock();
-        let end = live.pauses.get(self.segment).copied().unwrap_or(live.frames.len());
-        let frame = live.frames.get(self.next).filter(|_| self.next < end).cloned()?;
-        self.next += 1;
-        Some(frame)
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let mut live = self.run.live.lock();
-        live.listeners = live.listeners.saturating_sub(1);
-        if live.listeners == 0 {
-            live.unheard = self.next;
-        }
-        drop(live);
-        if self.how == Listen::Own {
-            self.run.stop(Stop::Aborted);
         }
     }
 }

@@ -215,7 +215,7 @@ async fn an_upgraded_connection_echoes() {
 #[tokio::test]
 async fn every_recorded_chat_can_be_served_again() {
     let Some(folder) = fixtures() else { return };
-    let mut served = 0;
+    let mut count = 0;
     for (release, wire) in [("librechat-0.8.8-rc1", Wire::Resumable), ("librechat-0.8.1", Wire::Direct)] {
         let folder = folder.join(release);
         let names =
@@ -223,7 +223,7 @@ async fn every_recorded_chat_can_be_served_again() {
         let replays =
             names.filter(|name| name.contains("-start") || wire == Wire::Direct).filter_map(|name| Replay::load(&folder, &name).ok());
         let replays = replays.map(|replay| replay.at_speed(0)).collect::<Vec<_>>();
-        served += replays.len();
+        count += replays.len();
         let server = ScriptedLibreChat::start(Options { wire, replays: replays.clone(), ..Options::default() }).await.unwrap();
         for replay in replays {
             let chat = client(&server, "a@lab.test").chat("again").await.unwrap();
@@ -231,5 +231,5 @@ async fn every_recorded_chat_can_be_served_again() {
             assert_eq!(chat.frames.len(), frames, "{}", replay.name);
         }
     }
-    assert!(served > 20, "{served} recordings were served");
+    assert!(count > 20, "{count} recordings were served");
 }
