@@ -197,6 +197,24 @@ impl Route {
     }
 }
 
+/// Whether a path names another kind of route once its escapes and dots are undone, as a server in between may do. Browsers
+/// undo dots themselves, so that nobody needs such a path.
+pub fn reads_two_ways(method: &str, path: &str) -> bool {
+    if !path.contains(['%', '\\']) && !path.contains("/.") {
+        return false;
+    }
+    let decoded = decode(path);
+    let mut plain: Vec<&str> = Vec::new();
+    for segment in decoded.split(['/', '\\']) {
+        match segment {
+            "" | "." => {}
+            ".." => drop(plain.pop()),
+            segment => plain.push(segment),
+        }
+    }
+    Route::of(method, &format!("/{}", plain.join("/"))).class() != Route::of(method, path).class()
+}
+
 /// One segment of a path with its percent escapes undone.
 fn decode(segment: &str) -> Cow<'_, str> {
     if !segment.contains('%') {
@@ -300,6 +318,19 @@ mod tests {
     fn librechats_metrics_are_hidden_in_every_spelling() {
         for path in ["/metrics", "/METRICS/", "//metrics", "/%6detrics", "/metrics/x"] {
             assert_eq!(Route::of("GET", path), Route::Hidden, "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_that_could_be_read_as_another_route() {
+        for path in ["/x/../metrics", "/./metrics", "/x/%2e%2e/metrics", "/%2Fmetrics", "/x\\..\\metrics", "/api%2Fuser", "/assets/..%2fapi/user"] {
+            assert!(reads_two_ways("GET", path), "{path}");
+        }
+        for path in ["/api/agents/x/../chat/openAI", "/api/agents/chat/..", "/api/agents%2Fchat%2FopenAI", "/api/x/..%5cagents/chat/a"] {
+            assert!(reads_two_ways("POST", path), "{path}");
+        }
+        for path in ["/", "/api/agents/chat/My%20LLM", "/api/agents/chat/a%2Fb", "/.well-known/x", "/assets/a.b/c..js", "/c/%E2%82%AC"] {
+            assert!(!reads_two_ways("POST", path), "{path}");
         }
     }
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
@@ -27,7 +28,7 @@ pub async fn read(session: &mut Session, limit: usize) -> Result<Bytes, Rejectio
     if declared.is_some_and(|length| length > limit) {
         return Err(Rejection::TooLarge { limit: limit as u64 });
     }
-    if session.req_header().headers.get("expect").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    if waits_to_go_on(session) {
         session.write_continue_response().await.map_err(|_| Rejection::Malformed(Malformed::Truncated))?;
     }
     match tokio::time::timeout(READ_TIMEOUT, read_chunks(session, declared, limit)).await {
@@ -42,7 +43,7 @@ async fn read_chunks(session: &mut Session, declared: Option<usize>, limit: usiz
         if declared.is_none_or(|length| length.saturating_sub(body.len()) <= REPLAY_LIMIT) {
             session.enable_retry_buffering();
         }
-        let chunk = session.read_request_body().await.map_err(|_| Rejection::Malformed(Malformed::Truncated))?;
+        let chunk = session.read_request_body().await.map_err(|error| broken(&error))?;
         let Some(chunk) = chunk else { break };
         if body.len() + chunk.len() > limit {
             return Err(Rejection::TooLarge { limit: limit as u64 });
@@ -56,6 +57,19 @@ async fn read_chunks(session: &mut Session, declared: Option<usize>, limit: usiz
         return Err(Rejection::Malformed(Malformed::Truncated));
     }
     Ok(body.freeze())
+}
+
+/// Whether the client sends its body only when it is told to.
+fn waits_to_go_on(session: &Session) -> bool {
+    session.req_header().headers.get("expect").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// What a body that cannot be read to its end is answered.
+pub fn broken(error: &Error) -> Rejection {
+    match error.etype() {
+        ErrorType::ReadTimedout => Rejection::TooSlow,
+        _ => Rejection::Malformed(Malformed::Truncated),
+    }
 }
 
 fn declared_length(session: &Session) -> Result<Option<usize>, Rejection> {
@@ -87,5 +101,16 @@ pub fn replay(chunk: &mut Option<Bytes>, end_of_stream: bool, ctx: &Ctx) {
 /// would otherwise be lost.
 pub async fn drain(session: &mut Session) {
     session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-    let _ = session.as_downstream_mut().drain_request_body().await;
+    if session.as_downstream_mut().drain_request_body().await.is_err() {
+        // What still comes must not be taken for the next request, nor waited for again.
+        session.set_keepalive(None);
+    }
+}
+
+/// A refused client that waits to be told to go on may send its body all the same, or not: only the end of the
+/// connection says which. To be called before the answer is written.
+pub fn end_connection_if_undecided(session: &mut Session) {
+    if waits_to_go_on(session) && session.response_written().is_none() {
+        session.set_keepalive(None);
+    }
 }

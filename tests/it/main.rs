@@ -2,9 +2,15 @@
 
 mod support;
 
+mod bad_input;
+mod bodies;
 mod chats;
 #[cfg(test)]
 mod config;
+mod identity;
 mod records;
+mod refusals;
+mod stopping;
 mod store_contract;
+mod transport;
 mod walls;

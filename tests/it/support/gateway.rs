@@ -35,8 +35,12 @@ pub struct Setup {
     pub store: String,
     /// Where rows go; an SQLite file of its own where empty.
     pub records: String,
+    /// The org of everyone whom nothing else puts into one; nobody's where empty.
+    pub default_org: String,
     /// More keys of `[librechat]`.
     pub librechat_keys: String,
+    /// Settings that lie over all others, as environment variables do.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Default for Setup {
@@ -47,7 +51,9 @@ impl Default for Setup {
             clock: Arc::new(SystemClock),
             store: "memory:".to_owned(),
             records: String::new(),
+            default_org: "acme".to_owned(),
             librechat_keys: String::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -63,6 +69,13 @@ impl Setup {
         self.in_front_of(librechat)
     }
 
+    /// The same with a setting that lies over all others: `("TOLLGATE_PUBLIC__LISTEN", "[::1]:0")`.
+    #[must_use]
+    pub fn set(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
     pub fn in_front_of(self, librechat: ScriptedLibreChat) -> TestGateway {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let running = self.gateway(&librechat, &folder);
@@ -71,7 +84,8 @@ impl Setup {
 
     /// Only the gateway: for two in front of one LibreChat.
     pub fn gateway(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> Running {
-        let config = Config::from_text(&self.text(librechat, folder), "test", std::iter::empty()).expect("a good configuration");
+        let environment = self.environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let config = Config::from_text(&self.text(librechat, folder), "test", environment).expect("a good configuration");
         serve::start(config, self.clock.clone()).expect("a gateway")
     }
 
@@ -90,7 +104,7 @@ impl Setup {
             [librechat]
             upstreams = ["{}"]
             jwt_secret = "{}"
-            default_org = "acme"
+            {}
             {}
             [store]
             url = "{}"
@@ -103,6 +117,7 @@ impl Setup {
             "#,
             librechat.url(),
             librechat.jwt_secret(),
+            if self.default_org.is_empty() { String::new() } else { format!("default_org = \"{}\"", self.default_org) },
             self.librechat_keys,
             self.store,
             self.config,
