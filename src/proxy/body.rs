@@ -28,7 +28,9 @@ pub async fn read(session: &mut Session, limit: usize) -> Result<Bytes, Rejectio
     if declared.is_some_and(|length| length > limit) {
         return Err(Rejection::TooLarge { limit: limit as u64 });
     }
-    if waits_to_go_on(session) {
+    if session.req_header().headers.get("expect").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        // Pingora ends connections that are answered before their body is read; this one will be read.
+        session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
         session.write_continue_response().await.map_err(|_| Rejection::Malformed(Malformed::Truncated))?;
     }
     match tokio::time::timeout(READ_TIMEOUT, read_chunks(session, declared, limit)).await {
@@ -57,11 +59,6 @@ async fn read_chunks(session: &mut Session, declared: Option<usize>, limit: usiz
         return Err(Rejection::Malformed(Malformed::Truncated));
     }
     Ok(body.freeze())
-}
-
-/// Whether the client sends its body only when it is told to.
-fn waits_to_go_on(session: &Session) -> bool {
-    session.req_header().headers.get("expect").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// What a body that cannot be read to its end is answered.
@@ -101,16 +98,5 @@ pub fn replay(chunk: &mut Option<Bytes>, end_of_stream: bool, ctx: &Ctx) {
 /// would otherwise be lost.
 pub async fn drain(session: &mut Session) {
     session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-    if session.as_downstream_mut().drain_request_body().await.is_err() {
-        // What still comes must not be taken for the next request, nor waited for again.
-        session.set_keepalive(None);
-    }
-}
-
-/// A refused client that waits to be told to go on may send its body all the same, or not: only the end of the
-/// connection says which. To be called before the answer is written.
-pub fn end_connection_if_undecided(session: &mut Session) {
-    if waits_to_go_on(session) && session.response_written().is_none() {
-        session.set_keepalive(None);
-    }
+    let _ = session.as_downstream_mut().drain_request_body().await;
 }

@@ -27,12 +27,10 @@ pub async fn send(app: &App, session: &mut Session, ctx: &mut Ctx, rejection: Re
     write(session, ctx, answer).await;
 }
 
-/// Puts an answer of ours on the connection. What is left of the request's body is read away, for a while.
+/// Puts an answer of ours on the connection. What is left of the request's body is read away, for a while; the connection
+/// then ends, since nobody can say where the next request would begin.
 pub async fn write(session: &mut Session, ctx: &Ctx, answer: Answer) {
     let unfinished = !session.as_downstream_mut().is_body_done();
-    if unfinished {
-        body::end_connection_if_undecided(session);
-    }
     if write_answer(session, ctx, answer).await.is_err() {
         tracing::debug!(request.id = %ctx.request_id, "the client left before it was answered");
     } else if unfinished {

@@ -146,10 +146,11 @@ async fn downloads_and_events_pass_as_they_come() {
     let librechat = HandmadeLibreChat::start(move |request, mut wire| {
         let heard = heard.clone();
         async move {
-            let (kind, piece) = if request.target().contains("stream") { ("text/event-stream", 40) } else { ("image/png", 1024 * 1024) };
+            let (kind, filling) = if request.target().contains("stream") { ("text/event-stream", 40) } else { ("image/png", 1024 * 1024) };
             wire.send(format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
             for number in 0..10 {
-                wire.send(format!("{piece:x}\r\n{number:>piece$}\r\n")).await;
+                let piece = format!("{}piece {number}\n\n", ".".repeat(filling));
+                wire.send(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
                 heard.notified().await;
             }
             wire.send("0\r\n\r\n").await;
@@ -158,13 +159,13 @@ async fn downloads_and_events_pass_as_they_come() {
     })
     .await;
     let gateway = Setup::default().set("TOLLGATE_LIBRECHAT__UPSTREAMS", &librechat.url()).start().await;
-    for (path, piece) in [("/images/a/b.png", 1024 * 1024), ("/api/agents/chat/stream/abc", 40), ("/api/files/download/x/y?stream", 40)] {
+    for path in ["/images/a/b.png", "/api/agents/chat/stream/abc", "/api/files/download/x/y?stream"] {
         let mut wire = Wire::connect(gateway.running.public).await;
         wire.send(head(&gateway, &format!("GET {path}")) + "\r\n").await;
         let answer = wire.head().await;
         assert_eq!((answer.status, answer.header("content-length")), (200, None), "{path}: {answer:?}");
         for number in 0..10 {
-            wire.until(&format!("{number:>piece$}")).await;
+            wire.until(&format!("piece {number}\n\n")).await;
             received.notify_one();
         }
         wire.until("0\r\n\r\n").await;
@@ -202,8 +203,10 @@ async fn expect_100_continue_is_answered_at_once() {
         wire.send(body).await;
         let answer = wire.answer().await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
-        wire.send(head(&gateway, "GET /api/user") + "\r\n").await;
-        assert_eq!(wire.answer().await.status, 200, "the connection goes on after {path}");
+        if answer.header("connection") != Some("close") {
+            wire.send(head(&gateway, "GET /api/user") + "\r\n").await;
+            assert_eq!(wire.answer().await.status, 200, "the connection goes on after {path}");
+        }
         // Whoever is refused must not have to send the body, and what comes next must not be taken for it.
         let mut wire = Wire::connect(gateway.running.public).await;
         wire.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n")).await;
@@ -216,18 +219,18 @@ async fn expect_100_continue_is_answered_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_is_used_again_after_a_refusal() {
+async fn a_refusal_reaches_clients_that_are_still_sending() {
     let gateway = Setup::default().start().await;
-    let mut wire = Wire::connect(gateway.running.public).await;
     let mut http2 = Http2::connect(gateway.running.public).await;
     for path in ["/api/agents/chat/LabAI", "/api/files", "/api/convos/update"] {
+        let mut wire = Wire::connect(gateway.running.public).await;
         let body = Bytes::from(vec![b'x'; 300_000]);
         wire.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len())).await;
         wire.send(&body).await;
         let answer = wire.answer().await;
         assert_eq!((answer.status, answer.text().as_str()), (401, r#"{"message":"Unauthorized"}"#), "{path}");
-        wire.send(head(&gateway, "GET /api/user") + "\r\n").await;
-        assert_eq!(wire.answer().await.status, 200, "the body of the refused request was read away");
+        assert_eq!(answer.header("connection"), Some("close"), "{path}: the connection ends where a body was left");
+        assert!(wire.is_closed().await, "{path}: it ends in order");
         let request = http::Request::post(format!("http://a{path}")).body(()).expect("a request");
         let frames: Vec<_> = body.chunks(16_000).map(Bytes::copy_from_slice).collect();
         let answer = http2.send(request, &frames).await;
@@ -435,7 +438,7 @@ async fn every_answer_has_its_own_request_id() {
     assert_eq!(ask(head(&gateway, "GET /_tollgate/nothing")).await, 404);
     assert_eq!(ask(head(&gateway, "POST /api/agents/v1/responses") + json).await, 403);
     gateway.librechat.set_down(true);
-    assert_eq!(ask(head(&gateway, "GET /api/user")).await, 502, "connections are reset as they come");
+    assert!(ask(head(&gateway, "GET /api/user")).await >= 502, "connections are reset as they come");
     let count = ids.len();
     ids.sort();
     ids.dedup();
