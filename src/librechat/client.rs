@@ -41,11 +41,11 @@ pub enum CallError {
     Unreadable,
 }
 
-/// A user of LibreChat, as `GET /api/user` tells.
+/// A user of LibreChat, as `GET /api/user` tells. It tells the id twice, as `id` and `_id`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct User {
     /// The id, 24 hex digits.
-    #[serde(alias = "_id")]
+    #[serde(rename = "_id")]
     pub id: String,
     /// The user name, where they have one.
     #[serde(default)]

@@ -197,9 +197,12 @@ impl Route {
     }
 }
 
-/// Whether a path names another kind of route once its escapes and dots are undone, as a server in between may do. Browsers
-/// undo dots themselves, so that nobody needs such a path.
-pub fn reads_two_ways(method: &str, path: &str) -> bool {
+/// Whether a path is none, or names another kind of route once its escapes and dots are undone, as a server in between may
+/// do. Browsers undo dots themselves, so that nobody needs such a path.
+pub fn is_ambiguous(method: &str, path: &str) -> bool {
+    if !path.starts_with('/') {
+        return path != "*";
+    }
     if !path.contains(['%', '\\']) && !path.contains("/.") {
         return false;
     }
@@ -323,14 +326,14 @@ mod tests {
 
     #[test]
     fn paths_that_could_be_read_as_another_route() {
-        for path in ["/x/../metrics", "/./metrics", "/x/%2e%2e/metrics", "/%2Fmetrics", "/x\\..\\metrics", "/api%2Fuser", "/assets/..%2fapi/user"] {
-            assert!(reads_two_ways("GET", path), "{path}");
+        for path in ["/x/../metrics", "/./metrics", "/x/%2e%2e/metrics", "/%2Fmetrics", "/x\\..\\metrics", "metrics", "", "/api%2Fuser", "/assets/..%2fapi/user"] {
+            assert!(is_ambiguous("GET", path), "{path}");
         }
         for path in ["/api/agents/x/../chat/openAI", "/api/agents/chat/..", "/api/agents%2Fchat%2FopenAI", "/api/x/..%5cagents/chat/a"] {
-            assert!(reads_two_ways("POST", path), "{path}");
+            assert!(is_ambiguous("POST", path), "{path}");
         }
         for path in ["/", "/api/agents/chat/My%20LLM", "/api/agents/chat/a%2Fb", "/.well-known/x", "/assets/a.b/c..js", "/c/%E2%82%AC"] {
-            assert!(!reads_two_ways("POST", path), "{path}");
+            assert!(!is_ambiguous("POST", path), "{path}");
         }
     }
 

@@ -32,7 +32,7 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         return Err(Rejection::NotFound);
     }
     let head = session.req_header();
-    if routes::reads_two_ways(head.method.as_str(), head.uri.path()) {
+    if routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
         return Err(Rejection::Malformed(Malformed::Target));
     }
     authenticate(app, session, ctx).await?;

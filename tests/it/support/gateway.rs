@@ -177,6 +177,11 @@ impl TestGateway {
         wait_for("all generations to be settled", || async { (open.count_open() == 0).then_some(()) }).await;
     }
 
+    /// What it is made of, to be stopped one after the other.
+    pub fn into_parts(self) -> (Running, ScriptedLibreChat, TempDir) {
+        (self.running, self.librechat, self.folder)
+    }
+
     /// The folder of its database.
     pub fn folder(&self) -> &TempDir {
         &self.folder
