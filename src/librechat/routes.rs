@@ -326,7 +326,17 @@ mod tests {
 
     #[test]
     fn paths_that_could_be_read_as_another_route() {
-        for path in ["/x/../metrics", "/./metrics", "/x/%2e%2e/metrics", "/%2Fmetrics", "/x\\..\\metrics", "metrics", "", "/api%2Fuser", "/assets/..%2fapi/user"] {
+        for path in [
+            "/x/../metrics",
+            "/./metrics",
+            "/x/%2e%2e/metrics",
+            "/%2Fmetrics",
+            "/x\\..\\metrics",
+            "metrics",
+            "",
+            "/api%2Fuser",
+            "/assets/..%2fapi/user",
+        ] {
             assert!(is_ambiguous("GET", path), "{path}");
         }
         for path in ["/api/agents/x/../chat/openAI", "/api/agents/chat/..", "/api/agents%2Fchat%2FopenAI", "/api/x/..%5cagents/chat/a"] {

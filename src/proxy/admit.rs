@@ -32,7 +32,10 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         return Err(Rejection::NotFound);
     }
     let head = session.req_header();
-    if routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
+    // A path, a whole URL, or the asterisk of `OPTIONS *`: any other target names a host and no path.
+    let target = head.raw_path();
+    let names_a_path = target.starts_with(b"/") || target == b"*" || target.windows(3).any(|three| three == b"://");
+    if !names_a_path || routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
         return Err(Rejection::Malformed(Malformed::Target));
     }
     authenticate(app, session, ctx).await?;
@@ -60,7 +63,8 @@ fn recognise(app: &App, session: &Session, ctx: &mut Ctx) {
     let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
     let trusted = &app.config.public.trusted_proxies;
     // Foreign bytes in front must not hide the address that a trusted proxy wrote behind them.
-    let forwarded_for: Vec<_> = head.headers.get_all("x-forwarded-for").iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let forwarded_for: Vec<_> =
+        head.headers.get_all("x-forwarded-for").iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let peer_is_trusted = peer.is_some_and(|peer: IpAddr| client::is_trusted(client::canonical(peer), trusted));
     ctx.address = peer.map(|peer| client::true_address(peer, forwarded_for.iter().map(|value| &**value), trusted));
     let proto = head.headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());

@@ -26,7 +26,8 @@ async fn assert_unharmed(gateway: &TestGateway) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_that_cannot_be_read_is_refused_with_a_sentence() {
     let gateway = Setup::with("[[limits]]\napplies_to = \"member\"\nmessages_per_day = 1").start().await;
-    let deep = |open: &str, close: &str| format!(r#"{{"text":"x","quotes":{}{}}}"#, open.repeat(100_000), close.repeat(100_000)).into_bytes();
+    let deep =
+        |open: &str, close: &str| format!(r#"{{"text":"x","quotes":{}{}}}"#, open.repeat(100_000), close.repeat(100_000)).into_bytes();
     let bodies: [(&str, Vec<u8>); 18] = [
         ("no JSON", b"text=hello".to_vec()),
         ("half of it", br#"{"text":"hel"#.to_vec()),
@@ -49,13 +50,20 @@ async fn a_chat_that_cannot_be_read_is_refused_with_a_sentence() {
     ];
     let mut wire = Wire::connect(gateway.running.public).await;
     for (what, body) in bodies {
-        wire.send(head(&gateway, &format!("POST {CHAT}")) + &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len())).await;
+        wire.send(
+            head(&gateway, &format!("POST {CHAT}")) + &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len()),
+        )
+        .await;
         wire.send(&body).await;
         let answer = wire.answer().await;
         assert_eq!(answer.status, 400, "{what}: {answer:?}");
         let json = answer.json();
         assert_eq!(json["type"], "google_error", "{what}: {}", answer.text());
-        assert!(json["info"].as_str().is_some_and(|text| text.contains("could not be read") && !text.contains('{')), "{what}: {}", answer.text());
+        assert!(
+            json["info"].as_str().is_some_and(|text| text.contains("could not be read") && !text.contains('{')),
+            "{what}: {}",
+            answer.text()
+        );
     }
     assert!(gateway.librechat.runs().is_empty(), "LibreChat started nothing");
     assert_unharmed(&gateway).await;
@@ -83,7 +91,11 @@ async fn only_plain_json_is_a_chat() {
         let answer = wire.answer().await;
         assert_eq!((answer.status, answer.json()["type"].as_str()), (415, Some("google_error")), "{headers:?}: {answer:?}");
     }
-    for headers in ["Content-Type: application/json", "content-type: APPLICATION/JSON ; charset=UTF-8", "Content-Type: application/json\r\nContent-Encoding: identity"] {
+    for headers in [
+        "Content-Type: application/json",
+        "content-type: APPLICATION/JSON ; charset=UTF-8",
+        "Content-Type: application/json\r\nContent-Encoding: identity",
+    ] {
         let mut wire = Wire::connect(gateway.running.public).await;
         wire.send(head(&gateway, &format!("POST {CHAT}")) + headers + &format!("\r\nContent-Length: {}\r\n\r\n{chat}", chat.len())).await;
         assert_eq!(wire.answer().await.status, 200, "{headers:?}");
@@ -161,7 +173,13 @@ async fn unknown_routes_and_methods_are_librechats_to_answer() {
         let answer = wire.answer().await;
         assert_eq!(answer.status, status, "{line}: {answer:?}");
     }
-    for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\r\n\r\n\r\n", b"GET\r\n\r\n", b"\0\0\0\0", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense"] {
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"\r\n\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"\0\0\0\0",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense",
+    ] {
         let mut wire = Wire::connect(gateway.running.public).await;
         wire.send(bytes).await;
         wire.finish().await;
@@ -202,7 +220,10 @@ async fn streaming(stream: Vec<u8>) -> HandmadeLibreChat {
 async fn chat_and_read(gateway: &TestGateway) -> crate::support::wire::Message {
     let mut wire = Wire::connect(gateway.running.public).await;
     let chat = r#"{"text":"a","endpoint":"LabAI","model":"lab-small"}"#;
-    wire.send(head(gateway, &format!("POST {CHAT}")) + &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{chat}", chat.len())).await;
+    wire.send(
+        head(gateway, &format!("POST {CHAT}")) + &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{chat}", chat.len()),
+    )
+    .await;
     assert_eq!(wire.answer().await.json()["status"], "started");
     wire.send(head(gateway, "GET /api/agents/chat/stream/c1?generationCreatedAt=1795198786673") + "\r\n").await;
     wire.answer().await
@@ -235,30 +256,61 @@ async fn a_line_of_10_mb_and_other_oddities_in_a_stream_pass_and_what_follows_is
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_breaks_off_ends_in_the_same_way_for_the_client() {
     let events = format!("event: message\ndata: {USAGE}\n\nevent: message\ndata: {{\"event\":\"on_mess");
-    let chunked = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{events}\r\n", events.len());
-    for answer in [chunked, stream_head(events.len() + 100) + &events] {
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{events}\r\n",
+        events.len()
+    );
+    let check = async |answer: String| {
         let librechat = streaming(answer.into_bytes()).await;
-        let gateway = Setup::default().set("TOLLGATE_LIBRECHAT__UPSTREAMS", &librechat.url()).start().await;
+        let setup = Setup::with("[generations]\nfollow_after_ms = 50").set("TOLLGATE_LIBRECHAT__UPSTREAMS", &librechat.url());
+        let gateway = setup.start().await;
         let stream = chat_and_read(&gateway).await;
         assert_eq!(stream.text(), events, "what came passes");
         assert!(!stream.complete, "the client can tell that it is not all");
         let row = gateway.usage_rows(1).await.remove(0);
         assert_eq!((row.input_tokens, row.output_tokens), (100, 57), "what was measured is charged");
+    };
+    tokio::join!(check(chunked), check(stream_head(events.len() + 100) + &events));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_cannot_be_made_a_tunnel() {
+    let gateway = Setup::default().start().await;
+    let chat = r#"{"text":"a [[in=10 out=5]]","endpoint":"LabAI","model":"lab-small"}"#;
+    for upgrade in ["websocket", "h2c", "TLS/1.0"] {
+        let mut wire = Wire::connect(gateway.running.public).await;
+        let headers = format!(
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Type: application/json\r\n"
+        );
+        wire.send(head(&gateway, &format!("POST {CHAT}")) + &headers + &format!("Content-Length: {}\r\n\r\n{chat}", chat.len())).await;
+        let answer = wire.answer().await;
+        assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("started")), "{upgrade}: {answer:?}");
     }
+    let heard = gateway.librechat.requests();
+    assert!(heard.iter().all(|request| request.header("upgrade").is_none()), "{heard:?}");
+    assert_eq!(gateway.usage_rows(3).await.len(), 3, "each is charged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_are_none_become_a_clear_error() {
-    for answer in ["SSH-2.0-OpenSSH_9.9\r\n\r\n", "HTTP/1.1 2000 What\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "HTTP/1.1 200 OK\r\nbroken\r\n\r\n", ""] {
+    for answer in [
+        "SSH-2.0-OpenSSH_9.9\r\n\r\n",
+        "HTTP/1.1 2000 What\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nbroken\r\n\r\n",
+        "",
+    ] {
         let librechat = HandmadeLibreChat::start(move |_, mut wire| async move {
             wire.send(answer).await;
             None
         })
         .await;
-        let gateway = Setup::with("[generations]\ngive_up_after_minutes = 1").set("TOLLGATE_LIBRECHAT__UPSTREAMS", &librechat.url()).start().await;
+        let gateway =
+            Setup::with("[generations]\ngive_up_after_minutes = 1").set("TOLLGATE_LIBRECHAT__UPSTREAMS", &librechat.url()).start().await;
         for (line, body) in [("GET /api/user", ""), ("GET /", ""), ("POST /api/agents/chat/LabAI", r#"{"text":"a"}"#)] {
             let mut wire = Wire::connect(gateway.running.public).await;
-            wire.send(head(&gateway, line) + &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+            wire.send(head(&gateway, line) + &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+                .await;
             let got = wire.answer().await;
             assert_eq!(got.status, 502, "{line} answered {answer:?}: {got:?}");
             assert!(got.header("x-request-id").is_some() && got.header("retry-after").is_some(), "{got:?}");

@@ -14,7 +14,12 @@ const LIMIT: usize = 3 * 1024 * 1024;
 fn chat_of(bytes: usize) -> Vec<u8> {
     let mut body = br#"{"text":"A long story","endpoint":"LabAI","model":"lab-small","filler":""#.to_vec();
     if bytes < body.len() + 2 {
-        return b"{}".repeat(usize::from(bytes >= 2)).into_iter().chain(std::iter::repeat_n(b' ', bytes.saturating_sub(2))).take(bytes).collect();
+        return b"{}"
+            .repeat(usize::from(bytes >= 2))
+            .into_iter()
+            .chain(std::iter::repeat_n(b' ', bytes.saturating_sub(2)))
+            .take(bytes)
+            .collect();
     }
     // Not the same byte everywhere, so that a piece in the wrong place is seen.
     let filling = (0_u32..).map(|n| b'a' + u8::try_from(n.wrapping_mul(2_654_435_761) >> 24).unwrap_or_default() % 26);
@@ -29,7 +34,9 @@ fn sha256(bytes: &[u8]) -> String {
 
 fn head(gateway: &TestGateway) -> String {
     let token = gateway.token("ada@acme.test");
-    format!("POST {CHAT} HTTP/1.1\r\nHost: a\r\nUser-Agent: {BROWSER}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n")
+    format!(
+        "POST {CHAT} HTTP/1.1\r\nHost: a\r\nUser-Agent: {BROWSER}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+    )
 }
 
 fn head2(gateway: &TestGateway) -> http::request::Builder {
@@ -169,7 +176,8 @@ async fn a_slow_sender_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pipelined_requests_are_served_in_their_order_and_each_charged() {
     let gateway = Setup::default().start().await;
-    let user = |id: u8| format!("GET /api/user?{id} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n", gateway.token("ada@acme.test"));
+    let user =
+        |id: u8| format!("GET /api/user?{id} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n", gateway.token("ada@acme.test"));
     let bodies = [chat_of(500), chat_of(70_000)];
     let mut everything = Vec::new();
     for body in &bodies {
@@ -184,7 +192,8 @@ async fn pipelined_requests_are_served_in_their_order_and_each_charged() {
         assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("started")), "{answer:?}");
         assert_eq!(wire.answer().await.json()["email"], "ada@acme.test");
     }
-    let arrived: Vec<_> = gateway.librechat.requests().into_iter().filter(|request| request.path == CHAT).map(|request| request.body_sha256).collect();
+    let arrived: Vec<_> =
+        gateway.librechat.requests().into_iter().filter(|request| request.path == CHAT).map(|request| request.body_sha256).collect();
     assert_eq!(arrived, bodies.map(|body| sha256(&body)), "bodies do not run into each other");
     assert_eq!(gateway.usage_rows(2).await.len(), 2, "each is one generation");
 }
@@ -229,7 +238,8 @@ async fn a_body_shorter_than_declared_is_never_forwarded() {
     // HTTP/2 with a length that is not kept.
     let mut http2 = Http2::connect(gateway.running.public).await;
     for declared in [10, 5000] {
-        let answer = http2.send(head2(&gateway).header("content-length", declared).body(()).expect("a request"), &[Bytes::from(chat_of(500))]).await;
+        let answer =
+            http2.send(head2(&gateway).header("content-length", declared).body(()).expect("a request"), &[Bytes::from(chat_of(500))]).await;
         assert!(answer.status == 400 || answer.status == 0, "500 bytes declared as {declared} over HTTP/2: {answer:?}");
     }
     assert_nothing_arrived(&gateway, "short");
@@ -262,7 +272,13 @@ async fn a_length_that_can_be_read_in_two_ways_is_refused() {
     }
     // RFC 9112 6.3: chunked wins, and the connection ends.
     let mut wire = Wire::connect(gateway.running.public).await;
-    wire.send(head(&gateway) + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n50\r\n" + &body + "\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    wire.send(
+        head(&gateway)
+            + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n50\r\n"
+            + &body
+            + "\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n",
+    )
+    .await;
     let answer = wire.answer().await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{answer:?}");
     assert!(wire.is_closed().await);

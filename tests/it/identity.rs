@@ -31,16 +31,28 @@ const ASKING: [(&str, &str); 14] = [
 ];
 
 /// Routes that ask nobody.
-const PUBLIC: [(&str, &str); 6] =
-    [("GET", "/"), ("GET", "/assets/app.js"), ("GET", "/api/config"), ("POST", "/api/auth/refresh"), ("GET", "/api/share/abc"), ("GET", "/images/a/b.png")];
+const PUBLIC: [(&str, &str); 6] = [
+    ("GET", "/"),
+    ("GET", "/assets/app.js"),
+    ("GET", "/api/config"),
+    ("POST", "/api/auth/refresh"),
+    ("GET", "/api/share/abc"),
+    ("GET", "/images/a/b.png"),
+];
 
 fn setup() -> Setup {
     let issuer = |name: &str, secret: &str, more: &str| {
-        format!("[[issuers]]\nname = \"{name}\"\norgs = [\"acme\"]\nissuer = \"https://{name}.example\"\naudience = \"tollgate\"\nalgorithm = \"HS256\"\nsecret = \"{secret}\"\n{more}\n")
+        format!(
+            "[[issuers]]\nname = \"{name}\"\norgs = [\"acme\"]\nissuer = \"https://{name}.example\"\naudience = \"tollgate\"\nalgorithm = \"HS256\"\nsecret = \"{secret}\"\n{more}\n"
+        )
     };
     let issuers = issuer("dashboard", DASHBOARD, "may_name_users = true") + &issuer("other", OTHER, "");
     let orgs = "[[orgs]]\nid = \"globex\"\nname = \"Globex\"\n";
-    let librechat = Options { strangers: Strangers::Refused, users: vec![User::new("ada@acme.test"), User::new("bob@acme.test")], ..Options::default() };
+    let librechat = Options {
+        strangers: Strangers::Refused,
+        users: vec![User::new("ada@acme.test"), User::new("bob@acme.test")],
+        ..Options::default()
+    };
     Setup { librechat, ..Setup::with(&format!("{orgs}{issuers}")) }
 }
 
@@ -137,11 +149,16 @@ async fn refused_tokens_are_written_once_a_minute_with_their_count() {
     let gateway = setup().set("TOLLGATE_PUBLIC__TRUSTED_PROXIES", "127.0.0.1/32").start().await;
     let now = gateway.running.app.clock.now();
     let forged = gateway.token("ada@acme.test") + "x";
-    let expired = auth::Claims { exp: now.as_second() - 120, ..auth::Claims::of(&User::new("ada@acme.test"), now) }.sign(gateway.librechat.jwt_secret()).expect("a token");
+    let expired = auth::Claims { exp: now.as_second() - 120, ..auth::Claims::of(&User::new("ada@acme.test"), now) }
+        .sign(gateway.librechat.jwt_secret())
+        .expect("a token");
     for (token, address, times) in [(&forged, "203.0.113.1", 40), (&forged, "203.0.113.2", 1), (&expired, "203.0.113.1", 7)] {
         let mut wire = Wire::connect(gateway.running.public).await;
         for _ in 0..times {
-            wire.send(format!("GET /api/user?token=secret HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\nAuthorization: Bearer {token}\r\n\r\n")).await;
+            wire.send(format!(
+                "GET /api/user?token=secret HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\nAuthorization: Bearer {token}\r\n\r\n"
+            ))
+            .await;
             assert_eq!(wire.answer().await.status, 401);
         }
     }
@@ -157,7 +174,10 @@ async fn refused_tokens_are_written_once_a_minute_with_their_count() {
     let rows = total("auth.token_refused", "203.0.113.1", 40).await;
     assert!(rows.len() <= 2, "at most one row a minute: {}", rows.len());
     let row = &rows[0];
-    assert_eq!((row.category, row.severity, row.error.as_deref(), row.status), (Category::Security, Severity::Warning, Some("signature"), Some(401)));
+    assert_eq!(
+        (row.category, row.severity, row.error.as_deref(), row.status),
+        (Category::Security, Severity::Warning, Some("signature"), Some(401))
+    );
     assert_eq!((row.actor_id.as_deref(), row.query.as_deref()), (None, None), "nothing of a forged token is believed, and no secret kept");
     total("auth.token_refused", "203.0.113.2", 1).await;
     let rows = total("auth.token_expired", "203.0.113.1", 7).await;
@@ -178,7 +198,10 @@ async fn a_person_of_an_embedding_application_goes_on_as_their_librechat_account
     assert_eq!((&*row.org_id, &*row.member_id), ("acme", User::new("ada@acme.test").id.as_str()));
 
     let heard: Vec<_> = gateway.librechat.requests().into_iter().filter(|request| request.path != "/health").collect();
-    let looked_up = heard.iter().filter(|request| request.header("user-agent").is_some_and(|agent| agent.contains("Mozilla")) && request.path == "/api/user").count();
+    let looked_up = heard
+        .iter()
+        .filter(|request| request.header("user-agent").is_some_and(|agent| agent.contains("Mozilla")) && request.path == "/api/user")
+        .count();
     assert_eq!(looked_up, 2, "the account is looked up once, besides the person's own request");
     for request in heard {
         let heard = request.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).expect("a token");
@@ -186,7 +209,10 @@ async fn a_person_of_an_embedding_application_goes_on_as_their_librechat_account
         let claims = claims_of(heard);
         assert_eq!(claims["id"], User::new("ada@acme.test").id, "{}", request.path);
         if request.path.starts_with("/api/agents/chat/LabAI") {
-            assert_eq!((&claims["email"], &claims["org"], &claims["role"], &claims["iss"]), (&json!("ada@acme.test"), &json!("acme"), &json!("admin"), &json!("tollgate")));
+            assert_eq!(
+                (&claims["email"], &claims["org"], &claims["role"], &claims["iss"]),
+                (&json!("ada@acme.test"), &json!("acme"), &json!("admin"), &json!("tollgate"))
+            );
             assert!(claims["exp"].as_i64() <= org_scoped(&gateway)["exp"].as_i64(), "it does not outlive the application's token");
         }
     }
@@ -217,7 +243,8 @@ async fn an_application_cannot_open_other_peoples_accounts_or_orgs() {
             assert!(!text.contains('{') && !text.contains("bob") && !text.contains("globex"), "{what}: {text}");
         }
     }
-    let passed: Vec<_> = gateway.librechat.requests().into_iter().filter(|request| request.path != "/health" && request.path != "/api/user").collect();
+    let passed: Vec<_> =
+        gateway.librechat.requests().into_iter().filter(|request| request.path != "/health" && request.path != "/api/user").collect();
     assert!(passed.is_empty(), "LibreChat heard {passed:?}");
     let row = gateway.audit_rows("auth.token_refused", 1).await.remove(0);
     assert_eq!((row.category, row.severity), (Category::Security, Severity::Warning));
@@ -242,12 +269,24 @@ async fn an_account_cannot_be_confirmed_while_librechat_is_away() {
 async fn a_person_without_an_org_can_look_but_not_spend() {
     let gateway = Setup { default_org: String::new(), ..Setup::default() }.start().await;
     let token = gateway.token("stray@nowhere.test");
-    for route in [("GET", "/"), ("GET", "/api/user"), ("GET", "/api/models"), ("GET", "/api/config"), ("POST", "/api/auth/refresh"), ("GET", "/api/convos"), ("GET", "/_tollgate/me")] {
+    for route in [
+        ("GET", "/"),
+        ("GET", "/api/user"),
+        ("GET", "/api/models"),
+        ("GET", "/api/config"),
+        ("POST", "/api/auth/refresh"),
+        ("GET", "/api/convos"),
+        ("GET", "/_tollgate/me"),
+    ] {
         assert_eq!(ask(&gateway, route, &token).await.0, 200, "{route:?}");
     }
     for route in [
-        ("POST", "/api/agents/chat/LabAI"), ("POST", "/api/agents/chat/steer"), ("POST", "/api/assistants/v2/chat"), ("POST", "/api/files"),
-        ("POST", "/api/files/speech/tts"), ("POST", "/api/agents/tools/x/call"),
+        ("POST", "/api/agents/chat/LabAI"),
+        ("POST", "/api/agents/chat/steer"),
+        ("POST", "/api/assistants/v2/chat"),
+        ("POST", "/api/files"),
+        ("POST", "/api/files/speech/tts"),
+        ("POST", "/api/agents/tools/x/call"),
     ] {
         let (status, body) = ask(&gateway, route, &token).await;
         assert_eq!(status, 403, "{route:?}: {body}");

@@ -35,7 +35,8 @@ fn sentence(answer: &Message) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_is_told_in_the_persons_language_with_its_numbers() {
     let gateway = Setup::with(ONE_MESSAGE).start().await;
-    assert_eq!(ask(&gateway, &format!("POST {CHAT}"), "").await.status, 200);
+    gateway.client("ada@acme.test").chat("Hello").await.expect("an answer");
+    gateway.all_settled().await;
     for (headers, language) in [
         ("", "en"),
         ("Accept-Language: ko-KR,ko;q=0.9,en;q=0.8\r\n", "ko"),
@@ -80,7 +81,11 @@ async fn the_operator_finds_the_decision_by_its_reference() {
     assert_eq!((row.reference.as_deref(), row.error.as_deref(), row.status), (Some(reference), Some("limit"), Some(429)));
     assert_eq!(row.request_id.as_deref(), answer.header("x-request-id"));
     let detail = row.detail.expect("the whole decision");
-    assert_eq!((&detail["refused_by"]["limit"], &detail["refused_by"]["used"].as_u64().map(|used| used <= 1)), (&Value::from(1), &Some(true)), "{detail}");
+    assert_eq!(
+        (&detail["refused_by"]["limit"], &detail["refused_by"]["used"].as_u64().map(|used| used <= 1)),
+        (&Value::from(1), &Some(true)),
+        "{detail}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +93,9 @@ async fn every_kind_of_route_is_refused_in_its_own_shape() {
     let keys = "agent_api = \"default_org\"".to_owned();
     let gateway = Setup { librechat_keys: keys, ..Setup::with("[[limits]]\napplies_to = \"org\"\nmessages_per_day = 1\n") }.start().await;
     assert_eq!(ask(&gateway, &format!("POST {CHAT}"), "").await.status, 200);
-    for path in [CHAT, "/api/agents/chat", "/api/agents/chat/resume", "/api/assistants/v2/chat", "/api/ask/openAI", "/API//Agents/chat/LabAI/"] {
+    for path in
+        [CHAT, "/api/agents/chat", "/api/agents/chat/resume", "/api/assistants/v2/chat", "/api/ask/openAI", "/API//Agents/chat/LabAI/"]
+    {
         let answer = ask(&gateway, &format!("POST {path}"), "").await;
         assert_eq!(answer.status, 429, "{path}: {}", answer.text());
         assert!(sentence(&answer).contains("organization"), "{path}");
@@ -137,7 +144,10 @@ async fn while_librechat_is_away_everyone_is_told_to_try_again() {
     let answer = ask(&gateway, "GET /api/user", "").await;
     assert_eq!((answer.status, answer.json()["message"].is_string()), (503, true), "{}", answer.text());
     gateway.all_settled().await;
-    assert!(gateway.running.app.records.usage_rows(10).await.expect("rows").is_empty(), "nothing is charged, and the one message is not used up");
+    assert!(
+        gateway.running.app.records.usage_rows(10).await.expect("rows").is_empty(),
+        "nothing is charged, and the one message is not used up"
+    );
 
     let listener = tokio::net::TcpListener::bind(address).await.expect("the same port");
     tokio::spawn(async move {

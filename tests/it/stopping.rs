@@ -34,7 +34,8 @@ async fn readiness_tells_what_is_wrong() {
     assert_eq!(probe(metrics, "/livez").await, (200, "alive\n".to_owned()));
     wait_for("readiness", || async { (probe(metrics, "/readyz").await.0 == 200).then_some(()) }).await;
     gateway.librechat.set_down(true);
-    let (_, text) = wait_for("readiness to fail", || async { Some(probe(metrics, "/readyz").await).filter(|(status, _)| *status == 503) }).await;
+    let (_, text) =
+        wait_for("readiness to fail", || async { Some(probe(metrics, "/readyz").await).filter(|(status, _)| *status == 503) }).await;
     assert!(text.contains("LibreChat does not answer"), "{text}");
     assert_eq!(probe(metrics, "/livez").await.0, 200, "the process lives all the same");
     gateway.librechat.set_down(false);
@@ -88,6 +89,27 @@ async fn a_stream_that_outlasts_its_grace_is_ended_and_charged() {
     assert!(rows[0].0 > 0, "by what was seen: {rows:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direct_stream_that_outlasts_its_grace_is_charged_what_was_heard_of_it() {
+    let librechat = tollgate::scripted::Options { wire: tollgate::scripted::Wire::Direct, ..tollgate::scripted::Options::default() };
+    let gateway = Setup { librechat, ..Setup::with("[shutdown]\ngrace_seconds = 1") }.start().await;
+    let client = gateway.client("ada@acme.test");
+    let opened = client.open(&ChatBody::new("For ever [[tokens=100000 delay=10 usage=off]]")).await.expect("an answer");
+    let tollgate::scripted::client::Opened::Stream(mut stream) = opened else { panic!("not a stream: {opened:?}") };
+    stream.until("on_message_delta").await.expect("it speaks");
+    let records = format!("sqlite:{}", gateway.folder().path().join("tollgate.db").display());
+    let TestParts { running, _librechat, _folder } = parts(gateway);
+    let stopping = tokio::task::spawn_blocking(move || running.stop());
+    let mut heard = 1_u64;
+    while let Ok(Some(frame)) = stream.next().await {
+        heard += u64::from(frame.kind() == "on_message_delta");
+    }
+    assert!(stopping.await.expect("a stop"), "everything was written");
+    let rows = rows_of(&records).await;
+    assert_eq!(rows.len(), 1, "what ran is charged: {rows:?}");
+    assert!(rows[0].1 >= heard / 2, "{heard} words were heard, and {} tokens charged", rows[0].1);
+}
+
 /// A gateway taken apart, so that it can be stopped while its LibreChat and its folder stay.
 struct TestParts {
     running: tollgate::serve::Running,
@@ -135,7 +157,14 @@ async fn the_program_ends_with_0_on_sigterm_and_loses_nothing() {
         librechat.jwt_secret()
     );
     std::fs::write(&config, text).expect("a configuration");
-    let command = Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("serve").arg("--config").arg(&config).env_clear().stdin(Stdio::null()).stderr(Stdio::null()).spawn();
+    let command = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("serve")
+        .arg("--config")
+        .arg(&config)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     let mut process = Process(command.expect("the program starts"));
     let metrics = std::net::SocketAddr::from(([127, 0, 0, 1], metrics));
     wait_for("the program to be ready", || async { (probe(metrics, "/readyz").await.0 == 200).then_some(()) }).await;

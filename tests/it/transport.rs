@@ -76,7 +76,9 @@ async fn pages_assets_and_api_pass_byte_for_byte() {
 async fn an_answer_without_a_body_leaves_the_connection_usable() {
     let gateway = Setup::default().start().await;
     let mut wire = Wire::connect(gateway.running.public).await;
-    for (method, path, status) in [("HEAD", "/assets/app.js", 200), ("HEAD", "/api/user", 200), ("GET", "/api/balance", 204), ("OPTIONS", "/api/user", 405)] {
+    for (method, path, status) in
+        [("HEAD", "/assets/app.js", 200), ("HEAD", "/api/user", 200), ("GET", "/api/balance", 204), ("OPTIONS", "/api/user", 405)]
+    {
         wire.send(head(&gateway, &format!("{method} {path}")) + "\r\n").await;
         let answer = wire.answer_to(method).await;
         assert_eq!((answer.status, answer.body.len()), (status, 0), "{method} {path}: {answer:?}");
@@ -176,7 +178,8 @@ async fn downloads_and_events_pass_as_they_come() {
 async fn a_websocket_passes_both_ways() {
     let gateway = Setup::default().start().await;
     let mut wire = Wire::connect(gateway.running.public).await;
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let upgrade =
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     wire.send(head(&gateway, "GET /ws-echo") + upgrade).await;
     let answer = wire.head().await;
     assert_eq!((answer.status, answer.header("upgrade")), (101, Some("websocket")), "{answer:?}");
@@ -197,7 +200,11 @@ async fn expect_100_continue_is_answered_at_once() {
     for (path, kind, body) in [("/api/agents/chat/LabAI", "application/json", chat), ("/api/files", "text/plain", "a file")] {
         let mut wire = Wire::connect(gateway.running.public).await;
         let length = body.len();
-        wire.send(head(&gateway, &format!("POST {path}")) + &format!("Content-Type: {kind}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n")).await;
+        wire.send(
+            head(&gateway, &format!("POST {path}"))
+                + &format!("Content-Type: {kind}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"),
+        )
+        .await;
         let interim = wire.head().await;
         assert_eq!(interim.status, 100, "{path}: {interim:?}");
         wire.send(body).await;
@@ -209,7 +216,10 @@ async fn expect_100_continue_is_answered_at_once() {
         }
         // Whoever is refused must not have to send the body, and what comes next must not be taken for it.
         let mut wire = Wire::connect(gateway.running.public).await;
-        wire.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n")).await;
+        wire.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        ))
+        .await;
         let answer = wire.answer().await;
         assert_eq!((answer.status, answer.header("connection")), (401, Some("close")), "{path}: {answer:?}");
         wire.finish().await;
@@ -342,8 +352,18 @@ async fn librechat_hears_nothing_that_clients_may_not_say() {
     let gateway = Setup::default().start().await;
     let mut wire = Wire::connect(gateway.running.public).await;
     let forbidden = [
-        "X-Tenant-Id", "x_tenant_id", "X-LC-Agent-Trigger", "x_lc_agent_trigger", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix",
-        "x-forwarded_user", "X-Tollgate-Org", "True-Client-IP", "Proxy-Authorization", "Keep-Alive",
+        "X-Tenant-Id",
+        "x_tenant_id",
+        "X-LC-Agent-Trigger",
+        "x_lc_agent_trigger",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+        "x-forwarded_user",
+        "X-Tollgate-Org",
+        "True-Client-IP",
+        "Proxy-Authorization",
+        "Keep-Alive",
     ];
     let kept = ["X-LibreChat-Generation-Protocol", "Accept-Language", "Cookie", "Origin", "Referer", "X-Custom"];
     let said: String = forbidden.iter().chain(&kept).map(|name| format!("{name}: 1\r\n")).collect();
@@ -369,7 +389,8 @@ async fn librechat_hears_the_host_that_the_client_asked_for() {
     assert_eq!(wire.answer().await.status, 200);
     assert_eq!(all_of(&heard(&gateway, "/api/user"), "host"), ["Chat.Example:8443"]);
     let mut http2 = Http2::connect(gateway.running.public).await;
-    let request = head2(&gateway, "GET", "/api/user").header("cookie", "a=1").header("cookie", "refreshToken=b").body(()).expect("a request");
+    let request =
+        head2(&gateway, "GET", "/api/user").header("cookie", "a=1").header("cookie", "refreshToken=b").body(()).expect("a request");
     assert_eq!(http2.send(request, &[]).await.status, 200);
     let request = heard(&gateway, "/api/user");
     assert_eq!(all_of(&request, "host"), ["chat.example"], "from :authority");
@@ -397,9 +418,28 @@ async fn answers_that_are_read_come_uncompressed_and_others_as_asked() {
 async fn librechats_metrics_are_reached_in_no_spelling() {
     let gateway = Setup::default().start().await;
     for target in [
-        "/metrics", "/metrics/", "/METRICS", "/Metrics?x=1", "//metrics", "/./metrics", "/x/../metrics", "/%6detrics", "/%6D%65trics", "/metrics/x",
-        "/%2e/metrics", "/x/%2e%2e/metrics", "/%2fmetrics", "/metrics%2f", "\\metrics", "/x\\..\\metrics", "http://chat.example/metrics",
-        "http://chat.example//metrics", "/metrics#x", "/metrics;x", "/metrics%00", "/metrics%20",
+        "/metrics",
+        "/metrics/",
+        "/METRICS",
+        "/Metrics?x=1",
+        "//metrics",
+        "/./metrics",
+        "/x/../metrics",
+        "/%6detrics",
+        "/%6D%65trics",
+        "/metrics/x",
+        "/%2e/metrics",
+        "/x/%2e%2e/metrics",
+        "/%2fmetrics",
+        "/metrics%2f",
+        "\\metrics",
+        "/x\\..\\metrics",
+        "http://chat.example/metrics",
+        "http://chat.example//metrics",
+        "/metrics#x",
+        "/metrics;x",
+        "/metrics%00",
+        "/metrics%20",
     ] {
         for method in ["GET", "POST", "HEAD", "OPTIONS"] {
             let mut wire = Wire::connect(gateway.running.public).await;
@@ -413,7 +453,8 @@ async fn librechats_metrics_are_reached_in_no_spelling() {
         let answer = http2.send(head2(&gateway, "GET", path).body(()).expect("a request"), &[]).await;
         assert!(!answer.text().contains("generation_jobs_total"), "{path} over HTTP/2 shows LibreChat's metrics");
     }
-    let reached: Vec<_> = gateway.librechat.requests().into_iter().map(|request| request.path).filter(|path| path.contains("etrics")).collect();
+    let reached: Vec<_> =
+        gateway.librechat.requests().into_iter().map(|request| request.path).filter(|path| path.contains("etrics")).collect();
     // What is no way to write that path for anyone passes as any other path does.
     assert!(reached.iter().all(|path| ["/metrics;x", "/metrics%00", "/metrics%20"].contains(&path.as_str())), "{reached:?}");
 }
