@@ -80,7 +80,9 @@ fn verdict(wrong: &[Wrong], screen: &Screen) -> Exit {
         return Exit::Success;
     }
     screen.line("Not everything was as it should be:");
-    wrong.iter().for_each(|wrong| screen.paragraph("  - ", &wrong.0));
+    for wrong in wrong {
+        screen.paragraph("  - ", &wrong.0);
+    }
     Exit::Failure
 }
 

@@ -1,6 +1,6 @@
 //! Lines for people: short enough for a terminal, bold only on one.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Stdout, Write};
 
 /// The longest line, in columns, where it can be broken at all.
 const COLUMNS: usize = 100;
@@ -8,24 +8,24 @@ const COLUMNS: usize = 100;
 /// Where the demo is shown.
 #[derive(Debug)]
 pub struct Screen {
-    is_terminal: bool,
+    out: Stdout,
 }
 
 impl Screen {
     /// Standard output.
     pub fn of_stdout() -> Self {
-        Self { is_terminal: std::io::stdout().is_terminal() }
+        Self { out: std::io::stdout() }
     }
 
     /// One line as it is.
     pub fn line(&self, text: &str) {
         // A reader who left does not end the demo.
-        let _ = writeln!(std::io::stdout(), "{text}");
+        let _ = writeln!(self.out.lock(), "{text}");
     }
 
     /// A heading, with an empty line above it.
     pub fn heading(&self, text: &str) {
-        let (on, off) = if self.is_terminal { ("\u{1b}[1m", "\u{1b}[0m") } else { ("", "") };
+        let (on, off) = if self.out.is_terminal() { ("\u{1b}[1m", "\u{1b}[0m") } else { ("", "") };
         self.line(&format!("\n{on}{text}{off}"));
     }
 
@@ -39,7 +39,9 @@ impl Screen {
 
     /// Rows below their headings. Columns that hold numbers are aligned to the right.
     pub fn table<const N: usize>(&self, headings: [&str; N], rows: &[[String; N]]) {
-        aligned(headings, rows).iter().for_each(|line| self.line(line));
+        for line in aligned(headings, rows) {
+            self.line(&line);
+        }
     }
 }
 

@@ -109,7 +109,9 @@ pub async fn what_to_try(place: &Place, screen: &Screen) {
     screen.line("  TOKEN=$ADA");
     screen.line("");
     screen.line("  # start a chat; words in [[...]] steer the scripted LibreChat");
-    curl::start(&place.url(), "Hello! [[tokens=40 delay=100]]", MODEL).iter().for_each(|line| screen.line(&format!("  {line}")));
+    for line in curl::start(&place.url(), "Hello! [[tokens=40 delay=100]]", MODEL) {
+        screen.line(&format!("  {line}"));
+    }
     screen.line("  # listen to its answer");
     screen.line(&format!("  {}", curl::listen(&place.url())));
     screen.line("  # what is left of one's limits");
