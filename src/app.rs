@@ -126,6 +126,7 @@ impl BuildError {
 
 impl App {
     /// Builds everything. What lives longer than a request runs on `runtime`.
+    #[expect(clippy::too_many_lines, reason = "everything is built in one straight line")]
     pub async fn build(config: Config, clock: SharedClock, runtime: &Handle) -> Result<Arc<Self>, BuildError> {
         let directory = Arc::new(Directory::new(config.orgs.clone()));
         let rules = config.rules().map_err(BuildError::Limits)?;
@@ -238,7 +239,7 @@ fn verifier_settings(config: &Config) -> VerifierSettings<'_> {
         default_org: config.librechat.default_org.as_deref().map(str::to_owned),
         trust_email_domains: config.librechat.trust_email_domains,
         issuers: issuers.collect(),
-        leeway: Duration::from_secs(60),
+        leeway: Duration::from_mins(1),
     }
 }
 

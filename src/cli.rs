@@ -97,8 +97,7 @@ pub fn check_live(file: Option<&Path>, environment: impl Iterator<Item = (String
 /// `tollgate demo`: Tollgate in front of a scripted LibreChat, with a short conversation.
 #[cfg(feature = "demo")]
 pub fn demo(end: DemoEnd) -> Exit {
-    let _ = end;
-    not_available("demo")
+    crate::demo::run(end)
 }
 
 /// `tollgate limits explain`: every limit that applies to a member, why, and what is left of it.

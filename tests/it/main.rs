@@ -1,10 +1,13 @@
 //! Everything that enters by the front door or needs a real server, in one binary so that it links once.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
 mod support;
 
 mod chats;
 #[cfg(test)]
 mod config;
+mod demo;
 mod records;
 mod store_contract;
 mod walls;
