@@ -76,7 +76,8 @@ impl Setup {
     }
 
     fn text(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> String {
-        let records = if self.records.is_empty() { format!("sqlite:{}", folder.path().join("tollgate.db").display()) } else { self.records.clone() };
+        let records =
+            if self.records.is_empty() { format!("sqlite:{}", folder.path().join("tollgate.db").display()) } else { self.records.clone() };
         format!(
             r#"
             [public]
