@@ -5,6 +5,8 @@ mod support;
 mod chats;
 #[cfg(test)]
 mod config;
+mod limits;
 mod records;
+mod replicas;
 mod store_contract;
 mod walls;
