@@ -21,6 +21,7 @@ use crate::identity::{
 use crate::librechat::client::{CallError, LibreChat, Person};
 use crate::limits::explain::{self, Explained};
 use crate::limits::memory::MemoryStore;
+use crate::limits::metered::MeteredStore;
 use crate::limits::redis::RedisStore;
 use crate::limits::rules::{RuleError, Rules};
 use crate::limits::{Charge, Store};
@@ -142,9 +143,10 @@ impl App {
         let database = Database::open(&database_url(&config.records.url))?;
         database.migrate().await?;
         let records = database.records();
-        let recorder = Recorder::start(records.clone(), recorder::Settings::default(), runtime);
+        let recorder = Recorder::start(records.clone(), recorder_settings(&config), runtime);
 
         let (store, board) = store(&config, &directory, &records, &clock, runtime).await?;
+        let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
         let replica: Arc<str> = Uuid::new_v4().to_string().into();
         let lease = config.generations.lease;
         let generations = Generations::new(Parts {
@@ -278,12 +280,24 @@ async fn store(
             let settings = RedisSettings {
                 connect_timeout: config.store.timeout,
                 response_timeout: config.store.timeout,
+                prefix: config.store.prefix.clone(),
                 ..RedisSettings::new(url.expose())
             };
             let redis = Redis::new(settings, runtime.clone())?;
-            Ok((Arc::new(RedisStore::new(redis.clone())), Some(RedisBoard::new(redis))))
+            let store = RedisStore::new(redis.clone());
+            match store.self_test().await {
+                Ok(()) => tracing::info!(redis.address = redis.address(), "Redis runs scripts"),
+                Err(error) => {
+                    tracing::error!(redis.address = redis.address(), error = %error, "the store cannot be used yet; starting without it");
+                }
+            }
+            Ok((Arc::new(store), Some(RedisBoard::new(redis))))
         }
     }
+}
+
+fn recorder_settings(config: &Config) -> recorder::Settings {
+    recorder::Settings { usage_room: config.records.usage_queue_rows, audit_room: config.records.audit_queue_rows }
 }
 
 /// The url as the database takes it.

@@ -45,8 +45,8 @@ pub enum CallError {
 /// A user of LibreChat, as `GET /api/user` tells.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct User {
-    /// The id, 24 hex digits.
-    #[serde(alias = "_id")]
+    /// The id, 24 hex digits. LibreChat sends it as `_id` and again as `id`.
+    #[serde(rename = "_id")]
     pub id: String,
     /// The user name, where they have one.
     #[serde(default)]

@@ -73,11 +73,11 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     ctx.asks.conversation_id.clone_from(&message.conversation_id);
     ctx.asks.model.clone_from(&message.model);
     let estimate = estimate(app, &org, &identity, &message).await?;
-    let start = reserve(app, session, ctx, &identity, &org, message, &estimate).await?;
-    ctx.generation = Some(app.generations.open(start));
-    let admitted_in = arrived.elapsed();
-    app.metrics.admission(admitted_in);
-    ctx.admitted_in = Some(admitted_in);
+    let decided = reserve(app, session, ctx, &identity, &org, message, &estimate).await;
+    let decided_in = arrived.elapsed();
+    app.metrics.admission(decided_in);
+    ctx.generation = Some(app.generations.open(decided?));
+    ctx.admitted_in = Some(decided_in);
     Ok(())
 }
 
@@ -201,6 +201,7 @@ async fn reserve(
     let charges = app.rules.charges(&who, &estimate.amounts, now);
     let mut start = start_of(session, ctx, identity, org, message, estimate, &charges, now);
     if charges.is_empty() && !app.store_is_shared {
+        app.metrics.decision(metrics::Outcome::Admitted, None);
         return Ok(start);
     }
     let record = serde_json::to_string(&start).map_err(|_| Rejection::Internal)?;

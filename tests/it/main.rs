@@ -8,6 +8,8 @@ mod chats;
 #[cfg(test)]
 mod config;
 mod demo;
+mod limits;
 mod records;
+mod replicas;
 mod store_contract;
 mod walls;

@@ -37,6 +37,8 @@ pub struct Setup {
     pub records: String,
     /// More keys of `[librechat]`.
     pub librechat_keys: String,
+    /// More keys of `[store]`.
+    pub store_keys: String,
 }
 
 impl Default for Setup {
@@ -48,6 +50,7 @@ impl Default for Setup {
             store: "memory:".to_owned(),
             records: String::new(),
             librechat_keys: String::new(),
+            store_keys: String::new(),
         }
     }
 }
@@ -75,7 +78,8 @@ impl Setup {
         serve::start(config, self.clock.clone()).expect("a gateway")
     }
 
-    fn text(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> String {
+    /// The whole configuration file.
+    pub fn text(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> String {
         let records =
             if self.records.is_empty() { format!("sqlite:{}", folder.path().join("tollgate.db").display()) } else { self.records.clone() };
         format!(
@@ -95,6 +99,7 @@ impl Setup {
             {}
             [store]
             url = "{}"
+            {}
             [records]
             url = "{records}"
             [[orgs]]
@@ -106,6 +111,7 @@ impl Setup {
             librechat.jwt_secret(),
             self.librechat_keys,
             self.store,
+            self.store_keys,
             self.config,
         )
     }
@@ -163,6 +169,11 @@ impl TestGateway {
         wait_for("all generations to be settled", || async { (open.count_open() == 0).then_some(()) }).await;
     }
 
+    /// Everything on `/metrics`.
+    pub async fn metrics(&self) -> String {
+        metrics_at(self.running.metrics).await
+    }
+
     /// The folder of its database.
     pub fn folder(&self) -> &TempDir {
         &self.folder
@@ -179,4 +190,18 @@ pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn
         assert!(tokio::time::Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Everything on `/metrics` of this listener.
+pub async fn metrics_at(listener: std::net::SocketAddr) -> String {
+    let answer = reqwest::get(format!("http://{listener}/metrics")).await.expect("the metrics listener answers");
+    answer.text().await.expect("metrics are text")
+}
+
+/// The value of a series, written as Prometheus writes it: `tollgate_streams_open`, `tollgate_messages_total{org="acme"}`.
+#[track_caller]
+pub fn value_of(metrics: &str, series: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = line.unwrap_or_else(|| panic!("there is no {series} among\n{metrics}"));
+    value.parse().unwrap_or_else(|why| panic!("{series} is {value}, which is no number: {why}"))
 }
