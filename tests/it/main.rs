@@ -3,6 +3,7 @@
 mod support;
 
 mod chats;
+mod cli;
 #[cfg(test)]
 mod config;
 mod records;
