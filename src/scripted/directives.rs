@@ -16,7 +16,7 @@
 //! | `in=n` `out=n` `cached=n` `written=n` | context, words said, 0, 0 | what usage says per call; `in` includes `cached` |
 //! | `calls=n` | 1, or tools + 1 | model calls in the run |
 //! | `tools=n` | 0 | tool calls, one after each of the first model calls |
-//! | `pause` | | the run waits for `/chat/resume` after its first model call |
+//! | `pause` | | the run waits for `/chat/resume` after its first model call; 0.8.8 only |
 //! | `die=n` | | the provider dies after n words of a call: a `final` with an error part, no usage |
 //! | `error=type` | | refused on the stream, right after `created`: `token_balance`, `illegal_model_request`, ... |
 //! | `refuse=message_limit` | | the start answers 200 with an SSE refusal and no content type |

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::assistant;
 use super::frames::{self, CallUsage, Step, Turn};
@@ -40,7 +40,9 @@ async fn perform(place: &Place, run: &Run) -> RunState {
     match &run.work {
         Work::Chat => perform_chat(place, run).await,
         Work::Replay(replay) => {
+            let begun = Instant::now();
             replay.perform(run).await;
+            linger(place, run, begun).await;
             RunState::Finished
         }
         Work::Assistant(assistant) => assistant::perform(run, assistant).await,
@@ -48,7 +50,7 @@ async fn perform(place: &Place, run: &Run) -> RunState {
 }
 
 async fn perform_chat(place: &Place, run: &Run) -> RunState {
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     run.say(frames::message(&frames::created(&run.turn)));
     if let Some(kind) = &run.directives.error {
         run.say(frames::error(&frames::refusal(&run.turn, refusal_text(&run.turn, kind))));
@@ -73,9 +75,9 @@ async fn perform_chat(place: &Place, run: &Run) -> RunState {
 }
 
 /// Waits for the first listener, for as long as the options say, before the end.
-async fn linger(place: &Place, run: &Run, begun: tokio::time::Instant) {
+async fn linger(place: &Place, run: &Run, begun: Instant) {
     // Whether someone came or not, the run ends; how it went makes no difference.
-    let _ = tokio::time::timeout_at(begun + place.options.linger, run.heard()).await;
+    let _ = timeout_at(begun + place.options.linger, run.heard()).await;
 }
 
 /// The `final` frame of a run that came to its end, after its messages were saved.

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout};
 
 pub use frames::CallUsage;
 pub use options::{Agents, JWT_SECRET, Options, PASSWORD, Strangers, User, Wire};
@@ -45,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Something did not happen in time.
 #[derive(Debug, thiserror::Error)]
-#[error("waited {} s for {what}; there are {seen}", PATIENCE.as_secs())]
+#[error("waited {} s for {what}, but saw only [{seen}]", PATIENCE.as_secs())]
 pub struct TimedOut {
     what: String,
     seen: String,
@@ -132,14 +133,21 @@ impl ScriptedLibreChat {
 
     /// Waits until the runs are as `enough` wants them.
     pub async fn wait_until(&self, what: &str, enough: impl Fn(&[RunSummary]) -> bool) -> Result<Vec<RunSummary>, TimedOut> {
-        self.wait(what, || self.runs(), |runs| enough(runs)).await
+        let look = || {
+            let runs = self.runs();
+            if enough(&runs) { Ok(runs) } else { Err(format!("{runs:?}")) }
+        };
+        self.wait(what, look).await
     }
 
     /// Waits until a request for this method and path, as in `POST /api/agents/chat/abort`, has arrived.
     pub async fn wait_for_request(&self, line: &str) -> Result<Received, TimedOut> {
-        let found = |requests: &Vec<Received>| requests.iter().any(|request| request.line() == line);
-        let requests = self.wait(line, || self.requests(), found).await?;
-        requests.into_iter().find(|request| request.line() == line).ok_or_else(|| TimedOut { what: line.to_owned(), seen: String::new() })
+        let look = || {
+            let requests = self.requests();
+            let found = requests.iter().find(|request| request.line() == line).cloned();
+            found.ok_or_else(|| requests.iter().map(Received::line).collect::<Vec<_>>().join(", "))
+        };
+        self.wait(line, look).await
     }
 
     /// While it is down, connections are reset as they come, and those that were open are reset; runs go on.
@@ -169,18 +177,21 @@ impl ScriptedLibreChat {
         auth::mint(&self.place.options.jwt_secret, &user, self.place.now()).unwrap_or_default()
     }
 
-    async fn wait<T: std::fmt::Debug>(&self, what: &str, look: impl Fn() -> T, enough: impl Fn(&T) -> bool) -> Result<T, TimedOut> {
+    /// Looks whenever something happened, and now and then, for what grows silently.
+    async fn wait<T>(&self, what: &str, look: impl Fn() -> Result<T, String>) -> Result<T, TimedOut> {
         let mut changed = self.place.changed.subscribe();
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             changed.mark_unchanged();
-            let seen = look();
-            if enough(&seen) {
-                return Ok(seen);
+            let seen = match look() {
+                Ok(found) => return Ok(found),
+                Err(seen) => seen,
+            };
+            if Instant::now() >= deadline {
+                return Err(TimedOut { what: what.to_owned(), seen });
             }
-            if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
-                return Err(TimedOut { what: what.to_owned(), seen: format!("{seen:?}") });
-            }
+            // Either way it is time to look again.
+            let _ = timeout(Duration::from_millis(20), changed.changed()).await;
         }
     }
 }

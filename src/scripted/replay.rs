@@ -143,10 +143,6 @@ impl Replay {
                 }
             }
         }
-        // The first listener hears the whole recording however late it comes, as in LibreChat.
-        if begun.elapsed() < Duration::from_secs(5) {
-            let _ = tokio::time::timeout_at(begun + Duration::from_secs(5), run.heard()).await;
-        }
     }
 }
 

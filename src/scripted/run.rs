@@ -1,6 +1,7 @@
 //! A run: it belongs to no connection, and any number of them may listen.
 
-use std::io;
+mod listen;
+
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -13,6 +14,10 @@ use super::directives::Directives;
 use super::frames::{self, CallUsage, Lane, Step, Turn};
 use super::json::{Node, Object};
 use super::replay::{Replay, recorded_usage};
+
+pub use listen::Listen;
+
+use listen::Listener;
 
 /// How far a run came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +56,8 @@ pub struct RunSummary {
     pub user: String,
     /// The endpoint.
     pub endpoint: String,
+    /// What the person said.
+    pub text: String,
     /// The models, that of `addedConvo` first.
     pub models: Vec<String>,
     /// The model calls that came to their end, whether or not the stream told of their usage.
@@ -135,6 +142,7 @@ impl Run {
             created_at: turn.created_at.as_millisecond(),
             user: turn.user.clone(),
             endpoint: turn.endpoint.clone(),
+            text: turn.text.clone(),
             models: turn.lanes.iter().map(|lane| lane.model.clone()).collect(),
             calls: Vec::new(),
             tokens: 0,
@@ -271,7 +279,6 @@ impl Run {
         let mut live = self.live.lock();
         let end = live.frames.len();
         live.pauses.push(end);
-        live.unheard = end;
         drop(live);
         self.moved.notify_waiters();
     }
@@ -370,7 +377,7 @@ impl Run {
             how,
             connection,
             next,
-            segment: live.pauses.len(),
+            segment: live.pauses.iter().filter(|pause| **pause <= next).count(),
             cut: live.cut.take(),
             rest: sync.unwrap_or_default(),
         };
@@ -391,72 +398,6 @@ impl Run {
                 return;
             }
             moved.await;
-        }
-    }
-}
-
-/// How someone listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listen {
-    /// A stream of its own.
-    Plain,
-    /// The same, to take up where another stream broke.
-    Resume,
-    /// The answer of the start itself: the run stops when this listener leaves.
-    Own,
-}
-
-/// One connection that listens.
-struct Listener {
-    run: Arc<Run>,
-    how: Listen,
-    connection: Handle,
-    next: usize,
-    segment: usize,
-    cut: Option<u64>,
-    /// What of the current frame was not written yet.
-    rest: Bytes,
-}
-
-impl Listener {
-    /// The next bytes to write, `None` at the end.
-    async fn piece(&mut self) -> Option<io::Result<Bytes>> {
-        if self.rest.is_empty() {
-            if self.cut == Some(0) {
-                self.connection.reset();
-                return Some(Err(io::ErrorKind::ConnectionReset.into()));
-            }
-            self.rest = self.frame().await?;
-            self.cut = self.cut.map(|left| left - 1);
-        } else {
-            // So that the pieces of one frame are written one by one.
-            tokio::task::yield_now().await;
-        }
-        let size = self.run.directives.split.unwrap_or(usize::MAX).min(self.rest.len());
-        Some(Ok(self.rest.split_to(size)))
-    }
-
-    async fn frame(&mut self) -> Option<Bytes> {
-        let run = Arc::clone(&self.run);
-        run.until(|live| live.over || live.pauses.len() > self.segment || live.frames.len() > self.next).await;
-        let live = run.live.lock();
-        let end = live.pauses.get(self.segment).copied().unwrap_or(live.frames.len());
-        let frame = live.frames.get(self.next).filter(|_| self.next < end).cloned();
-        self.next += 1;
-        frame
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let mut live = self.run.live.lock();
-        live.listeners = live.listeners.saturating_sub(1);
-        if live.listeners == 0 {
-            live.unheard = live.frames.len();
-        }
-        drop(live);
-        if self.how == Listen::Own {
-            self.run.stop(Stop::Aborted);
         }
     }
 }

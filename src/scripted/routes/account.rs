@@ -53,8 +53,8 @@ async fn register(State(place): State<Arc<Place>>, body: Bytes) -> Response {
 }
 
 async fn refresh(State(place): State<Arc<Place>>, headers: HeaderMap) -> Response {
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-    let Some(token) = cookies.filter_map(|cookie| cookie.trim().strip_prefix("refreshToken=")).last() else {
+    let mut cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+    let Some(token) = cookies.find_map(|cookie| cookie.trim().strip_prefix("refreshToken=")) else {
         return answer::text(StatusCode::OK, "text/html; charset=utf-8", "Refresh token not provided");
     };
     let claims = auth::verify(&refresh_secret(&place), token, place.now());

@@ -28,6 +28,8 @@ pub fn routes() -> Router<Arc<Place>> {
         .route("/api/balance", get(async |Person(_): Person| StatusCode::NO_CONTENT))
         .route("/api/presets", get(nothing))
         .route("/api/tags", get(nothing))
+        .route("/api/agents", get(agents))
+        .route("/api/roles/{name}", get(role))
         .route("/api/convos", get(convos))
         .route("/api/convos/{id}", get(convo))
         .route("/api/convos/gen_title/{id}", get(title))
@@ -86,6 +88,26 @@ async fn models(Person(_): Person) -> Response {
 
 async fn nothing(Person(_): Person) -> Response {
     list(Vec::new())
+}
+
+async fn agents(Person(_): Person) -> Response {
+    let agent = Object::new().put("id", "agent_scripted").put("name", "Scripted agent").put("provider", "openAI").put("model", "gpt-4o");
+    answer::ok(&Object::new().put("object", "list").put("data", vec![agent]).put("has_more", false))
+}
+
+async fn role(Person(_): Person, Path(name): Path<String>) -> Response {
+    let allowed = |names: &[&'static str]| names.iter().fold(Object::new(), |object, name| object.put(name, true));
+    let permissions = Object::new()
+        .put("PROMPTS", allowed(&["USE", "CREATE"]))
+        .put("AGENTS", allowed(&["USE", "CREATE"]))
+        .put("MCP_SERVERS", allowed(&["USE", "CREATE"]))
+        .put("MEMORIES", allowed(&["USE"]))
+        .put("MULTI_CONVO", allowed(&["USE"]))
+        .put("TEMPORARY_CHAT", allowed(&["USE"]))
+        .put("RUN_CODE", allowed(&["USE"]))
+        .put("WEB_SEARCH", allowed(&["USE"]))
+        .put("FILE_SEARCH", allowed(&["USE"]));
+    answer::ok(&Object::new().put("name", name).put("permissions", permissions))
 }
 
 #[derive(Deserialize)]

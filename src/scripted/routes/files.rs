@@ -1,4 +1,4 @@
-//! Uploads, answered with what arrived, and speech.
+//! Uploads, answered with what arrived, speech, and the code tool.
 
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ pub fn routes() -> Router<Arc<Place>> {
         .route("/api/files/speech/stt", post(hear))
         .route("/api/files/speech/tts", post(speak))
         .route("/api/files/speech/tts/manual", post(speak))
+        .route("/api/agents/tools/{tool}/call", post(call))
 }
 
 async fn list(Browser(_): Browser) -> Response {
@@ -57,6 +58,10 @@ async fn speak(Browser(_): Browser, request: Request) -> Response {
         return answer::message(StatusCode::BAD_REQUEST, "Unexpected end of form");
     }
     answer::text(StatusCode::OK, "audio/mpeg", vec![0xff_u8; 2048])
+}
+
+async fn call(Browser(_): Browser) -> Response {
+    answer::ok(&Object::new().put("result", "scripted result"))
 }
 
 /// Reads a body to its end without keeping it; `false` if it broke off.

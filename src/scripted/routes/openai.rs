@@ -37,7 +37,7 @@ async fn models() -> Response {
 async fn completions(State(place): State<Arc<Place>>, headers: HeaderMap, body: Bytes) -> Response {
     let call = match Call::read(&place, &headers, &body) {
         Ok(call) => call,
-        Err(refused) => return refused,
+        Err((status, message, code)) => return error(status, message, code),
     };
     let id = format!("chatcmpl-{}", place.ids.message().simple());
     let usage = json!({
@@ -78,7 +78,7 @@ async fn completions(State(place): State<Arc<Place>>, headers: HeaderMap, body: 
 async fn responses(State(place): State<Arc<Place>>, headers: HeaderMap, body: Bytes) -> Response {
     let call = match Call::read(&place, &headers, &body) {
         Ok(call) => call,
-        Err(refused) => return refused,
+        Err((status, message, code)) => return error(status, message, code),
     };
     let id = format!("resp_{}", place.ids.message().simple());
     let usage = json!({
@@ -121,13 +121,13 @@ struct Call {
 
 impl Call {
     /// Reads a request, or gives its refusal.
-    fn read(place: &Place, headers: &HeaderMap, body: &[u8]) -> Result<Self, Response> {
+    fn read(place: &Place, headers: &HeaderMap, body: &[u8]) -> Result<Self, (StatusCode, &'static str, &'static str)> {
         let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
         if !bearer.is_some_and(|key| key.starts_with("sk-")) {
-            return Err(error(StatusCode::UNAUTHORIZED, "Invalid API key", "invalid_api_key"));
+            return Err((StatusCode::UNAUTHORIZED, "Invalid API key", "invalid_api_key"));
         }
         let Ok(body) = serde_json::from_slice::<Value>(body) else {
-            return Err(error(StatusCode::BAD_REQUEST, "The body is no JSON", "invalid_request_error"));
+            return Err((StatusCode::BAD_REQUEST, "The body is no JSON", "invalid_request_error"));
         };
         let said = body["input"].as_str().map(str::to_owned).or_else(|| last_message(&body)).unwrap_or_default();
         let directives = place.options.defaults.clone().read(&said);

@@ -26,7 +26,11 @@ pub fn routes(wire: Wire) -> Router<Arc<Place>> {
         .route("/readyz", get(health))
         .route("/metrics", get(metrics))
         .fallback(page);
-    if wire == Wire::Direct { router } else { router.route("/api/{*rest}", axum::routing::any(unknown)) }
+    if wire == Wire::Direct {
+        router
+    } else {
+        router.route("/api/{*rest}", axum::routing::any(unknown)).method_not_allowed_fallback(unknown)
+    }
 }
 
 async fn page() -> Response {

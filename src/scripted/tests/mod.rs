@@ -6,6 +6,9 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+mod faults;
+mod sides;
+
 use super::client::{ChatBody, ChatClient, Exchange};
 use super::*;
 
