@@ -47,6 +47,8 @@ struct Message {
 struct Estimate {
     /// Visible text and the conversation's last context, in tokens, for each model.
     input: u64,
+    /// The part of `input` that is the conversation's last context.
+    context: u64,
     room: u64,
     least_room: u64,
     models: u64,
@@ -183,7 +185,7 @@ async fn estimate(app: &App, org: &Org, identity: &Identity, message: &Message) 
             amounts.cost_per_room = amounts.cost_per_room.saturating_add(price.output_nanos_per_token_ceil());
         }
     }
-    Ok(Estimate { input, room, least_room: room.min(settings.least_answer_tokens), models: count, amounts })
+    Ok(Estimate { input, context, room, least_room: room.min(settings.least_answer_tokens), models: count, amounts })
 }
 
 /// Decides over every limit at once, and holds what fits.
@@ -303,6 +305,8 @@ fn told(refusal: &Refusal, estimate: &Estimate) -> serde_json::Value {
             "rule": &*refusal.bar.why,
         },
         "estimate": {
+            "visible_tokens": estimate.input.saturating_sub(estimate.context),
+            "context_tokens": estimate.context,
             "input_tokens": estimate.input,
             "room_for_answer": estimate.room,
             "least_room": estimate.least_room,

@@ -5,6 +5,7 @@
 mod support;
 
 mod chats;
+mod cli;
 #[cfg(test)]
 mod config;
 mod demo;

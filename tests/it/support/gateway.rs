@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct TestGateway {
     pub running: Running,
     pub librechat: ScriptedLibreChat,
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 /// What a gateway is started with; `Setup::default()` has one org and no limits.
