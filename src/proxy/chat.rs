@@ -63,7 +63,9 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     // Whoever spends was authenticated, and belongs to an org.
     let identity = ctx.identity.clone().ok_or(Rejection::Unauthorized)?;
     let org = identity.org.clone().ok_or(Rejection::NoOrg)?;
-    expect_plain_json(session)?;
+    if !session.as_downstream_mut().is_body_empty() {
+        expect_plain_json(session)?;
+    }
     let body = body::read(session, app.config.body.max_chat_bytes).await?;
     let arrived = tokio::time::Instant::now();
     let message = read(&ctx.route, &body)?;
