@@ -228,7 +228,9 @@ impl RawAnswer<'_> {
             keep(&mut answer.text, &delta);
         }
         if let Some(Value::Array(items)) = self.output {
-            items.iter().for_each(|item| keep_written(&mut answer.text, item));
+            for item in &items {
+                keep_written(&mut answer.text, item);
+            }
         }
     }
 }

@@ -120,14 +120,14 @@ impl Route {
 
     fn of_api(method: &str, lower: &[&str], decoded: &[Cow<'_, str>]) -> Self {
         let post = method.eq_ignore_ascii_case("POST");
-        let last = || decoded.last().map(|segment| segment.to_string()).unwrap_or_default();
+        let last = || decoded.last().map(ToString::to_string).unwrap_or_default();
         match lower {
             ["agents", "chat", "stream", _] if !post => Self::Stream { conversation_id: last() },
             ["agents", "chat", "abort"] | ["assistants", _, "chat", "abort"] if post => Self::Abort,
             ["agents", "chat", "steer"] | ["agents", "chat", "steer", "deliver"] if post => Self::Steer,
             ["agents", "chat", "steer", "cancel" | "arm"] => Self::Api,
             ["agents", "chat", "resume"] if post => Self::Chat(ChatRoute::Resume),
-            ["agents", "chat"] | ["bedrock", "chat"] if post => Self::Chat(ChatRoute::Agents { endpoint: String::new() }),
+            ["agents" | "bedrock", "chat"] if post => Self::Chat(ChatRoute::Agents { endpoint: String::new() }),
             ["agents", "chat", ..] | ["ask" | "edit", ..] if post => Self::Chat(ChatRoute::Agents { endpoint: last() }),
             ["assistants", _, "chat", ..] if post => Self::Chat(ChatRoute::Assistants),
             ["agents", "v1", "chat", "completions"] if post => Self::AgentApi(AgentApiRoute::Completions),
@@ -140,6 +140,7 @@ impl Route {
         }
     }
 
+    #[expect(clippy::match_same_arms, reason = "a line for each kind of route is easier to check")]
     fn of_free_api(method: &str, lower: &[&str]) -> Self {
         match lower {
             ["config" | "banner"] | ["rum", ..] | ["share", _] | ["share", _, "config" | "files", ..] => Self::PublicApi,
@@ -247,8 +248,13 @@ fn hex(digit: u8) -> u8 {
     }
 }
 
+/// When the run was created whose stream is asked for (`generationCreatedAt`, milliseconds), where the client says.
+pub fn created_at(query: &str) -> Option<i64> {
+    query_value(query, "generationCreatedAt")?.parse().ok()
+}
+
 /// The value of a parameter in a query string, escapes undone.
-pub fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then(|| decode(value))

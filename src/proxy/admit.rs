@@ -133,12 +133,12 @@ fn agent_key(app: &App, session: &Session) -> Result<Identity, Rejection> {
         .map_err(|_| Rejection::Malformed(Malformed::Header("Authorization")))?
         .ok_or(Rejection::Unauthorized)?;
     let digest = Sha256::digest(key.as_bytes());
-    let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let short = digest.iter().take(8).fold(0_u64, |short, byte| short << 8 | u64::from(*byte));
     let org = app.config.librechat.default_org.as_deref().and_then(|id| app.directory.by_id(id)).cloned();
     Ok(Identity {
         plan: org.as_ref().and_then(|org| org.plan.clone()),
         org,
-        user: format!("key:{short}").into(),
+        user: format!("key:{short:016x}").into(),
         name: None,
         role: "user".into(),
         org_tokens_per_month: None,

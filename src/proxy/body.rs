@@ -17,7 +17,7 @@ use crate::error::{Malformed, Rejection};
 const REPLAY_LIMIT: usize = 64 * 1024;
 
 /// How long a client may take to send a body that is read whole.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long an unread body is drained after a refusal, so that the client can read the answer.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);

@@ -50,7 +50,7 @@ pub struct Ctx {
     pub zone: TimeZone,
     /// How it was refused: the word and the whole decision.
     pub refused: Option<Refused>,
-    /// How long it took to admit a chat start.
+    /// How long it took to admit it; of a chat start, from the end of its body.
     pub admitted_in: Option<std::time::Duration>,
     /// Counted among the open requests as long as it lives.
     pub counted: Option<crate::app::OpenRequest>,
@@ -105,5 +105,12 @@ impl Ctx {
     /// The client's address as it is written in rows and headers.
     pub fn address_text(&self) -> String {
         self.address.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
+impl Drop for Ctx {
+    /// At the end of a stop's grace Pingora drops what still runs: what was read until then counts.
+    fn drop(&mut self) {
+        self.reading.left_behind();
     }
 }

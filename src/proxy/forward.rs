@@ -17,10 +17,10 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Streams may be silent for half an hour: LibreChat sends no heartbeats.
-const STREAM_READ_TIMEOUT: Duration = Duration::from_secs(35 * 60);
+const STREAM_READ_TIMEOUT: Duration = Duration::from_mins(35);
 
 /// Everything else: an upload with text recognition may take minutes.
-const READ_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+const READ_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Where the request goes.
 pub fn peer(app: &App, ctx: &Ctx) -> Box<HttpPeer> {

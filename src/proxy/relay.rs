@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::generations::reader::StreamReader;
 use crate::generations::{Generation, Observation, Watch};
 use crate::librechat::openai::ApiAnswerReader;
-use crate::librechat::routes::{Route, query_value};
+use crate::librechat::routes::{Route, created_at};
 use crate::librechat::start::{self, MAX_ANSWER_BYTES, StartAnswer};
 
 /// What is read of an answer.
@@ -32,6 +32,25 @@ pub enum Reading {
     Api(Box<ApiAnswerReader>),
     /// A steer was accepted.
     Steered,
+}
+
+impl Reading {
+    /// Tells a generation what was read of it by a request that does not come to its end.
+    pub fn left_behind(&self) {
+        let (reader, generation) = match self {
+            Self::Direct(reader, watch) => (&**reader, watch.generation()),
+            Self::Stream(stream) => match &stream.watch {
+                Some(watch) => (&stream.reader, watch.generation()),
+                None => return,
+            },
+            _ => return,
+        };
+        let (seen, known) = (reader.seen(), generation.seen().run_id);
+        // A stream may be of another run in the same conversation.
+        if known.is_none() || seen.run_id.is_none() || known == seen.run_id {
+            generation.tell(seen);
+        }
+    }
 }
 
 /// A stream that a client subscribed to.
@@ -73,7 +92,7 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
             }
         }
         (Route::Stream { conversation_id }, _) if status == 200 => {
-            let created_at = session.req_header().uri.query().and_then(|query| query_value(query, "generationCreatedAt")?.parse().ok());
+            let created_at = session.req_header().uri.query().and_then(created_at);
             let member = ctx.identity.as_ref().map_or("", |identity| &identity.user);
             ctx.reading = Reading::Stream(Box::new(StreamOfGeneration {
                 reader: StreamReader::default(),

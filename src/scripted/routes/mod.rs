@@ -52,7 +52,7 @@ fn chat_routes(wire: Wire) -> Router<Arc<Place>> {
         .route("/api/assistants/{version}/chat/abort", post(control::abort));
     if wire == Wire::Direct {
         // Before 0.8.2 there is nothing to control: a run ends with its connection.
-        return router.route("/api/agents/chat/abort", post(nothing));
+        return router.route("/api/agents/chat/abort", post(nothing)).route("/api/agents/chat/active", get(nothing));
     }
     router
         .route("/api/agents/chat/stream/{id}", get(control::stream))

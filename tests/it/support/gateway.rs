@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct TestGateway {
     pub running: Running,
     pub librechat: ScriptedLibreChat,
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 /// What a gateway is started with; `Setup::default()` has one org and no limits.
@@ -39,6 +39,8 @@ pub struct Setup {
     pub default_org: String,
     /// More keys of `[librechat]`.
     pub librechat_keys: String,
+    /// More keys of `[store]`.
+    pub store_keys: String,
     /// Settings that lie over all others, as environment variables do.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -53,6 +55,7 @@ impl Default for Setup {
             records: String::new(),
             default_org: "acme".to_owned(),
             librechat_keys: String::new(),
+            store_keys: String::new(),
             environment: Vec::new(),
         }
     }
@@ -89,7 +92,8 @@ impl Setup {
         serve::start(config, self.clock.clone()).expect("a gateway")
     }
 
-    fn text(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> String {
+    /// The whole configuration file.
+    pub fn text(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> String {
         let records =
             if self.records.is_empty() { format!("sqlite:{}", folder.path().join("tollgate.db").display()) } else { self.records.clone() };
         format!(
@@ -109,6 +113,7 @@ impl Setup {
             {}
             [store]
             url = "{}"
+            {}
             [records]
             url = "{records}"
             [[orgs]]
@@ -121,6 +126,7 @@ impl Setup {
             if self.default_org.is_empty() { String::new() } else { format!("default_org = \"{}\"", self.default_org) },
             self.librechat_keys,
             self.store,
+            self.store_keys,
             self.config,
         )
     }
@@ -178,6 +184,11 @@ impl TestGateway {
         wait_for("all generations to be settled", || async { (open.count_open() == 0).then_some(()) }).await;
     }
 
+    /// Everything on `/metrics`.
+    pub async fn metrics(&self) -> String {
+        metrics_at(self.running.metrics).await
+    }
+
     /// What it is made of, to be stopped one after the other.
     pub fn into_parts(self) -> (Running, ScriptedLibreChat, TempDir) {
         (self.running, self.librechat, self.folder)
@@ -199,4 +210,18 @@ pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn
         assert!(tokio::time::Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Everything on `/metrics` of this listener.
+pub async fn metrics_at(listener: std::net::SocketAddr) -> String {
+    let answer = reqwest::get(format!("http://{listener}/metrics")).await.expect("the metrics listener answers");
+    answer.text().await.expect("metrics are text")
+}
+
+/// The value of a series, written as Prometheus writes it: `tollgate_streams_open`, `tollgate_messages_total{org="acme"}`.
+#[track_caller]
+pub fn value_of(metrics: &str, series: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = line.unwrap_or_else(|| panic!("there is no {series} among\n{metrics}"));
+    value.parse().unwrap_or_else(|why| panic!("{series} is {value}, which is no number: {why}"))
 }
