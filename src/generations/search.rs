@@ -65,7 +65,12 @@ impl Generations {
     /// Looks among the person's running conversations, then among their newest ones.
     async fn look_everywhere(&self, generation: &Generation) -> Result<bool, CallError> {
         let person = generation.start().person();
-        for conversation_id in self.parts.librechat.active(&person).await? {
+        let active = match self.parts.librechat.active(&person).await {
+            // Before 0.8.2 LibreChat does not tell: it answers its page, or that there is nothing.
+            Err(CallError::Status(400..=499) | CallError::Unreadable) => Vec::new(),
+            active => active?,
+        };
+        for conversation_id in active {
             if self.belongs_to_another(generation, &conversation_id).await {
                 continue;
             }

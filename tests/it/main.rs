@@ -6,6 +6,7 @@ mod chats;
 #[cfg(test)]
 mod config;
 mod limits;
+mod metrics;
 mod records;
 mod replicas;
 mod store_contract;

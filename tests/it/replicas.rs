@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tollgate::db::Database;
 use tollgate::records::{RecordStore, StoredUsage};
 use tollgate::scripted::client::{Answer, ChatBody, ChatClient};
-use tollgate::scripted::{Options, ScriptedLibreChat};
+use tollgate::scripted::{Options, ScriptedLibreChat, Wire};
 use tollgate::serve::Running;
 
 use crate::support::gateway::{Setup, metrics_at, value_of, wait_for};
@@ -48,11 +48,15 @@ struct Site {
 
 impl Site {
     async fn new() -> Self {
+        Self::speaking(Wire::default()).await
+    }
+
+    async fn speaking(wire: Wire) -> Self {
         let postgres = tokio::task::spawn_blocking(Postgres::shared).await.expect("PostgreSQL");
         let database = postgres.database();
         let opened = Database::open(&database).expect("the address is good");
         opened.migrate().await.expect("an empty database can be migrated");
-        let librechat = ScriptedLibreChat::start(Options::default()).await.expect("a free port");
+        let librechat = ScriptedLibreChat::start(Options { wire, ..Options::default() }).await.expect("a free port");
         Self { librechat, redis: RedisServer::start(), database, records: opened.records(), _postgres: postgres }
     }
 

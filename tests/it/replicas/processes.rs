@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tollgate::limits::redis::RedisStore;
 use tollgate::limits::{Bucket, Charge, Period, Reserve, Resource, Scope, Store as _, Window};
 use tollgate::scripted::User;
+use tollgate::scripted::client::Opened;
 use tollgate::shared::{Redis, RedisSettings};
 use uuid::Uuid;
 
@@ -131,4 +132,25 @@ async fn a_process_that_is_asked_to_stop_leaves_nothing_behind() {
     let rows = site.rows(2).await;
     assert_eq!(rows[1].usage_source, "frames", "{}", b.log());
     site.counters_match(&ann_b, &rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direct_stream_of_a_killed_process_is_settled_by_what_was_saved() {
+    let site = Site::speaking(Wire::Direct).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut a, b) = two_processes(&site, &folder).await;
+    let ann_a = site.client(&a.url(), "ann@acme.test");
+    let opened = ann_a.open(&ChatBody::new("Hello [[tokens=500 delay=30]]")).await.expect("an answer");
+    let Opened::Stream(mut stream) = opened else { panic!("before 0.8.2 the answer is the stream: {opened:?}") };
+    stream.until("on_message_delta").await.expect("its first words");
+    wait_for("it to be written down as forwarded", || async {
+        let key = site.redis.keys().into_iter().find(|key| key.contains(":reservation:") && key.contains("{o:"))?;
+        (site.redis.command::<String>(&["HGET", &key, "stage"]) == "forwarded").then_some(())
+    })
+    .await;
+    a.kill();
+    let rows = site.rows(1).await;
+    assert_eq!(rows[0].status, "aborted", "LibreChat stops a run whose direct stream is closed: {:?}\n{}", rows[0], b.log());
+    assert!(rows[0].total_tokens > 0 && rows[0].messages == 1, "it is never settled at zero: {:?}", rows[0]);
+    site.counters_match(&site.client(&b.url(), "ann@acme.test"), &rows).await;
 }
