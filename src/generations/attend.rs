@@ -147,7 +147,7 @@ impl Generations {
 
     async fn read_saved(&self, generation: &Arc<Generation>, conversation_id: &str, following: &mut Following) {
         if let Some(seen) = self.saved_answer(generation, conversation_id).await {
-            return self.tell_end(generation, seen);
+            return self.tell_end(generation, &seen);
         }
         following.looks += 1;
         if self.hear_others(generation).await {
@@ -161,8 +161,8 @@ impl Generations {
         }
     }
 
-    fn tell_end(&self, generation: &Generation, seen: super::Observation) {
-        self.tell(generation, &seen);
+    fn tell_end(&self, generation: &Generation, seen: &super::Observation) {
+        self.tell(generation, seen);
         // The saved answer was another run's after all.
         if generation.phase() == Phase::Running {
             generation.give_up();

@@ -168,13 +168,11 @@ impl Generations {
     /// Claims a run or a conversation for a generation. Answers whether it is this generation's.
     pub(super) fn claim(&self, what: &str, id: Uuid) -> bool {
         let mut claims = self.claims.lock();
-        match claims.get(what) {
-            Some(owner) => *owner == id,
-            None => {
-                claims.put(what.to_owned(), id);
-                true
-            }
+        if let Some(owner) = claims.get(what) {
+            return *owner == id;
         }
+        claims.put(what.to_owned(), id);
+        true
     }
 
     /// Whether a run or a conversation belongs to another generation than this.

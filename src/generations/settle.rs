@@ -77,8 +77,8 @@ impl Generations {
             return charge(start, seen, &count);
         }
         let (start_there, seen_there, count_there) = (start.clone(), seen.clone(), count.clone());
-        let counted = tokio::task::spawn_blocking(move || charge(&start_there, &seen_there, &count_there)).await;
-        counted.unwrap_or_else(|_| charge(start, seen, &count))
+        let charged = tokio::task::spawn_blocking(move || charge(&start_there, &seen_there, &count_there)).await;
+        charged.unwrap_or_else(|_| charge(start, seen, &count))
     }
 
     fn rows(&self, start: &Start, seen: &Observation, charged: &Charged) -> Vec<UsageRow> {
@@ -139,7 +139,9 @@ impl Generations {
 
     fn measure(&self, start: &Start, seen: &Observation, charged: &Charged, rows: &[UsageRow]) {
         let metrics = &self.parts.metrics;
-        rows.iter().for_each(|row| metrics.usage(row));
+        for row in rows {
+            metrics.usage(row);
+        }
         let first_token = seen.first_token_at.map(|first| Duration::from_millis(milliseconds(start.admitted_at, first)));
         metrics.generation_settled(charged.status.as_str(), first_token);
         metrics.estimate(rows.iter().map(|row| row.total_tokens).sum(), start.estimate_tokens());
@@ -152,14 +154,13 @@ impl Generations {
     async fn write_rows(&self, start: &Start, rows: Vec<UsageRow>, actual: &[Settled]) {
         let recorded = async { self.parts.recorder.record_usage(rows).await.durable().await };
         let mut recorded = std::pin::pin!(recorded);
-        let result = match tokio::time::timeout(DURABLE_SOON, &mut recorded).await {
-            Ok(result) => result,
-            Err(_) => {
-                if let Err(error) = self.parts.store.extend(&start.org, start.id, actual).await {
-                    tracing::debug!(generation.id = %start.id, error = %error, "a reservation could not be raised");
-                }
-                recorded.await
+        let result = if let Ok(result) = tokio::time::timeout(DURABLE_SOON, &mut recorded).await {
+            result
+        } else {
+            if let Err(error) = self.parts.store.extend(&start.org, start.id, actual).await {
+                tracing::debug!(generation.id = %start.id, error = %error, "a reservation could not be raised");
             }
+            recorded.await
         };
         if let Err(error) = result {
             tracing::error!(generation.id = %start.id, error = %error, "usage rows of a generation are not in the database");

@@ -47,6 +47,8 @@ struct Message {
 struct Estimate {
     /// Visible text and the conversation's last context, in tokens, for each model.
     input: u64,
+    /// The part of `input` that is the conversation's last context.
+    context: u64,
     room: u64,
     least_room: u64,
     models: u64,
@@ -61,7 +63,9 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     // Whoever spends was authenticated, and belongs to an org.
     let identity = ctx.identity.clone().ok_or(Rejection::Unauthorized)?;
     let org = identity.org.clone().ok_or(Rejection::NoOrg)?;
-    expect_plain_json(session)?;
+    if !session.as_downstream_mut().is_body_empty() {
+        expect_plain_json(session)?;
+    }
     let body = body::read(session, app.config.body.max_chat_bytes).await?;
     let arrived = tokio::time::Instant::now();
     let message = read(&ctx.route, &body)?;
@@ -183,7 +187,7 @@ async fn estimate(app: &App, org: &Org, identity: &Identity, message: &Message) 
             amounts.cost_per_room = amounts.cost_per_room.saturating_add(price.output_nanos_per_token_ceil());
         }
     }
-    Ok(Estimate { input, room, least_room: room.min(settings.least_answer_tokens), models: count, amounts })
+    Ok(Estimate { input, context, room, least_room: room.min(settings.least_answer_tokens), models: count, amounts })
 }
 
 /// Decides over every limit at once, and holds what fits.
@@ -303,6 +307,8 @@ fn told(refusal: &Refusal, estimate: &Estimate) -> serde_json::Value {
             "rule": &*refusal.bar.why,
         },
         "estimate": {
+            "visible_tokens": estimate.input.saturating_sub(estimate.context),
+            "context_tokens": estimate.context,
             "input_tokens": estimate.input,
             "room_for_answer": estimate.room,
             "least_room": estimate.least_room,

@@ -45,7 +45,7 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
         Reading::Stream(stream) => end_stream(app, ctx, *stream),
         Reading::Api(reader) => {
             if let Some(generation) = &ctx.generation {
-                app.generations.tell(generation, &seen_of_api(reader.finish(), now));
+                app.generations.tell(generation, &seen_of_api(&reader.finish(), now));
             }
         }
         Reading::Steered => {
@@ -68,7 +68,7 @@ fn end_stream(app: &App, ctx: &Ctx, mut stream: StreamOfGeneration) {
     }
 }
 
-fn seen_of_api(answer: crate::librechat::openai::ApiAnswer, now: jiff::Timestamp) -> Observation {
+fn seen_of_api(answer: &crate::librechat::openai::ApiAnswer, now: jiff::Timestamp) -> Observation {
     let mut seen = Observation { created: true, reported: answer.usage, ended_at: Some(now), ..Observation::default() };
     seen.end = Some(if answer.complete { End::Completed } else { End::Aborted });
     seen.transcript.append("", &answer.text);

@@ -82,6 +82,19 @@ pub enum SharedError {
     Refused(Arc<str>),
 }
 
+/// Whether this address can be used, without connecting to it.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check_url(url: &str) -> Result<(), SharedError> {
+    client(url).map(|_| ())
+}
+
+fn client(url: &str) -> Result<Client, SharedError> {
+    Client::open(url).map_err(|why| SharedError::Settings(why.to_string().into()))
+}
+
 /// A handle on the shared connection. Cloning is cheap, and clones share connection and circuit.
 #[derive(Clone)]
 pub struct Redis {
@@ -118,7 +131,7 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// A handle that connects when it is first used. The connection lives on `runtime`, whichever runtime calls.
     pub fn new(settings: RedisSettings, runtime: Handle) -> Result<Self, SharedError> {
-        let client = Client::open(settings.url.as_str()).map_err(|why| SharedError::Settings(why.to_string().into()))?;
+        let client = client(&settings.url)?;
         let info = client.get_connection_info();
         let address = format!("{}/{}", info.addr(), info.redis_settings().db()).into();
         let breaker = Breaker::new(settings.failures_to_open, settings.open_for);

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct TestGateway {
     pub running: Running,
     pub librechat: ScriptedLibreChat,
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 /// What a gateway is started with; `Setup::default()` has one org and no limits.
@@ -35,10 +35,14 @@ pub struct Setup {
     pub store: String,
     /// Where rows go; an SQLite file of its own where empty.
     pub records: String,
+    /// The org of everyone whom nothing else puts into one; nobody's where empty.
+    pub default_org: String,
     /// More keys of `[librechat]`.
     pub librechat_keys: String,
     /// More keys of `[store]`.
     pub store_keys: String,
+    /// Settings that lie over all others, as environment variables do.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Default for Setup {
@@ -49,8 +53,10 @@ impl Default for Setup {
             clock: Arc::new(SystemClock),
             store: "memory:".to_owned(),
             records: String::new(),
+            default_org: "acme".to_owned(),
             librechat_keys: String::new(),
             store_keys: String::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -66,6 +72,13 @@ impl Setup {
         self.in_front_of(librechat)
     }
 
+    /// The same with a setting that lies over all others: `("TOLLGATE_PUBLIC__LISTEN", "[::1]:0")`.
+    #[must_use]
+    pub fn set(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
     pub fn in_front_of(self, librechat: ScriptedLibreChat) -> TestGateway {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let running = self.gateway(&librechat, &folder);
@@ -74,7 +87,8 @@ impl Setup {
 
     /// Only the gateway: for two in front of one LibreChat.
     pub fn gateway(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> Running {
-        let config = Config::from_text(&self.text(librechat, folder), "test", std::iter::empty()).expect("a good configuration");
+        let environment = self.environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let config = Config::from_text(&self.text(librechat, folder), "test", environment).expect("a good configuration");
         serve::start(config, self.clock.clone()).expect("a gateway")
     }
 
@@ -95,7 +109,7 @@ impl Setup {
             [librechat]
             upstreams = ["{}"]
             jwt_secret = "{}"
-            default_org = "acme"
+            {}
             {}
             [store]
             url = "{}"
@@ -109,6 +123,7 @@ impl Setup {
             "#,
             librechat.url(),
             librechat.jwt_secret(),
+            if self.default_org.is_empty() { String::new() } else { format!("default_org = \"{}\"", self.default_org) },
             self.librechat_keys,
             self.store,
             self.store_keys,
@@ -172,6 +187,11 @@ impl TestGateway {
     /// Everything on `/metrics`.
     pub async fn metrics(&self) -> String {
         metrics_at(self.running.metrics).await
+    }
+
+    /// What it is made of, to be stopped one after the other.
+    pub fn into_parts(self) -> (Running, ScriptedLibreChat, TempDir) {
+        (self.running, self.librechat, self.folder)
     }
 
     /// The folder of its database.

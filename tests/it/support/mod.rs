@@ -4,3 +4,4 @@ pub mod gateway;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod wire;
