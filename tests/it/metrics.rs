@@ -48,44 +48,55 @@ async fn what_happened_is_measured() {
     assert_between(&metrics, "tollgate_added_latency_seconds_count", 7.0, 9.0);
     assert_between(&metrics, "tollgate_added_latency_seconds_sum", 0.000_01, 9.0);
 
-    assert_value(&metrics, r#"tollgate_tokens_total{kind="input",model="gpt-5-mini",org="acme"}"#, 140.0);
-    assert_value(&metrics, r#"tollgate_tokens_total{kind="cache_read",model="gpt-5-mini",org="acme"}"#, 60.0);
-    assert_value(&metrics, r#"tollgate_tokens_total{kind="output",model="gpt-5-mini",org="acme"}"#, 100.0);
-    // 140 at $0.25, 60 at $0.025, 100 at $2 for a million.
-    assert_value(&metrics, r#"tollgate_cost_usd_total{model="gpt-5-mini",org="acme"}"#, 0.000_236_5);
-    assert_value(&metrics, r#"tollgate_messages_total{org="acme"}"#, 3.0);
-    assert_between(&metrics, r#"tollgate_tokens_total{kind="input",model="other",org="acme"}"#, 40.0, 41.0);
-    assert_value(&metrics, "tollgate_unpriced_messages_total", 1.0);
-
-    assert_value(&metrics, r#"tollgate_usage_source_total{source="frames"}"#, 2.0);
-    assert_value(&metrics, r#"tollgate_usage_source_total{source="context"}"#, 1.0);
-    assert_value(&metrics, r#"tollgate_usage_source_total{source="counted"}"#, 0.0);
-    assert_value(&metrics, r#"tollgate_generations_total{status="completed"}"#, 3.0);
-    assert_value(&metrics, r#"tollgate_generations_total{status="failed"}"#, 0.0);
-    assert_value(&metrics, "tollgate_generations_open", 0.0);
-    assert_value(&metrics, "tollgate_generation_taken_over_total", 0.0);
-    assert_value(&metrics, "tollgate_estimate_ratio_count", 3.0);
-    assert_between(&metrics, "tollgate_estimate_ratio_sum", 0.01, 1.0);
-    assert_value(&metrics, "tollgate_time_to_first_token_seconds_count", 3.0);
-    assert_between(&metrics, "tollgate_time_to_first_token_seconds_sum", 0.06, 20.0);
-
-    assert_value(&metrics, "tollgate_store_up", 1.0);
-    assert_value(&metrics, r#"tollgate_store_operations_total{result="ok",verb="reserve"}"#, 3.0);
-    assert_value(&metrics, r#"tollgate_store_operations_total{result="refused",verb="reserve"}"#, 1.0);
-    assert_value(&metrics, r#"tollgate_store_operations_total{result="ok",verb="settle"}"#, 3.0);
-    assert_value(&metrics, r#"tollgate_store_operations_total{result="error",verb="settle"}"#, 0.0);
-    assert_value(&metrics, r#"tollgate_store_operation_duration_seconds_count{verb="reserve"}"#, 4.0);
-    assert_value(&metrics, "tollgate_records_up", 1.0);
-    assert_value(&metrics, r#"tollgate_records_dropped_total{kind="usage"}"#, 0.0);
-    assert_value(&metrics, r#"tollgate_records_written_total{kind="usage"}"#, 3.0);
-    for component in ["store", "records", "librechat"] {
-        assert_value(&metrics, &format!(r#"tollgate_degraded{{component="{component}"}}"#), 0.0);
-    }
+    assert_charges(&metrics);
+    assert_health(&metrics);
     assert_value(&metrics, &format!(r#"tollgate_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION")), 1.0);
     let refused = metrics.lines().find(|line| line.starts_with("tollgate_token_refusals_total{"));
     assert!(refused.is_some_and(|line| line.ends_with(" 1")), "a refused token is counted: {refused:?}");
     for private in ["ann", "/api/", &tollgate::scripted::User::new("ann@acme.test").id] {
         assert!(!metrics.contains(private), "{private} must not be on a label");
+    }
+}
+
+/// What was charged, and how the answers went.
+#[track_caller]
+fn assert_charges(metrics: &str) {
+    assert_value(metrics, r#"tollgate_tokens_total{kind="input",model="gpt-5-mini",org="acme"}"#, 140.0);
+    assert_value(metrics, r#"tollgate_tokens_total{kind="cache_read",model="gpt-5-mini",org="acme"}"#, 60.0);
+    assert_value(metrics, r#"tollgate_tokens_total{kind="output",model="gpt-5-mini",org="acme"}"#, 100.0);
+    // 140 at $0.25, 60 at $0.025, 100 at $2 for a million.
+    assert_value(metrics, r#"tollgate_cost_usd_total{model="gpt-5-mini",org="acme"}"#, 0.000_236_5);
+    assert_value(metrics, r#"tollgate_messages_total{org="acme"}"#, 3.0);
+    assert_between(metrics, r#"tollgate_tokens_total{kind="input",model="other",org="acme"}"#, 40.0, 41.0);
+    assert_value(metrics, "tollgate_unpriced_messages_total", 1.0);
+
+    assert_value(metrics, r#"tollgate_usage_source_total{source="frames"}"#, 2.0);
+    assert_value(metrics, r#"tollgate_usage_source_total{source="context"}"#, 1.0);
+    assert_value(metrics, r#"tollgate_usage_source_total{source="counted"}"#, 0.0);
+    assert_value(metrics, r#"tollgate_generations_total{status="completed"}"#, 3.0);
+    assert_value(metrics, r#"tollgate_generations_total{status="failed"}"#, 0.0);
+    assert_value(metrics, "tollgate_generations_open", 0.0);
+    assert_value(metrics, "tollgate_generation_taken_over_total", 0.0);
+    assert_value(metrics, "tollgate_estimate_ratio_count", 3.0);
+    assert_between(metrics, "tollgate_estimate_ratio_sum", 0.01, 1.0);
+    assert_value(metrics, "tollgate_time_to_first_token_seconds_count", 3.0);
+    assert_between(metrics, "tollgate_time_to_first_token_seconds_sum", 0.06, 20.0);
+}
+
+/// The store, the records and LibreChat are well.
+#[track_caller]
+fn assert_health(metrics: &str) {
+    assert_value(metrics, "tollgate_store_up", 1.0);
+    assert_value(metrics, r#"tollgate_store_operations_total{result="ok",verb="reserve"}"#, 3.0);
+    assert_value(metrics, r#"tollgate_store_operations_total{result="refused",verb="reserve"}"#, 1.0);
+    assert_value(metrics, r#"tollgate_store_operations_total{result="ok",verb="settle"}"#, 3.0);
+    assert_value(metrics, r#"tollgate_store_operations_total{result="error",verb="settle"}"#, 0.0);
+    assert_value(metrics, r#"tollgate_store_operation_duration_seconds_count{verb="reserve"}"#, 4.0);
+    assert_value(metrics, "tollgate_records_up", 1.0);
+    assert_value(metrics, r#"tollgate_records_dropped_total{kind="usage"}"#, 0.0);
+    assert_value(metrics, r#"tollgate_records_written_total{kind="usage"}"#, 3.0);
+    for component in ["store", "records", "librechat"] {
+        assert_value(metrics, &format!(r#"tollgate_degraded{{component="{component}"}}"#), 0.0);
     }
 }
 
