@@ -5,6 +5,7 @@ mod support;
 mod chats;
 #[cfg(test)]
 mod config;
+mod recordings;
 mod records;
 mod store_contract;
 mod walls;

@@ -37,6 +37,8 @@ pub struct Setup {
     pub records: String,
     /// More keys of `[librechat]`.
     pub librechat_keys: String,
+    /// Where LibreChat is; the scripted one where empty.
+    pub upstream: String,
 }
 
 impl Default for Setup {
@@ -48,6 +50,7 @@ impl Default for Setup {
             store: "memory:".to_owned(),
             records: String::new(),
             librechat_keys: String::new(),
+            upstream: String::new(),
         }
     }
 }
@@ -76,7 +79,8 @@ impl Setup {
     }
 
     fn text(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> String {
-        let records = if self.records.is_empty() { format!("sqlite:{}", folder.path().join("tollgate.db").display()) } else { self.records.clone() };
+        let records =
+            if self.records.is_empty() { format!("sqlite:{}", folder.path().join("tollgate.db").display()) } else { self.records.clone() };
         format!(
             r#"
             [public]
@@ -101,7 +105,7 @@ impl Setup {
             name = "Acme"
             {}
             "#,
-            librechat.url(),
+            if self.upstream.is_empty() { librechat.url() } else { self.upstream.clone() },
             librechat.jwt_secret(),
             self.librechat_keys,
             self.store,
