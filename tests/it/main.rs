@@ -14,6 +14,7 @@ mod demo;
 mod identity;
 mod limits;
 mod metrics;
+mod recordings;
 mod records;
 mod refusals;
 mod replicas;
