@@ -1,6 +1,7 @@
 //! Closes the books of a generation: what it cost is written down first, durably, and then taken off the counters. Both
 //! are idempotent by the generation's id, so a crash between them charges nothing twice and forgets nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,17 +28,22 @@ const COUNTED_INLINE: usize = 32 * 1024;
 
 impl Generations {
     /// Charges, records and settles a generation that is over.
-    pub(super) async fn settle(&self, generation: &Generation) {
+    pub(super) async fn settle(&self, generation: &Arc<Generation>) {
+        if !self.is_ours(generation).await {
+            tracing::warn!(generation.id = %generation.start().id, "another replica settles a generation that was ours");
+            return;
+        }
         let seen = self.seen_in_the_end(generation).await;
         let start = generation.record();
         let charged = self.charge(&start, &seen).await;
         let rows = self.rows(&start, &seen, &charged);
         let actual = amounts(&start, &rows);
         self.teach(&start, &seen, &charged).await;
-        self.measure(&start, &seen, &charged, &rows);
         self.parts.recorder.record_audit(audit_row(&start, &seen, &charged, &rows));
-        self.write_rows(&start, rows, &actual).await;
-        self.settle_counters(&start, &actual).await;
+        self.write_rows(&start, rows.clone(), &actual).await;
+        if self.settle_counters(&start, &actual).await {
+            self.measure(&start, &seen, &charged, &rows);
+        }
     }
 
     /// Takes back the reservation of a start that no generation came of.
@@ -161,9 +167,13 @@ impl Generations {
         }
     }
 
-    async fn settle_counters(&self, start: &Start, actual: &[Settled]) {
-        while let Err(error) = self.parts.store.settle(&start.org, start.id, actual).await {
-            tracing::debug!(generation.id = %start.id, error = %error, "a generation could not be settled yet");
+    /// Settles, however long the store is away. Answers whether this replica was the one that did.
+    async fn settle_counters(&self, start: &Start, actual: &[Settled]) -> bool {
+        loop {
+            match self.parts.store.settle(&start.org, start.id, actual).await {
+                Ok(counted) => return counted,
+                Err(error) => tracing::debug!(generation.id = %start.id, error = %error, "a generation could not be settled yet"),
+            }
             tokio::time::sleep(STORE_PAUSE).await;
         }
     }

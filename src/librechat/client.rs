@@ -3,7 +3,6 @@
 //! Each carries a token minted for that person, fresh for every call, the person's address, and the browser's user agent
 //! of the start: LibreChat bans whoever comes with another (`api/server/middleware/uaParser.js`).
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,16 +42,13 @@ pub enum CallError {
 }
 
 /// A user of LibreChat, as `GET /api/user` tells.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The id, 24 hex digits.
-    #[serde(alias = "_id")]
     pub id: String,
     /// The user name, where they have one.
-    #[serde(default)]
     pub username: Option<String>,
     /// How they signed up: `local`, `openid`, ...
-    #[serde(default)]
     pub provider: String,
     /// The e-mail address.
     pub email: String,
@@ -67,6 +63,15 @@ pub struct Conversation {
     /// When it was made.
     #[serde(default)]
     pub created_at: Option<jiff::Timestamp>,
+}
+
+/// How a LibreChat answers chats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChatWire {
+    /// The start answers JSON, and the answer comes on a stream of its own: 0.8.2 and later.
+    Resumable,
+    /// The answer of the start is the stream: before 0.8.2.
+    Direct,
 }
 
 /// Speaks to one LibreChat.
@@ -120,6 +125,23 @@ impl LibreChat {
         serde_json::from_slice(&body).map(|active: Active| active.active_job_ids).map_err(|_| CallError::Unreadable)
     }
 
+    /// Which wire it speaks, told without chatting: the list of running conversations came with streams of their own in
+    /// 0.8.2 (`api/server/routes/agents/index.js`), and before there is nothing at its path: 404, or the page.
+    pub async fn wire(&self, person: &Person) -> Result<ChatWire, CallError> {
+        #[derive(Deserialize)]
+        struct Active {
+            #[serde(rename = "activeJobIds")]
+            _ids: serde::de::IgnoredAny,
+        }
+        match self.read(self.get(person, "/api/agents/chat/active", &[])).await {
+            Ok(body) if serde_json::from_slice::<Active>(&body).is_ok() => Ok(ChatWire::Resumable),
+            Ok(body) if body.trim_ascii_start().starts_with(b"<") => Ok(ChatWire::Direct),
+            Ok(_) => Err(CallError::Unreadable),
+            Err(CallError::Status(404)) => Ok(ChatWire::Direct),
+            Err(error) => Err(error),
+        }
+    }
+
     /// How the run in a conversation is getting on.
     pub async fn status(&self, person: &Person, conversation_id: &str) -> Result<RunStatus, CallError> {
         let path = format!("/api/agents/chat/status/{}", escaped(conversation_id));
@@ -149,8 +171,20 @@ impl LibreChat {
 
     /// The person themselves.
     pub async fn user(&self, person: &Person) -> Result<User, CallError> {
+        /// The whole document, with its id under either name or both.
+        #[derive(Deserialize)]
+        struct Document {
+            id: Option<String>,
+            #[serde(rename = "_id")]
+            object_id: Option<String>,
+            username: Option<String>,
+            #[serde(default)]
+            provider: String,
+            email: String,
+        }
         let body = self.read(self.get(person, "/api/user", &[])).await?;
-        serde_json::from_slice(&body).map_err(|_| CallError::Unreadable)
+        let Document { id, object_id, username, provider, email } = serde_json::from_slice(&body).map_err(|_| CallError::Unreadable)?;
+        Ok(User { id: object_id.or(id).ok_or(CallError::Unreadable)?, username, provider, email })
     }
 
     /// Subscribes to the stream of a running generation. LibreChat allows any number of subscribers.
@@ -232,8 +266,7 @@ fn escaped(segment: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') || (byte == b'.' && segment.len() > 2) {
             out.push(char::from(byte));
         } else {
-            // Writing to a string does not fail.
-            let _ = write!(out, "%{byte:02X}");
+            out.push_str(&format!("%{byte:02X}"));
         }
     }
     out

@@ -198,6 +198,27 @@ impl Route {
     }
 }
 
+/// Whether a path is none, or names another kind of route once its escapes and dots are undone, as a server in between may
+/// do. Browsers undo dots themselves, so that nobody needs such a path.
+pub fn is_ambiguous(method: &str, path: &str) -> bool {
+    if !path.starts_with('/') {
+        return path != "*";
+    }
+    if !path.contains(['%', '\\']) && !path.contains("/.") {
+        return false;
+    }
+    let decoded = decode(path);
+    let mut plain: Vec<&str> = Vec::new();
+    for segment in decoded.split(['/', '\\']) {
+        match segment {
+            "" | "." => {}
+            ".." => drop(plain.pop()),
+            segment => plain.push(segment),
+        }
+    }
+    Route::of(method, &format!("/{}", plain.join("/"))).class() != Route::of(method, path).class()
+}
+
 /// One segment of a path with its percent escapes undone.
 fn decode(segment: &str) -> Cow<'_, str> {
     if !segment.contains('%') {
@@ -306,6 +327,29 @@ mod tests {
     fn librechats_metrics_are_hidden_in_every_spelling() {
         for path in ["/metrics", "/METRICS/", "//metrics", "/%6detrics", "/metrics/x"] {
             assert_eq!(Route::of("GET", path), Route::Hidden, "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_that_could_be_read_as_another_route() {
+        for path in [
+            "/x/../metrics",
+            "/./metrics",
+            "/x/%2e%2e/metrics",
+            "/%2Fmetrics",
+            "/x\\..\\metrics",
+            "metrics",
+            "",
+            "/api%2Fuser",
+            "/assets/..%2fapi/user",
+        ] {
+            assert!(is_ambiguous("GET", path), "{path}");
+        }
+        for path in ["/api/agents/x/../chat/openAI", "/api/agents/chat/..", "/api/agents%2Fchat%2FopenAI", "/api/x/..%5cagents/chat/a"] {
+            assert!(is_ambiguous("POST", path), "{path}");
+        }
+        for path in ["/", "/api/agents/chat/My%20LLM", "/api/agents/chat/a%2Fb", "/.well-known/x", "/assets/a.b/c..js", "/c/%E2%82%AC"] {
+            assert!(!is_ambiguous("POST", path), "{path}");
         }
     }
 

@@ -38,6 +38,7 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
         Reading::Direct(mut reader, watch) => {
             reader.close(now);
             tell_direct(app, watch.generation(), reader.seen());
+            app.generations.tell_at_end(watch.generation(), reader.seen());
             // LibreChat stops a run when the client of its direct stream leaves.
             watch.generation().closed(if client_left || reader.seen().created { End::Aborted } else { End::Failed }, now);
         }
@@ -58,7 +59,7 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
 fn end_stream(app: &App, ctx: &Ctx, mut stream: StreamOfGeneration) {
     stream.reader.close(app.clock.now());
     if let Some(watch) = &stream.watch {
-        app.generations.tell(watch.generation(), stream.reader.seen());
+        app.generations.tell_at_end(watch.generation(), stream.reader.seen());
     } else if let Some(identity) = &ctx.identity
         && let Some(org) = &identity.org
     {

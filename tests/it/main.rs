@@ -4,10 +4,19 @@
 
 mod support;
 
+mod bad_input;
+mod bodies;
 mod chats;
+mod cli;
 #[cfg(test)]
 mod config;
 mod demo;
+mod identity;
+mod limits;
 mod records;
+mod refusals;
+mod replicas;
+mod stopping;
 mod store_contract;
+mod transport;
 mod walls;
