@@ -101,6 +101,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers everything. Fails only where two metrics had the same name.
+    #[expect(clippy::too_many_lines, reason = "a list: one entry for each metric")]
     pub fn new(settings: MetricsSettings<'_>) -> Result<Self, Error> {
         let maker = Maker { registry: Registry::new() };
         maker.process()?;
