@@ -13,6 +13,7 @@ mod config;
 mod demo;
 mod identity;
 mod limits;
+mod recordings;
 mod records;
 mod refusals;
 mod replicas;

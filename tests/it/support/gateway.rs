@@ -39,6 +39,8 @@ pub struct Setup {
     pub default_org: String,
     /// More keys of `[librechat]`.
     pub librechat_keys: String,
+    /// Where LibreChat is; the scripted one where empty.
+    pub upstream: String,
     /// More keys of `[store]`.
     pub store_keys: String,
     /// Settings that lie over all others, as environment variables do.
@@ -55,6 +57,7 @@ impl Default for Setup {
             records: String::new(),
             default_org: "acme".to_owned(),
             librechat_keys: String::new(),
+            upstream: String::new(),
             store_keys: String::new(),
             environment: Vec::new(),
         }
@@ -121,7 +124,7 @@ impl Setup {
             name = "Acme"
             {}
             "#,
-            librechat.url(),
+            if self.upstream.is_empty() { librechat.url() } else { self.upstream.clone() },
             librechat.jwt_secret(),
             if self.default_org.is_empty() { String::new() } else { format!("default_org = \"{}\"", self.default_org) },
             self.librechat_keys,
