@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tollgate::clock::{Clock as _, SystemClock};
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +69,7 @@ async fn a_shadow_refuses_nobody_and_counts() {
 
 /// An org-scoped token for a LibreChat account of acme, with a cap for its org.
 fn org_token(user: &User, max_tokens: u64) -> String {
-    let now = jiff::Timestamp::now().as_second();
+    let now = SystemClock.now().as_second();
     let claims = serde_json::json!({
         "sub": "person-1", "email": user.email, "name": "Ann", "role": "user", "iat": now, "exp": now + 600,
         "organization": {"id": "acme", "name": "Acme", "domain": "acme.test", "plan_type": "pro", "librechat_config": {"max_tokens": max_tokens}},

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use tollgate::clock::{Clock as _, SystemClock};
 use tollgate::limits::redis::RedisStore;
 use tollgate::limits::{Bucket, Charge, Period, Reserve, Resource, Scope, Store as _, Window};
 use tollgate::scripted::User;
@@ -21,7 +22,7 @@ async fn two_processes(site: &Site, folder: &TempDir) -> (TollgateProcess, Tollg
 /// A reservation of Ann's whose replica died before it forwarded anything.
 async fn leave_one_held(site: &Site) {
     let redis = Redis::new(RedisSettings::new(site.redis.url()), tokio::runtime::Handle::current()).expect("the address is good");
-    let period = Period::at(Window::Day, Timestamp::now(), &TimeZone::UTC);
+    let period = Period::at(Window::Day, SystemClock.now(), &TimeZone::UTC);
     let scope = Scope::Member { org: "acme".into(), member: User::new("ann@acme.test").id.into() };
     let bucket = Bucket { scope, resource: Resource::Tokens, period };
     let charges = [Charge { bucket, enforce: None, shadow: None, fixed: 5000, per_room_token: 0 }];
@@ -33,7 +34,7 @@ async fn leave_one_held(site: &Site) {
         least_room: 0,
         owner: "a replica that is gone",
         lease: Duration::from_secs(1),
-        now: Timestamp::now() - SignedDuration::from_secs(5),
+        now: SystemClock.now() - SignedDuration::from_secs(5),
         record: "{}",
     };
     RedisStore::new(redis).reserve(&reserve).await.expect("the store answers");
