@@ -68,7 +68,7 @@ enum LimitsCommand {
         /// The member's id: the user's id in LibreChat
         #[arg(long)]
         member: String,
-        /// The member's role: user, admin, super_admin or viewer
+        /// The member's role
         #[arg(long, default_value = "user", value_parser = ["user", "admin", "super_admin", "viewer"])]
         role: String,
         /// The member's plan; the org's when left out

@@ -58,7 +58,9 @@ pub fn explain_limits(source: &Source, asked: &Asked, format: Format) -> Exit {
     let rules = match config.rules() {
         Ok(rules) => rules,
         Err(contradictions) => {
-            contradictions.iter().for_each(|error| eprintln!("tollgate: {error}"));
+            for error in &contradictions {
+                eprintln!("tollgate: {error}");
+            }
             return Exit::Configuration;
         }
     };
