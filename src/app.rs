@@ -19,6 +19,7 @@ use crate::identity::{Accounts, Directory, LibreChatUser, LookupError, Minter, S
 use crate::librechat::client::{CallError, LibreChat, Person};
 use crate::limits::explain::{self, Explained};
 use crate::limits::memory::MemoryStore;
+use crate::limits::metered::MeteredStore;
 use crate::limits::redis::RedisStore;
 use crate::limits::rules::{RuleError, Rules};
 use crate::limits::{Charge, Store};
@@ -129,6 +130,7 @@ impl BuildError {
 
 impl App {
     /// Builds everything. What lives longer than a request runs on `runtime`.
+    #[expect(clippy::too_many_lines, reason = "everything is built in one straight line")]
     pub async fn build(config: Config, clock: SharedClock, runtime: &Handle) -> Result<Arc<Self>, BuildError> {
         let directory = Arc::new(Directory::new(config.orgs.clone()));
         let rules = config.rules().map_err(BuildError::Limits)?;
@@ -147,6 +149,7 @@ impl App {
         let recorder = Recorder::start(records.clone(), config.records.recorder(), runtime);
 
         let (store, board) = store(&config, &directory, &records, &clock, runtime).await?;
+        let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
         let replica: Arc<str> = Uuid::new_v4().to_string().into();
         let lease = config.generations.lease;
         let generations = Generations::new(Parts {
@@ -257,7 +260,14 @@ async fn store(
         }
         StoreUrl::Redis(url) => {
             let redis = Redis::new(config.store.redis(url), runtime.clone())?;
-            Ok((Arc::new(RedisStore::new(redis.clone())), Some(RedisBoard::new(redis))))
+            let store = RedisStore::new(redis.clone());
+            match store.self_test().await {
+                Ok(()) => tracing::info!(redis.address = redis.address(), "Redis runs scripts"),
+                Err(error) => {
+                    tracing::error!(redis.address = redis.address(), error = %error, "the store cannot be used yet; starting without it");
+                }
+            }
+            Ok((Arc::new(store), Some(RedisBoard::new(redis))))
         }
     }
 }

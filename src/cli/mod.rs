@@ -137,9 +137,7 @@ pub fn serve(source: &Source) -> Exit {
 /// `tollgate demo`: Tollgate in front of a scripted LibreChat, with a short conversation.
 #[cfg(feature = "demo")]
 pub fn demo(end: DemoEnd) -> Exit {
-    let _ = end;
-    eprintln!("tollgate: demo is not available in this build step");
-    Exit::Failure
+    crate::demo::run(end)
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Exit {

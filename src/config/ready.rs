@@ -105,7 +105,12 @@ impl Prices {
 impl super::Store {
     /// How to reach the Redis at this address.
     pub fn redis(&self, url: &super::Secret) -> RedisSettings {
-        RedisSettings { connect_timeout: self.timeout, response_timeout: self.timeout, ..RedisSettings::new(url.expose()) }
+        RedisSettings {
+            connect_timeout: self.timeout,
+            response_timeout: self.timeout,
+            prefix: self.prefix.clone(),
+            ..RedisSettings::new(url.expose())
+        }
     }
 }
 

@@ -11,7 +11,6 @@ use super::generation::{Generation, Phase};
 use super::reader::{self, StreamReader};
 use super::registry::Generations;
 use crate::librechat::client::CallError;
-use crate::limits::store::Stage;
 
 /// The longest pause between two questions about a run that LibreChat says is still active.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -64,10 +63,7 @@ impl Generations {
                 board.announce(&record.org, &record.member, conversation_id, record.id).await;
             }
         }
-        let Ok(json) = serde_json::to_string(&record) else { return };
-        if let Err(error) = self.parts.store.write(&record.org, record.id, Stage::Forwarded, &json).await {
-            tracing::warn!(generation.id = %record.id, error = %error, "the record of a generation could not be written");
-        }
+        self.write_record(generation, &record).await;
     }
 
     /// Waits for a change; when nobody watches for a while, sees for itself.
@@ -151,7 +147,7 @@ impl Generations {
 
     async fn read_saved(&self, generation: &Arc<Generation>, conversation_id: &str, following: &mut Following) {
         if let Some(seen) = self.saved_answer(generation, conversation_id).await {
-            return self.tell_end(generation, seen);
+            return self.tell_end(generation, &seen);
         }
         following.looks += 1;
         if self.hear_others(generation).await {
@@ -165,8 +161,8 @@ impl Generations {
         }
     }
 
-    fn tell_end(&self, generation: &Generation, seen: super::Observation) {
-        self.tell(generation, &seen);
+    fn tell_end(&self, generation: &Generation, seen: &super::Observation) {
+        self.tell(generation, seen);
         // The saved answer was another run's after all.
         if generation.phase() == Phase::Running {
             generation.give_up();

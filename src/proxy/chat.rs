@@ -63,7 +63,9 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     // Whoever spends was authenticated, and belongs to an org.
     let identity = ctx.identity.clone().ok_or(Rejection::Unauthorized)?;
     let org = identity.org.clone().ok_or(Rejection::NoOrg)?;
-    expect_plain_json(session)?;
+    if !session.as_downstream_mut().is_body_empty() {
+        expect_plain_json(session)?;
+    }
     let body = body::read(session, app.config.body.max_chat_bytes).await?;
     let arrived = tokio::time::Instant::now();
     let message = read(&ctx.route, &body)?;
@@ -75,11 +77,11 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     ctx.asks.conversation_id.clone_from(&message.conversation_id);
     ctx.asks.model.clone_from(&message.model);
     let estimate = estimate(app, &org, &identity, &message).await?;
-    let start = reserve(app, session, ctx, &identity, &org, message, &estimate).await?;
-    ctx.generation = Some(app.generations.open(start));
-    let admitted_in = arrived.elapsed();
-    app.metrics.admission(admitted_in);
-    ctx.admitted_in = Some(admitted_in);
+    let decided = reserve(app, session, ctx, &identity, &org, message, &estimate).await;
+    let decided_in = arrived.elapsed();
+    app.metrics.admission(decided_in);
+    ctx.generation = Some(app.generations.open(decided?));
+    ctx.admitted_in = Some(decided_in);
     Ok(())
 }
 
@@ -203,6 +205,7 @@ async fn reserve(
     let charges = app.rules.charges(&who, &estimate.amounts, now);
     let mut start = start_of(session, ctx, identity, org, message, estimate, &charges, now);
     if charges.is_empty() && !app.store_is_shared {
+        app.metrics.decision(metrics::Outcome::Admitted, None);
         return Ok(start);
     }
     let record = serde_json::to_string(&start).map_err(|_| Rejection::Internal)?;

@@ -37,6 +37,8 @@ pub struct RedisSettings {
     pub failures_to_open: u32,
     /// How long the circuit stays open before a probe is let through. 1 s by default.
     pub open_for: Duration,
+    /// What every key begins with, so that several places can share one Redis; without braces. `tollgate` by default.
+    pub prefix: String,
 }
 
 impl RedisSettings {
@@ -48,6 +50,7 @@ impl RedisSettings {
             response_timeout: Duration::from_millis(100),
             failures_to_open: 5,
             open_for: Duration::from_secs(1),
+            prefix: "tollgate".to_owned(),
         }
     }
 }
@@ -60,6 +63,7 @@ impl fmt::Debug for RedisSettings {
             .field("response_timeout", &self.response_timeout)
             .field("failures_to_open", &self.failures_to_open)
             .field("open_for", &self.open_for)
+            .field("prefix", &self.prefix)
             .finish()
     }
 }
@@ -147,7 +151,12 @@ impl Redis {
 
     /// The key of something of an org. All of an org's keys carry the same hash tag, and so lie in one slot.
     pub fn key(&self, org: &str, what: &str) -> String {
-        format!("tollgate:{{o:{}}}:{what}", keys::escaped(org))
+        format!("{}:{{o:{}}}:{what}", self.prefix(), keys::escaped(org))
+    }
+
+    /// What every key begins with.
+    pub fn prefix(&self) -> &str {
+        &self.inner.settings.prefix
     }
 
     /// The address without user and password: `127.0.0.1:6379/0`.

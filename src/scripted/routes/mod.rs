@@ -37,6 +37,8 @@ pub fn router(place: Arc<Place>) -> Router {
         .merge(openai::routes())
         .merge(files::routes())
         .route("/ws-echo", get(upgrade::echo))
+        // What is recorded is bounded there, at LibreChat's own limit.
+        .layer(axum::extract::DefaultBodyLimit::disable())
         .layer(middleware::from_fn(manners::apply))
         .layer(middleware::from_fn_with_state(Arc::clone(&place), manners::record))
         .with_state(place)

@@ -2,4 +2,6 @@
 
 pub mod gateway;
 pub mod postgres;
+pub mod process;
 pub mod redis;
+pub mod wire;
