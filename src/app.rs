@@ -100,10 +100,10 @@ pub enum BuildError {
     #[error("{0}")]
     Counter(#[from] crate::tokens::LoadError),
     /// The database cannot be opened.
-    #[error("the records' database: {0}")]
+    #[error("{0}")]
     Database(#[from] DatabaseError),
     /// The rows that counters are rebuilt from cannot be read.
-    #[error("the records' database: {0}")]
+    #[error("{0}")]
     Rows(#[from] ReadError),
     /// The store cannot be used.
     #[error("the store: {0}")]
