@@ -28,7 +28,7 @@ const LAST_WRITES: Duration = Duration::from_secs(20);
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 
 /// How often what nobody asks for is looked after: refused tokens, health.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP: Duration = Duration::from_secs(2);
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]

@@ -32,7 +32,10 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         return Err(Rejection::NotFound);
     }
     let head = session.req_header();
-    if routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
+    // A path, a whole URL, or the asterisk of `OPTIONS *`: any other target names a host and no path.
+    let target = head.raw_path();
+    let names_a_path = target.starts_with(b"/") || target == b"*" || target.windows(3).any(|three| three == b"://");
+    if !names_a_path || routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
         return Err(Rejection::Malformed(Malformed::Target));
     }
     authenticate(app, session, ctx).await?;

@@ -107,3 +107,10 @@ impl Ctx {
         self.address.map(|address| address.to_string()).unwrap_or_default()
     }
 }
+
+impl Drop for Ctx {
+    /// At the end of a stop's grace Pingora drops what still runs: what was read until then counts.
+    fn drop(&mut self) {
+        self.reading.left_behind();
+    }
+}

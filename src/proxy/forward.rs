@@ -42,8 +42,10 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
     request.insert_header("X-Forwarded-Proto", if ctx.is_https { "https" } else { "http" })?;
     request.insert_header("X-Request-Id", &*ctx.request_id)?;
     join_cookies(request)?;
-    if !session.is_upgrade_req() {
+    // What is read is never a tunnel.
+    if !session.is_upgrade_req() || ctx.route.answer_is_read() {
         request.remove_header("connection");
+        request.remove_header("upgrade");
     }
     if ctx.body.is_some() {
         // The body was read here, so nobody waits to be told to go on.
