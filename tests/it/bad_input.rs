@@ -261,11 +261,7 @@ async fn a_stream_that_breaks_off_ends_in_the_same_way_for_the_client() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{events}\r\n",
         events.len()
     );
-<<<<<<< HEAD
     let check = async |answer: String| {
-=======
-    for answer in [chunked, stream_head(events.len() + 100) + &events] {
->>>>>>> main
         let librechat = streaming(answer.into_bytes()).await;
         let setup = Setup::with("[generations]\nfollow_after_ms = 50").set("TOLLGATE_LIBRECHAT__UPSTREAMS", &librechat.url());
         let gateway = setup.start().await;
