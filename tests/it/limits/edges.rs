@@ -2,8 +2,6 @@
 
 use tollgate::clock::{Clock as _, SystemClock};
 
-use tollgate::clock::{Clock as _, SystemClock};
-
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
