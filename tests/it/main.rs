@@ -1,7 +1,6 @@
 //! Everything that enters by the front door or needs a real server, in one binary so that it links once.
 
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-#![expect(clippy::format_collect, clippy::format_push_string, reason = "a test may spend a string")]
 
 mod support;
 
