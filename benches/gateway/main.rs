@@ -31,6 +31,10 @@ mod postgres;
 #[expect(dead_code, reason = "the tests use more of it")]
 mod redis;
 
+/// As in the binary, for the bare proxy too: what is compared is the proxies.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How often everything is measured; the median counts.
 const ROUNDS: usize = 3;
 
