@@ -15,20 +15,19 @@ use crate::db::{Database, DatabaseError};
 use crate::generations::Generations;
 use crate::generations::redis_board::RedisBoard;
 use crate::generations::registry::{Parts, Settings};
-use crate::identity::{
-    Accounts, Directory, IssuerKey, IssuerSettings, LibreChatUser, LookupError, Minter, SettingsError, Verifier, VerifierSettings,
-};
+use crate::identity::{Accounts, Directory, LibreChatUser, LookupError, Minter, SettingsError, Verifier};
 use crate::librechat::address::Address;
 use crate::librechat::client::{CallError, LibreChat, Person};
 use crate::limits::explain::{self, Explained};
 use crate::limits::memory::MemoryStore;
+use crate::limits::metered::MeteredStore;
 use crate::limits::redis::RedisStore;
 use crate::limits::rules::{RuleError, Rules};
 use crate::limits::{Charge, Store};
 use crate::prices::PriceTable;
 use crate::records::refused_tokens::RefusedTokens;
-use crate::records::{ReadError, RecordStore, Recorder, recorder};
-use crate::shared::{Redis, RedisSettings, SharedError};
+use crate::records::{ReadError, RecordStore, Recorder};
+use crate::shared::{Redis, SharedError};
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
 use crate::tokens::TokenCounter;
 
@@ -121,12 +120,18 @@ pub enum BuildError {
 impl BuildError {
     /// Whether the configuration is at fault.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Limits(_) | Self::Identity(_) | Self::Prices(_))
+        match self {
+            Self::Limits(_) | Self::Identity(_) | Self::Prices(_) => true,
+            Self::Database(error) => matches!(error, DatabaseError::UnknownScheme(_) | DatabaseError::BadUrl(_)),
+            Self::Store(error) => matches!(error, SharedError::Settings(_)),
+            _ => false,
+        }
     }
 }
 
 impl App {
     /// Builds everything. What lives longer than a request runs on `runtime`.
+    #[expect(clippy::too_many_lines, reason = "everything is built in one straight line")]
     pub async fn build(config: Config, clock: SharedClock, runtime: &Handle) -> Result<Arc<Self>, BuildError> {
         let directory = Arc::new(Directory::new(config.orgs.clone()));
         let rules = config.rules().map_err(BuildError::Limits)?;
@@ -135,7 +140,7 @@ impl App {
         let counter = Arc::new(TokenCounter::load()?);
 
         let minter = Arc::new(Minter::new(config.librechat.jwt_secret.expose().as_bytes()));
-        let verifier = Verifier::new(verifier_settings(&config), directory.clone())?;
+        let verifier = config.verifier(directory.clone())?;
         let librechat = LibreChat::new(&config.librechat.upstream.to_string(), minter.clone(), clock.clone())?;
         let accounts = accounts(&librechat, &clock);
         let upstream = Address::of(&config.librechat.upstream);
@@ -144,9 +149,10 @@ impl App {
         let database = Database::open(&database_url(&config.records.url))?;
         database.migrate().await?;
         let records = database.records();
-        let recorder = Recorder::start(records.clone(), recorder::Settings::default(), runtime);
+        let recorder = Recorder::start(records.clone(), config.records.recorder(), runtime);
 
         let (store, board) = store(&config, &directory, &records, &clock, runtime).await?;
+        let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
         let replica: Arc<str> = Uuid::new_v4().to_string().into();
         let lease = config.generations.lease;
         let generations = Generations::new(Parts {
@@ -224,27 +230,6 @@ fn metrics(prices: &Arc<PriceTable>) -> Result<Metrics, prometheus::Error> {
     })
 }
 
-fn verifier_settings(config: &Config) -> VerifierSettings<'_> {
-    let issuers = config.issuers.iter().map(|issuer| IssuerSettings {
-        name: issuer.name.to_string(),
-        orgs: issuer.orgs.iter().map(ToString::to_string).collect(),
-        issuer: issuer.issuer.as_deref().map(str::to_owned),
-        audience: issuer.audience.as_deref().map(str::to_owned),
-        key: match &issuer.key {
-            crate::config::IssuerKey::Hs256(secret) => IssuerKey::Hs256(secret.expose().as_bytes().to_vec()),
-            crate::config::IssuerKey::Rs256(pem) => IssuerKey::Rs256(pem.to_string()),
-        },
-        may_name_users: issuer.may_name_users,
-    });
-    VerifierSettings {
-        librechat_secret: config.librechat.jwt_secret.expose().as_bytes(),
-        default_org: config.librechat.default_org.as_deref().map(str::to_owned),
-        trust_email_domains: config.librechat.trust_email_domains,
-        issuers: issuers.collect(),
-        leeway: Duration::from_secs(60),
-    }
-}
-
 /// LibreChat is asked about an account as that account itself: whoever holds its secret may.
 fn accounts(librechat: &LibreChat, clock: &SharedClock) -> Accounts {
     let librechat = librechat.clone();
@@ -277,13 +262,15 @@ async fn store(
             Ok((Arc::new(store), None))
         }
         StoreUrl::Redis(url) => {
-            let settings = RedisSettings {
-                connect_timeout: config.store.timeout,
-                response_timeout: config.store.timeout,
-                ..RedisSettings::new(url.expose())
-            };
-            let redis = Redis::new(settings, runtime.clone())?;
-            Ok((Arc::new(RedisStore::new(redis.clone())), Some(RedisBoard::new(redis))))
+            let redis = Redis::new(config.store.redis(url), runtime.clone())?;
+            let store = RedisStore::new(redis.clone());
+            match store.self_test().await {
+                Ok(()) => tracing::info!(redis.address = redis.address(), "Redis runs scripts"),
+                Err(error) => {
+                    tracing::error!(redis.address = redis.address(), error = %error, "the store cannot be used yet; starting without it");
+                }
+            }
+            Ok((Arc::new(store), Some(RedisBoard::new(redis))))
         }
     }
 }
@@ -297,7 +284,7 @@ pub fn database_url(url: &RecordsUrl) -> String {
 }
 
 /// No later than the beginning of every calendar month that is open anywhere.
-fn months_open_since(now: Timestamp) -> Timestamp {
+pub fn months_open_since(now: Timestamp) -> Timestamp {
     now.checked_sub(SignedDuration::from_hours(33 * 24)).unwrap_or(Timestamp::MIN)
 }
 

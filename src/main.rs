@@ -1,10 +1,10 @@
 //! Flags and subcommands; what they do is `tollgate::cli`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tollgate::cli::{self, Exit};
+use tollgate::cli::{self, Asked, Exit, Format, Source};
 
 /// Rows and generations are made on one thread and let go on another, which costs glibc's allocator a fifth of a request.
 #[global_allocator]
@@ -51,6 +51,8 @@ enum Command {
         /// The short reference that the refusal showed
         reference: String,
         #[command(flatten)]
+        shown: Shown,
+        #[command(flatten)]
         settings: Settings,
     },
     /// Bring the database of the records up to date
@@ -70,6 +72,14 @@ enum LimitsCommand {
         /// The member's id: the user's id in LibreChat
         #[arg(long)]
         member: String,
+        /// The member's role: user, admin, super_admin or viewer
+        #[arg(long, default_value = "user", value_parser = ["user", "admin", "super_admin", "viewer"])]
+        role: String,
+        /// The member's plan; the org's when left out
+        #[arg(long)]
+        plan: Option<String>,
+        #[command(flatten)]
+        shown: Shown,
         #[command(flatten)]
         settings: Settings,
     },
@@ -83,8 +93,21 @@ struct Settings {
 }
 
 impl Settings {
-    fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+    fn source(self) -> Source {
+        Source { file: self.file, environment: environment().collect() }
+    }
+}
+
+#[derive(Args)]
+struct Shown {
+    /// Show JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Shown {
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Text }
     }
 }
 
@@ -101,16 +124,16 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Exit {
     match command {
-        Command::Serve { settings } => cli::serve(settings.file(), environment()),
-        Command::Check { settings, live: false, .. } => cli::check(settings.file(), environment()),
-        Command::Check { settings, live: true, user } => cli::check_live(settings.file(), environment(), user.as_deref()),
+        Command::Serve { settings } => cli::serve(&settings.source()),
+        Command::Check { settings, live: false, .. } => cli::check(&settings.source()),
+        Command::Check { settings, live: true, user } => cli::check_live(&settings.source(), user.as_deref()),
         #[cfg(feature = "demo")]
         Command::Demo { once } => cli::demo(if once { cli::DemoEnd::Once } else { cli::DemoEnd::StayUp }),
-        Command::Limits(LimitsCommand::Explain { org, member, settings }) => {
-            cli::explain_limits(settings.file(), environment(), &org, &member)
+        Command::Limits(LimitsCommand::Explain { org, member, role, plan, shown, settings }) => {
+            cli::explain_limits(&settings.source(), &Asked { org, member, role, plan }, shown.format())
         }
-        Command::Explain { reference, settings } => cli::explain(settings.file(), environment(), &reference),
-        Command::Migrate { settings } => cli::migrate(settings.file(), environment()),
+        Command::Explain { reference, shown, settings } => cli::explain(&settings.source(), &reference, shown.format()),
+        Command::Migrate { settings } => cli::migrate(&settings.source()),
     }
 }
 

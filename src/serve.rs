@@ -12,6 +12,7 @@ use pingora_core::apps::HttpServerOptions;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin;
@@ -110,14 +111,10 @@ fn start_here(config: Config, clock: SharedClock) -> Result<Running, StartError>
 impl Running {
     /// Waits for SIGTERM or SIGINT.
     pub fn wait_for_signal(&self) {
-        let Some(runtime) = &self.runtime else { return };
-        runtime.block_on(async {
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-            tokio::select! {
-                _ = async { match &mut terminate { Some(signal) => signal.recv().await, None => std::future::pending().await } } => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        });
+        match Signals::listen() {
+            Ok(signals) => signals.wait(),
+            Err(error) => tracing::error!(error = %error, "signals cannot be waited for"),
+        }
     }
 
     /// Runs a future on the gateway's long-lived runtime.
@@ -147,6 +144,36 @@ impl Running {
         runtime.shutdown_timeout(Duration::from_millis(200));
         tracing::info!("stopped");
         written
+    }
+}
+
+/// SIGTERM and SIGINT, noticed from the moment this is made: also those that come before anyone waits.
+#[derive(Debug)]
+pub struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Begins to notice. From now on neither signal ends the process by itself.
+    pub fn listen() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (terminate, interrupt) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        Ok(Self { runtime, terminate, interrupt })
+    }
+
+    /// Waits for the first of them.
+    pub fn wait(mut self) {
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+        });
     }
 }
 

@@ -156,8 +156,9 @@ mod tests {
         let mut events = Vec::new();
         let mut keep = |event: Event<'_>| events.push(event.data.to_vec());
         reader.push(b"data: ", &mut keep);
+        let chunk = vec![b'x'; 64 * 1024];
         for _ in 0..160 {
-            reader.push(&[b'x'; 64 * 1024], &mut keep);
+            reader.push(&chunk, &mut keep);
             assert!(reader.line.capacity() <= MAX_EVENT_BYTES * 2, "memory stays bounded");
         }
         reader.push(b"\n\ndata: after\n\n", &mut keep);

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
+use super::LibreChat;
 use super::errors::Errors;
-use super::secret::{Secret, resolve_signing};
-use super::{Insecure, LibreChat};
+use super::secret::{Secret, resolve_issuer};
 
 /// Who signs org-scoped tokens.
 #[derive(Debug, Clone)]
@@ -72,13 +72,7 @@ pub(super) struct IssuerKeys {
 }
 
 /// Checks every issuer. `orgs` are the ids of the known orgs, `None` when those could not all be read.
-pub(super) fn check(
-    keys: Vec<IssuerKeys>,
-    librechat: Option<&LibreChat>,
-    orgs: Option<&[Arc<str>]>,
-    insecure: &Insecure,
-    errors: &mut Errors,
-) -> Vec<Issuer> {
+pub(super) fn check(keys: Vec<IssuerKeys>, librechat: Option<&LibreChat>, orgs: Option<&[Arc<str>]>, errors: &mut Errors) -> Vec<Issuer> {
     let mut issuers = Vec::new();
     let mut names = BTreeMap::new();
     let mut secrets = shared_with_librechat(librechat);
@@ -99,7 +93,7 @@ pub(super) fn check(
         if keys.issuer.as_deref() == Some("tollgate") {
             errors.add(format!("{at}.issuer"), "\"tollgate\" is the issuer of Tollgate's own tokens; choose another");
         }
-        let key = key(&keys, insecure, &at, errors);
+        let key = key(&keys, &at, errors);
         if let Some(IssuerKey::Hs256(secret)) = &key {
             let given_at = if keys.secret_file.is_some() { "secret_file" } else { "secret" };
             if let Some((_, owner)) = secrets.iter().find(|(taken, _)| taken == secret) {
@@ -131,7 +125,7 @@ fn check_orgs(named: &[Arc<str>], known: Option<&[Arc<str>]>, at: &str, errors: 
     }
 }
 
-fn key(keys: &IssuerKeys, insecure: &Insecure, at: &str, errors: &mut Errors) -> Option<IssuerKey> {
+fn key(keys: &IssuerKeys, at: &str, errors: &mut Errors) -> Option<IssuerKey> {
     match keys.algorithm {
         None => {
             errors.add(format!("{at}.algorithm"), "missing; allowed: HS256, RS256");
@@ -147,7 +141,7 @@ fn key(keys: &IssuerKeys, insecure: &Insecure, at: &str, errors: &mut Errors) ->
                 return None;
             }
             let path = format!("{at}.secret");
-            resolve_signing(&path, keys.secret.clone(), keys.secret_file.clone(), insecure, errors).map(IssuerKey::Hs256)
+            resolve_issuer(&path, keys.secret.clone(), keys.secret_file.clone(), errors).map(IssuerKey::Hs256)
         }
         Some(Algorithm::Rs256) => {
             for (key, given) in [("secret", keys.secret.is_some()), ("secret_file", keys.secret_file.is_some())] {

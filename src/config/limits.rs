@@ -1,14 +1,16 @@
-//! `[[limits]]` and `[limits_defaults]`: who may use how much. Which limit applies to whom, and ties between limits, are
-//! `crate::limits::rules`'.
+//! `[[limits]]` and `[limits_defaults]`: who may use how much. Which limit applies to whom is
+//! `crate::limits::rules`' to say, and which of them contradict each other.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::errors::Errors;
-use super::money::Usd;
+use super::ready;
 use super::values::amount;
+use crate::limits::rules::AppliesTo;
 use crate::limits::{Mode, OnFailure, Resource, Window};
+use crate::prices::Usd;
 
 /// One entry of `[[limits]]`, with the defaults of the place filled in. It has at least one amount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,18 +45,6 @@ impl Limit {
     pub fn amount(&self, resource: Resource, window: Window) -> Option<u64> {
         self.amounts.iter().find(|(of, within, _)| (*of, *within) == (resource, window)).map(|(_, _, amount)| *amount)
     }
-}
-
-/// Whose use a limit bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AppliesTo {
-    /// Each member on their own.
-    Member,
-    /// All of an org together.
-    Org,
-    /// Everyone behind this Tollgate together.
-    Everyone,
 }
 
 /// What limits do that do not say it themselves.
@@ -141,6 +131,10 @@ pub(super) fn check(
         let on_failure = keys.on_failure.unwrap_or(on_failure);
         let LimitKeys { org, plan, role, member, .. } = keys;
         limits.push(Limit { index, applies_to, org, plan, role, member, amounts, mode, on_failure });
+    }
+    // Limits that could not be read whole may look alike without being it.
+    if !errors.clouds("limits") {
+        ready::check_ties(&limits, errors);
     }
     limits
 }

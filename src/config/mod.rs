@@ -13,13 +13,12 @@ mod layers;
 mod librechat;
 mod limits;
 mod listeners;
-mod money;
 mod orgs;
 mod prices;
 mod process;
 mod read;
+mod ready;
 mod records;
-mod rules;
 mod secret;
 mod store;
 mod urls;
@@ -35,9 +34,8 @@ pub use chats::{Body, Estimate, Generations};
 pub use errors::{ConfigError, ConfigErrors};
 pub use issuers::{Issuer, IssuerKey};
 pub use librechat::{AgentApi, LibreChat, Upstream};
-pub use limits::{AppliesTo, Limit, LimitsDefaults};
+pub use limits::{Limit, LimitsDefaults};
 pub use listeners::{Admin, Metrics, Public};
-pub use money::Usd;
 pub use prices::Prices;
 pub use process::{Insecure, Log, LogLevel, Runtime, Shutdown};
 pub use records::{Audit, Records, RecordsUrl};
@@ -66,7 +64,7 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// The tenants; ids and domains are unique.
     pub orgs: Vec<Org>,
-    /// Who may use how much. Ties between limits are not looked for here.
+    /// Who may use how much. No two of them contradict each other.
     pub limits: Vec<Limit>,
     /// What limits do that do not say it themselves; already applied to `limits`.
     pub limits_defaults: LimitsDefaults,
@@ -181,7 +179,7 @@ impl Sections {
         let known = orgs_are_whole.then_some(&*ids);
 
         let librechat = librechat::check(self.librechat, &self.public, known, &self.insecure, errors);
-        let issuers = issuers::check(self.issuers, librechat.as_ref(), known, &self.insecure, errors);
+        let issuers = issuers::check(self.issuers, librechat.as_ref(), known, errors);
         let limits = limits::check(self.limits, &self.limits_defaults, self.store.on_failure, known, errors);
         let store = store::check(self.store, errors);
         let records = records::check(self.records, errors);
@@ -208,6 +206,9 @@ impl Sections {
             insecure: self.insecure,
             warnings: Vec::new(),
         };
+        if errors.is_empty() {
+            ready::check(&config, errors);
+        }
         config.warnings = warnings::of(&config);
         Some(config)
     }

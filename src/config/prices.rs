@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::errors::Errors;
+use super::ready;
 use crate::prices::UnknownModel;
 
 /// The price table.
@@ -35,5 +36,7 @@ pub(super) fn check(keys: PricesKeys, default_file: Option<&str>, errors: &mut E
             None
         }
     };
-    Prices { file, unknown_model: keys.unknown_model }
+    let prices = Prices { file, unknown_model: keys.unknown_model };
+    ready::check_prices(&prices, errors);
+    prices
 }

@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::errors::Errors;
 use super::secret::{Secret, resolve};
 use super::urls::{host_of, server_of, split};
-use super::values::{milliseconds, rows};
+use super::values::{at_least_one, bounded, milliseconds, rows};
+use crate::db::check_url;
+use crate::records::store::BATCH_ROWS;
 
 /// Where usage and audit rows are written, and how.
 #[derive(Debug, Clone)]
@@ -67,7 +69,7 @@ pub(super) struct RecordsKeys {
     url: Option<Secret>,
     url_file: Option<PathBuf>,
     audit: Audit,
-    #[serde(deserialize_with = "rows")]
+    #[serde(deserialize_with = "batch")]
     batch_rows: usize,
     #[serde(rename = "flush_after_ms", deserialize_with = "milliseconds")]
     flush_after: Duration,
@@ -75,6 +77,10 @@ pub(super) struct RecordsKeys {
     audit_queue_rows: usize,
     #[serde(deserialize_with = "rows")]
     usage_queue_rows: usize,
+}
+
+fn batch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    bounded(at_least_one(deserializer)?, BATCH_ROWS)
 }
 
 const ALLOWED: &str = "allowed: sqlite:file.db or postgres://[user[:password]@]host[:port]/database";
@@ -111,6 +117,7 @@ fn read_url(url: Secret) -> Result<RecordsUrl, String> {
     if server_of(rest).is_none() && !on_a_socket {
         return Err(format!("names no server; {ALLOWED}"));
     }
+    check_url(text).map_err(|error| format!("{error}; {ALLOWED}"))?;
     Ok(RecordsUrl::Postgres(url))
 }
 
@@ -124,6 +131,7 @@ fn sqlite(file: &str) -> Result<RecordsUrl, String> {
     let file = Path::new(file);
     match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) if !folder.is_dir() => Err(format!("the folder {} does not exist; make it, or name another file", folder.display())),
+        _ if file.is_dir() => Err(format!("{} is a folder; name a file", file.display())),
         _ => Ok(RecordsUrl::Sqlite(file.to_owned())),
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Insecure;
 use super::errors::Errors;
+use crate::identity::tokens::LEAST_SECRET;
 
 /// A secret; it shows itself as `***`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -71,7 +72,8 @@ fn from_file(file: &Path) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
-/// Like [`resolve`], for a secret that signs tokens: one that is short enough to be guessed from a token is reported.
+/// Like [`resolve`], for a secret of LibreChat's that signs tokens: one that is short enough to be guessed from a token is
+/// reported.
 pub(super) fn resolve_signing(
     path: &str,
     direct: Option<Secret>,
@@ -81,18 +83,27 @@ pub(super) fn resolve_signing(
 ) -> Option<Secret> {
     let given_at = if file.is_some() { format!("{path}_file") } else { path.to_owned() };
     let secret = resolve(path, direct, file, errors)?;
-    let length = secret.0.len();
-    if length < LEAST_BYTES && !insecure.short_secrets {
-        errors.add(
-            given_at,
-            format!(
-                "the secret is {length} bytes long; at least {LEAST_BYTES} are needed, since a shorter one can be guessed from a \
-                 token; insecure.short_secrets = true accepts it"
-            ),
-        );
+    if secret.0.len() < LEAST_BYTES && !insecure.short_secrets {
+        let too_short = too_short(&secret, LEAST_BYTES);
+        errors.add(given_at, format!("{too_short}; insecure.short_secrets = true accepts it"));
     }
     Some(secret)
 }
 
-/// Fewer bytes than this can be guessed.
+/// Like [`resolve`], for an issuer's secret, which is made for this and has no reason to be short.
+pub(super) fn resolve_issuer(path: &str, direct: Option<Secret>, file: Option<PathBuf>, errors: &mut Errors) -> Option<Secret> {
+    let given_at = if file.is_some() { format!("{path}_file") } else { path.to_owned() };
+    let secret = resolve(path, direct, file, errors)?;
+    if secret.0.len() < LEAST_SECRET {
+        errors.add(given_at, too_short(&secret, LEAST_SECRET));
+    }
+    Some(secret)
+}
+
+fn too_short(secret: &Secret, least: usize) -> String {
+    let length = secret.0.len();
+    format!("the secret is {length} bytes long; at least {least} are needed, since a shorter one can be guessed from a token")
+}
+
+/// Fewer bytes than this can be guessed. LibreChat itself asks for none; an issuer's need more, by RFC 7518 3.2.
 const LEAST_BYTES: usize = 16;

@@ -87,6 +87,7 @@ fn read_url(url: Secret) -> Result<StoreUrl, String> {
     if !path.is_empty() && path.parse::<u32>().is_err() {
         return Err(format!("the database is not a number; {ALLOWED}"));
     }
+    crate::shared::check_url(text).map_err(|error| format!("{error}; {ALLOWED}"))?;
     Ok(StoreUrl::Redis(url))
 }
 

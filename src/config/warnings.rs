@@ -1,7 +1,8 @@
 //! What is allowed but probably not meant. It is said by `tollgate check` and once at start, and stops nothing.
 
-use super::{AppliesTo, Config, RecordsUrl, StoreUrl};
+use super::{Config, RecordsUrl, StoreUrl};
 use crate::limits::Mode;
+use crate::limits::rules::AppliesTo;
 
 /// The secrets of LibreChat's `.env.example`. Whoever knows them can sign tokens for a place that kept them.
 const PUBLISHED_SECRETS: [&str; 2] = [

@@ -49,6 +49,19 @@ pub enum DatabaseError {
     Migrate(String),
 }
 
+/// Whether this is the URL of a database, without connecting to it.
+///
+/// # Errors
+///
+/// [`DatabaseError::UnknownScheme`] and [`DatabaseError::BadUrl`].
+pub fn check_url(url: &str) -> Result<(), DatabaseError> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => sqlite::check_url(url),
+        Some("postgres" | "postgresql") => postgres::check_url(url),
+        scheme => Err(DatabaseError::UnknownScheme(scheme.unwrap_or_default().to_owned())),
+    }
+}
+
 /// How a database stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {

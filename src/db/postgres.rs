@@ -23,7 +23,7 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) fn open(url: &str) -> Result<Self, DatabaseError> {
-        let options = PgConnectOptions::from_str(url).map_err(|error| DatabaseError::BadUrl(error.to_string()))?;
+        let options = options(url)?;
         let options = match options.get_application_name() {
             Some(_) => options,
             None => options.application_name("tollgate"),
@@ -76,6 +76,15 @@ impl Postgres {
             Err(_) => Err(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())),
         }
     }
+}
+
+/// Whether the URL can be read.
+pub(super) fn check_url(url: &str) -> Result<(), DatabaseError> {
+    options(url).map(|_| ())
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, DatabaseError> {
+    PgConnectOptions::from_str(url).map_err(|error| DatabaseError::BadUrl(error.to_string()))
 }
 
 fn migrator() -> sqlx::migrate::Migrator {

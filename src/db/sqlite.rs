@@ -33,8 +33,7 @@ impl Sqlite {
     /// With a write-ahead log readers do not wait for the writer; `NORMAL` keeps every commit when the process dies,
     /// and when the machine does loses at most the last ones, never the file.
     pub(super) fn open(url: &str) -> Result<Self, DatabaseError> {
-        let options = SqliteConnectOptions::from_str(url)
-            .map_err(|error| DatabaseError::BadUrl(error.to_string()))?
+        let options = options(url)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
@@ -97,6 +96,15 @@ impl Sqlite {
         }
         sqlx::query_scalar("SELECT version FROM tollgate_migrations WHERE success").fetch_all(&mut *connection).await
     }
+}
+
+/// Whether the URL can be read.
+pub(super) fn check_url(url: &str) -> Result<(), DatabaseError> {
+    options(url).map(|_| ())
+}
+
+fn options(url: &str) -> Result<SqliteConnectOptions, DatabaseError> {
+    SqliteConnectOptions::from_str(url).map_err(|error| DatabaseError::BadUrl(error.to_string()))
 }
 
 async fn migrate_on(connection: &mut sqlx::SqliteConnection) -> Result<(), sqlx::Error> {

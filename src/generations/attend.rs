@@ -11,7 +11,6 @@ use super::generation::{Generation, Phase};
 use super::reader::{self, StreamReader};
 use super::registry::Generations;
 use crate::librechat::client::CallError;
-use crate::limits::store::Stage;
 
 /// The longest pause between two questions about a run that LibreChat says is still active.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -35,7 +34,10 @@ impl Generations {
         let mut following = Following { alive_at: self.parts.clock.now(), pause: Duration::from_millis(500), looks: 0, written: None };
         loop {
             let phase = generation.phase();
-            Box::pin(self.write_down(&generation, phase, &mut following)).await;
+            if following.written != Some(phase) && matches!(phase, Phase::Asked | Phase::Direct | Phase::Running) {
+                following.written = Some(phase);
+                Box::pin(self.write_down(&generation, phase)).await;
+            }
             match phase {
                 Phase::Admitted | Phase::Asked | Phase::Direct => generation.changed().await,
                 Phase::Unseen => Box::pin(self.look_for(&generation)).await,
@@ -49,26 +51,22 @@ impl Generations {
     }
 
     /// Keeps the shared record up to date, so that another replica can take over.
-    async fn write_down(&self, generation: &Generation, phase: Phase, following: &mut Following) {
-        if following.written == Some(phase) || !matches!(phase, Phase::Asked | Phase::Direct | Phase::Running) {
-            return;
-        }
-        following.written = Some(phase);
+    async fn write_down(&self, generation: &Generation, phase: Phase) {
         let record = generation.record();
         if phase == Phase::Running
             && let Some(conversation_id) = &record.conversation_id
+            && record.conversation_id != generation.start().conversation_id
         {
-            if record.conversation_id != generation.start().conversation_id {
-                self.claim(&claim_of_conversation(&record.member, conversation_id), record.id);
-            }
-            if let Some(board) = &self.parts.board {
+            self.claim(&claim_of_conversation(&record.member, conversation_id), record.id);
+        }
+        // Nobody reads the record of a store that is not shared.
+        let Some(board) = &self.parts.board else { return };
+        let announced = async {
+            if let Some(conversation_id) = record.conversation_id.as_ref().filter(|_| phase == Phase::Running) {
                 board.announce(&record.org, &record.member, conversation_id, record.id).await;
             }
-        }
-        let Ok(json) = serde_json::to_string(&record) else { return };
-        if let Err(error) = self.parts.store.write(&record.org, record.id, Stage::Forwarded, &json).await {
-            tracing::warn!(generation.id = %record.id, error = %error, "the record of a generation could not be written");
-        }
+        };
+        tokio::join!(announced, self.write_record(generation, &record));
     }
 
     /// Waits for a change; when nobody watches for a while, sees for itself.
@@ -152,7 +150,7 @@ impl Generations {
 
     async fn read_saved(&self, generation: &Arc<Generation>, conversation_id: &str, following: &mut Following) {
         if let Some(seen) = self.saved_answer(generation, conversation_id).await {
-            return self.tell_end(generation, seen);
+            return self.tell_end(generation, &seen);
         }
         following.looks += 1;
         if self.hear_others(generation).await {
@@ -166,8 +164,8 @@ impl Generations {
         }
     }
 
-    fn tell_end(&self, generation: &Generation, seen: super::Observation) {
-        self.tell(generation, &seen);
+    fn tell_end(&self, generation: &Generation, seen: &super::Observation) {
+        self.tell(generation, seen);
         // The saved answer was another run's after all.
         if generation.phase() == Phase::Running {
             generation.give_up();

@@ -26,6 +26,9 @@ pub enum UsageSource {
 }
 
 impl UsageSource {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Frames, Self::Message, Self::Status, Self::Context, Self::Counted];
+
     /// As it stands in the row.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,6 +57,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Completed, Self::Aborted, Self::Failed, Self::Paused, Self::Lost];
+
     /// As it stands in the row.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -55,6 +55,8 @@ struct State {
     seen: Observation,
     /// The fencing number of the lease under which this replica owns it.
     fence: u64,
+    /// Whether the shared record lags behind.
+    unwritten: bool,
 }
 
 impl Generation {
@@ -76,6 +78,7 @@ impl Generation {
             created_at: start.created_at,
             seen: Observation::default(),
             fence,
+            unwritten: false,
         };
         Arc::new(Self { start, state: Mutex::new(state), changed: Notify::new(), watchers: AtomicUsize::new(0) })
     }
@@ -109,6 +112,21 @@ impl Generation {
     /// The fencing number of this replica's lease.
     pub fn fence(&self) -> u64 {
         self.state.lock().fence
+    }
+
+    /// This replica owns it under a lease with another fencing number.
+    pub fn fenced_by(&self, fence: u64) {
+        self.state.lock().fence = fence;
+    }
+
+    /// Whether its shared record lags behind, because the store was away.
+    pub fn is_unwritten(&self) -> bool {
+        self.state.lock().unwritten
+    }
+
+    /// Says whether its shared record lags behind.
+    pub fn set_unwritten(&self, unwritten: bool) {
+        self.state.lock().unwritten = unwritten;
     }
 
     /// What has been seen of it so far.

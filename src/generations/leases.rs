@@ -1,12 +1,19 @@
 //! Ownership between replicas: leases are renewed by a timer, not by traffic, and lapsed ones are taken over.
+//!
+//! A store may forget (it started anew, or was away when a generation was let through unreserved). So a generation whose
+//! lease is gone is given up only when another replica has it, or has settled it; else it is reserved once more.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::generation::Generation;
+use uuid::Uuid;
+
+use super::generation::{Generation, Phase};
 use super::registry::Generations;
 use super::start::Start;
-use crate::limits::store::{Orphan, Stage};
+use crate::limits::store::{Orphan, Reserve, Stage, StoreError};
+use crate::limits::{Charge, MAX_AMOUNT, Resource};
+use crate::prices::Usage;
 
 impl Generations {
     /// Renews and sweeps, for ever. Without a shared store there is nobody to share with, and nothing to do.
@@ -23,22 +30,109 @@ impl Generations {
         }
     }
 
-    async fn renew(&self) {
+    /// Renews the lease of everything that is open, and lets go of what is another replica's by now.
+    pub(super) async fn renew(&self) {
         let mut by_org: HashMap<Arc<str>, Vec<Arc<Generation>>> = HashMap::new();
         for generation in self.all_open() {
             by_org.entry(generation.start().org.clone()).or_default().push(generation);
         }
-        let settings = &self.parts.settings;
         for (org, generations) in by_org {
-            let leases: Vec<_> = generations.iter().map(|generation| (generation.start().id, generation.fence())).collect();
-            match self.parts.store.renew(&org, &settings.replica, &leases, self.parts.clock.now(), settings.lease).await {
-                Ok(lost) => generations.iter().filter(|generation| lost.contains(&generation.start().id)).for_each(|generation| {
-                    tracing::warn!(generation.id = %generation.start().id, "another replica took over a generation of ours");
-                    generation.disown();
-                }),
-                Err(error) => tracing::debug!(error = %error, "leases could not be renewed"),
+            if let Err(error) = self.renew_these(&org, &generations).await {
+                tracing::debug!(error = %error, "leases could not be renewed");
             }
         }
+    }
+
+    /// Whether a generation is still this replica's to settle. A store that is away leaves it so.
+    pub(super) async fn is_ours(&self, generation: &Arc<Generation>) -> bool {
+        if self.parts.board.is_none() {
+            return true;
+        }
+        let start = generation.start();
+        match self.renewed(&start.org, &[(start.id, generation.fence())]).await {
+            Ok(lost) if lost.is_empty() => true,
+            Ok(_) => self.reserve_again(generation).await.unwrap_or(true),
+            Err(_) => true,
+        }
+    }
+
+    async fn renew_these(&self, org: &str, generations: &[Arc<Generation>]) -> Result<(), StoreError> {
+        let leases: Vec<_> = generations.iter().map(|generation| (generation.start().id, generation.fence())).collect();
+        let lost = self.renewed(org, &leases).await?;
+        for generation in generations {
+            let is_lost = lost.contains(&generation.start().id);
+            // What is decided is being settled, which looks for itself whose it is.
+            if is_lost && !generation.phase().is_decided() && !self.reserve_again(generation).await? {
+                tracing::warn!(generation.id = %generation.start().id, "another replica took over a generation of ours");
+                generation.disown();
+            } else if !is_lost && generation.is_unwritten() {
+                self.write_record(generation, &generation.record()).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews these leases. Answers those that are gone.
+    async fn renewed(&self, org: &str, leases: &[(Uuid, u64)]) -> Result<Vec<Uuid>, StoreError> {
+        let settings = &self.parts.settings;
+        self.parts.store.renew(org, &settings.replica, leases, self.parts.clock.now(), settings.lease).await
+    }
+
+    /// Reserves once more what the store does not know (any more), without asking whether it fits: it runs already.
+    /// Answers whether it is this replica's now; it is not where another replica has it or has settled it.
+    async fn reserve_again(&self, generation: &Arc<Generation>) -> Result<bool, StoreError> {
+        let start = generation.record();
+        let settings = &self.parts.settings;
+        let record = serde_json::to_string(&start).unwrap_or_default();
+        let charges = self.what_it_holds(&start);
+        let reserve = Reserve {
+            id: start.id,
+            org: &start.org,
+            charges: &charges,
+            room: 0,
+            least_room: 0,
+            owner: &settings.replica,
+            lease: settings.lease,
+            now: self.parts.clock.now(),
+            record: &record,
+        };
+        self.parts.store.reserve(&reserve).await?;
+        let is_ours = self.renewed(&start.org, &[(start.id, 1)]).await?.is_empty();
+        if is_ours {
+            tracing::info!(generation.id = %start.id, "the store did not know a running generation; it is reserved again");
+            generation.fenced_by(1);
+            if generation.phase() != Phase::Admitted {
+                self.write_record(generation, &start).await;
+            }
+        }
+        Ok(is_ours)
+    }
+
+    /// The opening estimate over the counters that hold it, with no limit on any.
+    fn what_it_holds(&self, start: &Start) -> Vec<Charge> {
+        let usage = Usage { input: start.input_estimate, output: start.room, ..Usage::default() };
+        let models = [Some(start.model.as_deref().unwrap_or_default()), start.added_model.as_deref()];
+        let cost = |model| self.parts.price_of(model, start.admitted_at).map_or(0, |price| price.cost(usage));
+        let cost = models.into_iter().flatten().map(cost).fold(0, u64::saturating_add).min(MAX_AMOUNT);
+        let charge = |bucket: &crate::limits::Bucket| {
+            let fixed = match bucket.resource {
+                Resource::Tokens => start.estimate_tokens(),
+                Resource::Messages => 1,
+                Resource::Cost => cost,
+            };
+            Charge { bucket: bucket.clone(), enforce: None, shadow: None, fixed, per_room_token: 0 }
+        };
+        start.buckets.iter().map(charge).collect()
+    }
+
+    /// Writes the record of a forwarded generation. What cannot be written now is written with the next renewal.
+    pub(super) async fn write_record(&self, generation: &Generation, record: &Start) {
+        let Ok(json) = serde_json::to_string(record) else { return };
+        let written = self.parts.store.write(&record.org, record.id, Stage::Forwarded, &json).await;
+        if let Err(error) = &written {
+            tracing::debug!(generation.id = %record.id, error = %error, "the record of a generation could not be written yet");
+        }
+        generation.set_unwritten(written.is_err());
     }
 
     async fn sweep(self: &Arc<Self>) {
@@ -56,6 +150,10 @@ impl Generations {
     }
 
     async fn take_over(self: &Arc<Self>, org: &str, orphan: Orphan) {
+        if let Some(ours) = self.by_id(orphan.id) {
+            // The store was away for longer than the lease, and nobody was faster.
+            return ours.fenced_by(orphan.fence);
+        }
         if orphan.stage == Stage::Held {
             if let Err(error) = self.parts.store.release(org, orphan.id).await {
                 tracing::warn!(generation.id = %orphan.id, error = %error, "a reservation that was never forwarded could not be released");

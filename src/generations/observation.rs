@@ -107,19 +107,19 @@ impl Observation {
     /// Adds what another one saw.
     pub fn merge(&mut self, other: &Self) {
         self.created |= other.created;
-        keep_greater(&mut self.conversation_id, &other.conversation_id);
-        keep_greater(&mut self.run_id, &other.run_id);
-        keep_greater(&mut self.model, &other.model);
+        keep_greater(&mut self.conversation_id, other.conversation_id.as_ref());
+        keep_greater(&mut self.run_id, other.run_id.as_ref());
+        keep_greater(&mut self.model, other.model.as_ref());
         keep_greater_each(&mut self.calls, &other.calls);
         keep_greater_each(&mut self.status_calls, &other.status_calls);
         keep_greater_each(&mut self.contexts, &other.contexts);
-        keep_greater(&mut self.reported, &other.reported);
-        keep_greater(&mut self.prompt_tokens, &other.prompt_tokens);
+        keep_greater(&mut self.reported, other.reported.as_ref());
+        keep_greater(&mut self.prompt_tokens, other.prompt_tokens.as_ref());
         if other.transcript > self.transcript {
             self.transcript = other.transcript.clone();
         }
         self.first_token_at = earlier(self.first_token_at, other.first_token_at);
-        keep_greater(&mut self.end, &other.end);
+        keep_greater(&mut self.end, other.end.as_ref());
         self.ended_at = earlier(self.ended_at, other.ended_at);
     }
 
@@ -133,9 +133,9 @@ impl Observation {
     }
 }
 
-fn keep_greater<T: Ord + Clone>(mine: &mut Option<T>, theirs: &Option<T>) {
-    if theirs > mine {
-        mine.clone_from(theirs);
+fn keep_greater<T: Ord + Clone>(mine: &mut Option<T>, theirs: Option<&T>) {
+    if theirs > mine.as_ref() {
+        *mine = theirs.cloned();
     }
 }
 
@@ -192,7 +192,9 @@ mod tests {
             end in prop::option::of(prop::sample::select(vec![End::Paused, End::Failed, End::Aborted, End::Completed])),
         ) -> Observation {
             let mut transcript = Transcript { complete, ..Transcript::default() };
-            text.iter().for_each(|(agent, text)| transcript.append(agent, text));
+            for (agent, text) in &text {
+                transcript.append(agent, text);
+            }
             let second = |second| Timestamp::from_second(second).expect("in range");
             Observation {
                 created,

@@ -178,7 +178,9 @@ fn absorb_final(seen: &mut Observation, last: FinalFrame) -> End {
     };
     if let Some(answer) = last.answer {
         told.transcript.complete = !answer.is_empty();
-        answer.iter().for_each(|part| told.transcript.append(&part.agent_id, &part.text));
+        for part in &answer {
+            told.transcript.append(&part.agent_id, &part.text);
+        }
     }
     seen.merge(&told);
     match last.ending {

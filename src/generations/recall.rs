@@ -23,7 +23,7 @@ pub struct Recall {
 }
 
 impl Recall {
-    /// Nothing remembered yet. What is not known here is asked of `board`.
+    /// Nothing remembered yet. Where there is a `board`, replicas share what they remember on it.
     pub fn new(board: Option<RedisBoard>) -> Self {
         Self { board, contexts: Mutex::new(LruCache::new(REMEMBERED)), models: Mutex::new(LruCache::new(REMEMBERED)) }
     }
@@ -31,11 +31,13 @@ impl Recall {
     /// The tokens of a conversation's last prompt and answer; 0 where nothing is known.
     pub async fn context_of(&self, org: &str, member: &str, conversation_id: &str) -> u64 {
         let key = format!("{member}:{conversation_id}");
-        if let Some(tokens) = self.contexts.lock().get(&key) {
-            return *tokens;
+        // The board knows better where the last message went through another replica.
+        if let Some(board) = &self.board
+            && let Some(tokens) = board.recalled(org, &format!("context:{key}")).await.and_then(|tokens| tokens.parse().ok())
+        {
+            return tokens;
         }
-        let Some(board) = &self.board else { return 0 };
-        board.recalled(org, &format!("context:{key}")).await.and_then(|tokens| tokens.parse().ok()).unwrap_or_default()
+        self.contexts.lock().get(&key).copied().unwrap_or_default()
     }
 
     /// The model that an agent's last answer came from.

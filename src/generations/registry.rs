@@ -164,6 +164,20 @@ impl Generations {
         }
     }
 
+    /// A stream of a generation is over. Where another replica has taken the generation over meanwhile, that one is told.
+    pub fn tell_at_end(self: &Arc<Self>, generation: &Generation, seen: &Observation) {
+        self.tell(generation, seen);
+        let start = generation.start();
+        if generation.phase() == Phase::Disowned && self.parts.board.is_some() {
+            let (generations, org, id, seen) = (Arc::clone(self), start.org.clone(), start.id, seen.clone());
+            self.parts.runtime.spawn(async move {
+                if let Some(board) = &generations.parts.board {
+                    board.tell(&org, id, &seen).await;
+                }
+            });
+        }
+    }
+
     /// Tells the owner of a generation, another replica, what a stream of it through this one showed.
     pub fn tell_owner(self: &Arc<Self>, org: Arc<str>, member: Arc<str>, conversation_id: String, seen: Observation) {
         if self.parts.board.is_none() || !(seen.measured_anything() || seen.end.is_some()) {
@@ -181,18 +195,21 @@ impl Generations {
     /// Claims a run or a conversation for a generation. Answers whether it is this generation's.
     pub(super) fn claim(&self, what: &str, id: Uuid) -> bool {
         let mut claims = self.claims.lock();
-        match claims.get(what) {
-            Some(owner) => *owner == id,
-            None => {
-                claims.put(what.to_owned(), id);
-                true
-            }
+        if let Some(owner) = claims.get(what) {
+            return *owner == id;
         }
+        claims.put(what.to_owned(), id);
+        true
     }
 
     /// Whether a run or a conversation belongs to another generation than this.
     pub(super) fn is_claimed_by_another(&self, what: &str, id: Uuid) -> bool {
         self.claims.lock().peek(what).is_some_and(|owner| *owner != id)
+    }
+
+    /// The open generation with this id.
+    pub(super) fn by_id(&self, id: Uuid) -> Option<Arc<Generation>> {
+        self.open.lock().by_id.get(&id).cloned()
     }
 
     /// Every open generation.
@@ -232,15 +249,15 @@ impl Generations {
     /// Ends the work at the stop of the process: with a shared store every open generation is handed over to the other
     /// replicas, without one it is settled by what was seen, at its estimate where nothing was.
     pub async fn stop(&self) {
+        if self.parts.board.is_some() {
+            // What the store does not know cannot be handed over.
+            self.renew().await;
+        }
         for generation in self.all_open() {
             if generation.phase().is_decided() {
                 continue;
             }
-            let start = generation.start();
-            let handed_over = self.parts.board.is_some()
-                && generation.phase() != Phase::Direct
-                && self.parts.store.hand_over(&start.org, start.id).await.is_ok();
-            if handed_over {
+            if self.hand_over(&generation).await {
                 generation.disown();
             } else if generation.phase() == Phase::Admitted {
                 generation.dismiss();
@@ -249,5 +266,19 @@ impl Generations {
             }
         }
         self.all_closed().await;
+    }
+
+    /// Leaves a running generation to the other replicas, with what was seen of it. Answers whether they can have it.
+    async fn hand_over(&self, generation: &Generation) -> bool {
+        let Some(board) = &self.parts.board else { return false };
+        if generation.phase() == Phase::Direct {
+            return false;
+        }
+        let start = generation.start();
+        let seen = generation.seen();
+        if seen != Observation::default() {
+            board.tell(&start.org, start.id, &seen).await;
+        }
+        self.parts.store.hand_over(&start.org, start.id).await.is_ok()
     }
 }

@@ -49,7 +49,7 @@ impl Generations {
         let status = self.parts.librechat.status(&generation.start().person(), &conversation_id).await;
         if let Ok(status) = status
             && status.active
-            && status.created_at.is_none_or(|created_at| self.began_after(generation, created_at))
+            && status.created_at.is_none_or(|created_at| began_after(generation, created_at))
             && status
                 .created_at
                 .is_none_or(|created_at| self.claim(&format!("created:{conversation_id}:{created_at}"), generation.start().id))
@@ -70,7 +70,7 @@ impl Generations {
                 continue;
             }
             let status = self.parts.librechat.status(&person, &conversation_id).await?;
-            let ours = status.active && status.created_at.is_none_or(|created_at| self.began_after(generation, created_at));
+            let ours = status.active && status.created_at.is_none_or(|created_at| began_after(generation, created_at));
             if ours && self.take(generation, &conversation_id) {
                 generation.started(conversation_id, status.created_at);
                 return Ok(true);
@@ -78,7 +78,7 @@ impl Generations {
         }
         // Those that are over: oldest first, so that several lost starts find theirs in the order they were made.
         for conversation in self.parts.librechat.newest_conversations(&person, NEWEST).await?.into_iter().rev() {
-            let recent = conversation.created_at.is_some_and(|time| self.began_after(generation, time.as_millisecond()));
+            let recent = conversation.created_at.is_some_and(|time| began_after(generation, time.as_millisecond()));
             let id = conversation.conversation_id;
             if recent && !self.belongs_to_another(generation, &id).await && self.take(generation, &id) {
                 generation.started(id, None);
@@ -86,10 +86,6 @@ impl Generations {
             }
         }
         Ok(false)
-    }
-
-    fn began_after(&self, generation: &Generation, created_at_ms: i64) -> bool {
-        created_at_ms >= generation.start().admitted_at.as_millisecond() - CLOCKS_DIFFER_SECONDS * 1000
     }
 
     /// Whether a conversation is known as another generation's, here or at another replica.
@@ -108,4 +104,9 @@ impl Generations {
         let start = generation.start();
         self.claim(&claim_of_conversation(&start.member, conversation_id), start.id)
     }
+}
+
+/// Whether a run can be this generation's: it began when that was admitted, or later.
+fn began_after(generation: &Generation, created_at_ms: i64) -> bool {
+    created_at_ms >= generation.start().admitted_at.as_millisecond() - CLOCKS_DIFFER_SECONDS * 1000
 }

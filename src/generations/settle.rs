@@ -1,6 +1,7 @@
 //! Closes the books of a generation: what it cost is written down first, durably, and then taken off the counters. Both
 //! are idempotent by the generation's id, so a crash between them charges nothing twice and forgets nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,17 +28,22 @@ const COUNTED_INLINE: usize = 32 * 1024;
 
 impl Generations {
     /// Charges, records and settles a generation that is over.
-    pub(super) async fn settle(&self, generation: &Generation) {
+    pub(super) async fn settle(&self, generation: &Arc<Generation>) {
+        if !self.is_ours(generation).await {
+            tracing::warn!(generation.id = %generation.start().id, "another replica settles a generation that was ours");
+            return;
+        }
         let seen = self.seen_in_the_end(generation).await;
         let start = generation.record();
         let charged = self.charge(&start, &seen).await;
         let rows = self.rows(&start, &seen, &charged);
         let actual = amounts(&start, &rows);
         self.teach(&start, &seen, &charged).await;
-        self.measure(&start, &seen, &charged, &rows);
         self.parts.recorder.record_audit(audit_row(&start, &seen, &charged, &rows));
-        self.write_rows(&start, rows, &actual).await;
-        self.settle_counters(&start, &actual).await;
+        self.write_rows(&start, rows.clone(), &actual).await;
+        if self.settle_counters(&start, &actual).await {
+            self.measure(&start, &seen, &charged, &rows);
+        }
     }
 
     /// Takes back the reservation of a start that no generation came of.
@@ -71,8 +77,8 @@ impl Generations {
             return charge(start, seen, &count);
         }
         let (start_there, seen_there, count_there) = (start.clone(), seen.clone(), count.clone());
-        let counted = tokio::task::spawn_blocking(move || charge(&start_there, &seen_there, &count_there)).await;
-        counted.unwrap_or_else(|_| charge(start, seen, &count))
+        let charged = tokio::task::spawn_blocking(move || charge(&start_there, &seen_there, &count_there)).await;
+        charged.unwrap_or_else(|_| charge(start, seen, &count))
     }
 
     fn rows(&self, start: &Start, seen: &Observation, charged: &Charged) -> Vec<UsageRow> {
@@ -133,7 +139,9 @@ impl Generations {
 
     fn measure(&self, start: &Start, seen: &Observation, charged: &Charged, rows: &[UsageRow]) {
         let metrics = &self.parts.metrics;
-        rows.iter().for_each(|row| metrics.usage(row));
+        for row in rows {
+            metrics.usage(row);
+        }
         let first_token = seen.first_token_at.map(|first| Duration::from_millis(milliseconds(start.admitted_at, first)));
         metrics.generation_settled(charged.status.as_str(), first_token);
         metrics.estimate(rows.iter().map(|row| row.total_tokens).sum(), start.estimate_tokens());
@@ -146,23 +154,26 @@ impl Generations {
     async fn write_rows(&self, start: &Start, rows: Vec<UsageRow>, actual: &[Settled]) {
         let recorded = async { self.parts.recorder.record_usage(rows).await.durable().await };
         let mut recorded = std::pin::pin!(recorded);
-        let result = match tokio::time::timeout(DURABLE_SOON, &mut recorded).await {
-            Ok(result) => result,
-            Err(_) => {
-                if let Err(error) = self.parts.store.extend(&start.org, start.id, actual).await {
-                    tracing::debug!(generation.id = %start.id, error = %error, "a reservation could not be raised");
-                }
-                recorded.await
+        let result = if let Ok(result) = tokio::time::timeout(DURABLE_SOON, &mut recorded).await {
+            result
+        } else {
+            if let Err(error) = self.parts.store.extend(&start.org, start.id, actual).await {
+                tracing::debug!(generation.id = %start.id, error = %error, "a reservation could not be raised");
             }
+            recorded.await
         };
         if let Err(error) = result {
             tracing::error!(generation.id = %start.id, error = %error, "usage rows of a generation are not in the database");
         }
     }
 
-    async fn settle_counters(&self, start: &Start, actual: &[Settled]) {
-        while let Err(error) = self.parts.store.settle(&start.org, start.id, actual).await {
-            tracing::debug!(generation.id = %start.id, error = %error, "a generation could not be settled yet");
+    /// Settles, however long the store is away. Answers whether this replica was the one that did.
+    async fn settle_counters(&self, start: &Start, actual: &[Settled]) -> bool {
+        loop {
+            match self.parts.store.settle(&start.org, start.id, actual).await {
+                Ok(counted) => return counted,
+                Err(error) => tracing::debug!(generation.id = %start.id, error = %error, "a generation could not be settled yet"),
+            }
             tokio::time::sleep(STORE_PAUSE).await;
         }
     }

@@ -32,7 +32,7 @@ use self::settings::Issuer;
 use super::{Directory, Identity, Org};
 
 pub use self::error::{TokenError, Whose};
-pub use self::settings::{IssuerKey, IssuerSettings, SettingsError, VerifierSettings};
+pub use self::settings::{IssuerKey, IssuerSettings, LEAST_SECRET, SettingsError, VerifierSettings};
 
 /// The `iss` of tokens that we mint ourselves, under LibreChat's secret.
 pub const OWN_ISSUER: &str = "tollgate";

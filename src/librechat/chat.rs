@@ -67,9 +67,14 @@ pub struct AddedConversation<'a> {
 }
 
 impl<'a> ChatBody<'a> {
-    /// Reads a body. It must be one JSON object of the shapes LibreChat's client sends.
+    /// Reads a body. It must be one JSON object of the shapes LibreChat's client sends; no body at all is an empty one.
     pub fn read(json: &'a [u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json)
+        match json.trim_ascii_start().first() {
+            None if json.is_empty() => Ok(Self::default()),
+            // A list would be read as the fields in their order.
+            Some(b'[') => Err(serde::de::Error::custom("a list is no chat")),
+            _ => serde_json::from_slice(json),
+        }
     }
 
     /// Everything in the body that will be part of the prompt: text, instructions, quotes, an edited answer.

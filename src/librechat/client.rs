@@ -42,16 +42,13 @@ pub enum CallError {
 }
 
 /// A user of LibreChat, as `GET /api/user` tells.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The id, 24 hex digits.
-    #[serde(alias = "_id")]
     pub id: String,
     /// The user name, where they have one.
-    #[serde(default)]
     pub username: Option<String>,
     /// How they signed up: `local`, `openid`, ...
-    #[serde(default)]
     pub provider: String,
     /// The e-mail address.
     pub email: String,
@@ -66,6 +63,15 @@ pub struct Conversation {
     /// When it was made.
     #[serde(default)]
     pub created_at: Option<jiff::Timestamp>,
+}
+
+/// How a LibreChat answers chats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChatWire {
+    /// The start answers JSON, and the answer comes on a stream of its own: 0.8.2 and later.
+    Resumable,
+    /// The answer of the start is the stream: before 0.8.2.
+    Direct,
 }
 
 /// Speaks to one LibreChat.
@@ -119,6 +125,23 @@ impl LibreChat {
         serde_json::from_slice(&body).map(|active: Active| active.active_job_ids).map_err(|_| CallError::Unreadable)
     }
 
+    /// Which wire it speaks, told without chatting: the list of running conversations came with streams of their own in
+    /// 0.8.2 (`api/server/routes/agents/index.js`), and before there is nothing at its path: 404, or the page.
+    pub async fn wire(&self, person: &Person) -> Result<ChatWire, CallError> {
+        #[derive(Deserialize)]
+        struct Active {
+            #[serde(rename = "activeJobIds")]
+            _ids: serde::de::IgnoredAny,
+        }
+        match self.read(self.get(person, "/api/agents/chat/active", &[])).await {
+            Ok(body) if serde_json::from_slice::<Active>(&body).is_ok() => Ok(ChatWire::Resumable),
+            Ok(body) if body.trim_ascii_start().starts_with(b"<") => Ok(ChatWire::Direct),
+            Ok(_) => Err(CallError::Unreadable),
+            Err(CallError::Status(404)) => Ok(ChatWire::Direct),
+            Err(error) => Err(error),
+        }
+    }
+
     /// How the run in a conversation is getting on.
     pub async fn status(&self, person: &Person, conversation_id: &str) -> Result<RunStatus, CallError> {
         let path = format!("/api/agents/chat/status/{}", escaped(conversation_id));
@@ -148,8 +171,20 @@ impl LibreChat {
 
     /// The person themselves.
     pub async fn user(&self, person: &Person) -> Result<User, CallError> {
+        /// The whole document, with its id under either name or both.
+        #[derive(Deserialize)]
+        struct Document {
+            id: Option<String>,
+            #[serde(rename = "_id")]
+            object_id: Option<String>,
+            username: Option<String>,
+            #[serde(default)]
+            provider: String,
+            email: String,
+        }
         let body = self.read(self.get(person, "/api/user", &[])).await?;
-        serde_json::from_slice(&body).map_err(|_| CallError::Unreadable)
+        let Document { id, object_id, username, provider, email } = serde_json::from_slice(&body).map_err(|_| CallError::Unreadable)?;
+        Ok(User { id: object_id.or(id).ok_or(CallError::Unreadable)?, username, provider, email })
     }
 
     /// Subscribes to the stream of a running generation. LibreChat allows any number of subscribers.

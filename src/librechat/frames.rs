@@ -154,6 +154,7 @@ pub fn saved_answers(json: &[u8]) -> Option<Vec<SavedAnswer>> {
     Some(messages.into_iter().filter(|message| !message.is_created_by_user).map(RawMessage::into_saved).collect())
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "they are LibreChat's own flags")]
 #[derive(Deserialize)]
 struct RawFrame<'a> {
     #[serde(borrow, default)]

@@ -31,6 +31,10 @@ pub struct ApiRequest<'a> {
 impl<'a> ApiRequest<'a> {
     /// Reads a request's body.
     pub fn read(json: &'a [u8]) -> Result<Self, serde_json::Error> {
+        // A list would be read as the fields in their order.
+        if json.trim_ascii_start().starts_with(b"[") {
+            return Err(serde::de::Error::custom("a list is no request"));
+        }
         serde_json::from_slice(json)
     }
 
@@ -224,7 +228,9 @@ impl RawAnswer<'_> {
             keep(&mut answer.text, &delta);
         }
         if let Some(Value::Array(items)) = self.output {
-            items.iter().for_each(|item| keep_written(&mut answer.text, item));
+            for item in &items {
+                keep_written(&mut answer.text, item);
+            }
         }
     }
 }

@@ -120,14 +120,14 @@ impl Route {
 
     fn of_api(method: &str, lower: &[&str], decoded: &[Cow<'_, str>]) -> Self {
         let post = method.eq_ignore_ascii_case("POST");
-        let last = || decoded.last().map(|segment| segment.to_string()).unwrap_or_default();
+        let last = || decoded.last().map(ToString::to_string).unwrap_or_default();
         match lower {
             ["agents", "chat", "stream", _] if !post => Self::Stream { conversation_id: last() },
             ["agents", "chat", "abort"] | ["assistants", _, "chat", "abort"] if post => Self::Abort,
             ["agents", "chat", "steer"] | ["agents", "chat", "steer", "deliver"] if post => Self::Steer,
             ["agents", "chat", "steer", "cancel" | "arm"] => Self::Api,
             ["agents", "chat", "resume"] if post => Self::Chat(ChatRoute::Resume),
-            ["agents", "chat"] | ["bedrock", "chat"] if post => Self::Chat(ChatRoute::Agents { endpoint: String::new() }),
+            ["agents" | "bedrock", "chat"] if post => Self::Chat(ChatRoute::Agents { endpoint: String::new() }),
             ["agents", "chat", ..] | ["ask" | "edit", ..] if post => Self::Chat(ChatRoute::Agents { endpoint: last() }),
             ["assistants", _, "chat", ..] if post => Self::Chat(ChatRoute::Assistants),
             ["agents", "v1", "chat", "completions"] if post => Self::AgentApi(AgentApiRoute::Completions),
@@ -140,6 +140,7 @@ impl Route {
         }
     }
 
+    #[expect(clippy::match_same_arms, reason = "a line for each kind of route is easier to check")]
     fn of_free_api(method: &str, lower: &[&str]) -> Self {
         match lower {
             ["config" | "banner"] | ["rum", ..] | ["share", _] | ["share", _, "config" | "files", ..] => Self::PublicApi,
@@ -201,6 +202,27 @@ fn lower_case(segment: &str) -> Cow<'_, str> {
     if segment.bytes().any(|byte| byte.is_ascii_uppercase()) { Cow::Owned(segment.to_ascii_lowercase()) } else { Cow::Borrowed(segment) }
 }
 
+/// Whether a path is none, or names another kind of route once its escapes and dots are undone, as a server in between may
+/// do. Browsers undo dots themselves, so that nobody needs such a path.
+pub fn is_ambiguous(method: &str, path: &str) -> bool {
+    if !path.starts_with('/') {
+        return path != "*";
+    }
+    if !path.contains(['%', '\\']) && !path.contains("/.") {
+        return false;
+    }
+    let decoded = decode(path);
+    let mut plain: Vec<&str> = Vec::new();
+    for segment in decoded.split(['/', '\\']) {
+        match segment {
+            "" | "." => {}
+            ".." => drop(plain.pop()),
+            segment => plain.push(segment),
+        }
+    }
+    Route::of(method, &format!("/{}", plain.join("/"))).class() != Route::of(method, path).class()
+}
+
 /// One segment of a path with its percent escapes undone.
 fn decode(segment: &str) -> Cow<'_, str> {
     if !segment.contains('%') {
@@ -230,8 +252,13 @@ fn hex(digit: u8) -> u8 {
     }
 }
 
+/// When the run was created whose stream is asked for (`generationCreatedAt`, milliseconds), where the client says.
+pub fn created_at(query: &str) -> Option<i64> {
+    query_value(query, "generationCreatedAt")?.parse().ok()
+}
+
 /// The value of a parameter in a query string, escapes undone.
-pub fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then(|| decode(value))
@@ -304,6 +331,29 @@ mod tests {
     fn librechats_metrics_are_hidden_in_every_spelling() {
         for path in ["/metrics", "/METRICS/", "//metrics", "/%6detrics", "/metrics/x"] {
             assert_eq!(Route::of("GET", path), Route::Hidden, "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_that_could_be_read_as_another_route() {
+        for path in [
+            "/x/../metrics",
+            "/./metrics",
+            "/x/%2e%2e/metrics",
+            "/%2Fmetrics",
+            "/x\\..\\metrics",
+            "metrics",
+            "",
+            "/api%2Fuser",
+            "/assets/..%2fapi/user",
+        ] {
+            assert!(is_ambiguous("GET", path), "{path}");
+        }
+        for path in ["/api/agents/x/../chat/openAI", "/api/agents/chat/..", "/api/agents%2Fchat%2FopenAI", "/api/x/..%5cagents/chat/a"] {
+            assert!(is_ambiguous("POST", path), "{path}");
+        }
+        for path in ["/", "/api/agents/chat/My%20LLM", "/api/agents/chat/a%2Fb", "/.well-known/x", "/assets/a.b/c..js", "/c/%E2%82%AC"] {
+            assert!(!is_ambiguous("POST", path), "{path}");
         }
     }
 

@@ -37,7 +37,9 @@ pub fn read(json: &[u8]) -> StartAnswer {
     }
     let Ok(raw) = serde_json::from_slice::<Raw>(json) else { return StartAnswer::Refused };
     match (raw.status.as_deref(), raw.conversation_id.or(raw.stream_id)) {
-        (Some("started" | "resuming"), Some(conversation_id)) => StartAnswer::Started { conversation_id, created_at: raw.generation_created_at },
+        (Some("started" | "resuming"), Some(conversation_id)) => {
+            StartAnswer::Started { conversation_id, created_at: raw.generation_created_at }
+        }
         (Some("resumed" | "settled" | "replaced"), _) => StartAnswer::NotNew,
         _ => StartAnswer::Refused,
     }

@@ -48,10 +48,15 @@ pub struct Explained {
 /// How full the counters of these charges are.
 pub async fn levels(store: &dyn Store, charges: &[Charge]) -> Vec<Explained> {
     let buckets: Vec<Bucket> = charges.iter().map(|charge| charge.bucket.clone()).collect();
-    let levels = store.peek(&buckets).await.ok();
+    let levels = store.peek(&buckets).await.unwrap_or_default();
+    told(charges, &levels.into_iter().map(Some).collect::<Vec<_>>())
+}
+
+/// The limits of these charges where their counters hold these levels, in the same order; what is missing is unknown.
+pub fn told(charges: &[Charge], levels: &[Option<Level>]) -> Vec<Explained> {
     let mut explained = Vec::new();
     for (index, charge) in charges.iter().enumerate() {
-        let level = levels.as_ref().and_then(|levels| levels.get(index).copied());
+        let level = levels.get(index).copied().flatten();
         for (mode, bar) in [(Mode::Enforce, &charge.enforce), (Mode::Shadow, &charge.shadow)] {
             explained.extend(bar.as_ref().map(|bar| of(&charge.bucket, mode, bar, level)));
         }

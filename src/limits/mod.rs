@@ -2,10 +2,11 @@
 //!
 //! [`rules`] finds the limits that apply to a person, [`period`] the calendar window they are in, and a [`Store`]
 //! decides and reserves over all of them at once. Two stores exist, [`memory`] for one process and [`redis`] for
-//! several; one contract suite runs on both.
+//! several; one contract suite runs on both. [`metered`] counts and times the calls of either.
 
 pub mod explain;
 pub mod memory;
+pub mod metered;
 pub mod period;
 pub mod redis;
 mod redis_keys;

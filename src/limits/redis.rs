@@ -92,12 +92,20 @@ impl RedisStore {
     /// Tries whether Redis runs scripts, may write, and keeps amounts exact: for start-up and `tollgate check --live`.
     /// Some managed offerings forbid scripts, and some of them only on some nodes.
     pub async fn self_test(&self) -> Result<(), StoreError> {
-        let keys = ["tollgate:{self-test}".to_owned()];
+        let keys = [format!("{}:{{self-test}}", self.redis.prefix())];
         let answer: String = self.redis.run_script(&self.self_test, &keys, |_| {}).await?;
         if answer == MAX_AMOUNT.to_string() {
             return Ok(());
         }
         Err(StoreError::Unavailable(format!("scripts miscount: {answer} instead of {MAX_AMOUNT}").into()))
+    }
+
+    fn of_org(&self, org: &str) -> Slot {
+        Slot::of_org(self.redis.prefix(), org)
+    }
+
+    fn of_everyone(&self) -> Slot {
+        Slot::of_everyone(self.redis.prefix())
     }
 
     /// Reserves in one slot.
@@ -135,13 +143,13 @@ impl RedisStore {
     /// Settles or releases both halves of a reservation. Answers whether this call was the one that counted.
     async fn end(&self, end: End, org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {
         let (everyones, own): (Vec<_>, Vec<_>) = actual.iter().partition(|settled| settled.bucket.scope == Scope::Everyone);
-        let slot = Slot::of_org(org);
+        let slot = self.of_org(org);
         let member = id.to_string();
         let before = if everyones.is_empty() { "ask" } else { "first" };
         match self.end_in(end, &slot, id, &member, before, &own).await? {
             Ended::Counted(counted) => Ok(counted),
             Ended::EveryoneFirst => {
-                self.end_in(end, &Slot::of_everyone(), id, &half_member(id, org), "done", &everyones).await?;
+                self.end_in(end, &self.of_everyone(), id, &half_member(id, org), "done", &everyones).await?;
                 match self.end_in(end, &slot, id, &member, "done", &own).await? {
                     Ended::Counted(counted) => Ok(counted),
                     Ended::EveryoneFirst => Err(misread("settle")),
@@ -218,11 +226,11 @@ impl RedisStore {
     /// They come from requests that Redis carried out long after their caller had given them up: it had stopped for a
     /// while, the caller had released the org's half, and then it read what was still in its socket.
     async fn release_lone_halves(&self, now: Timestamp) -> Result<(), StoreError> {
-        let slot = Slot::of_everyone();
+        let slot = self.of_everyone();
         for half in self.up_to(&slot.open(), milliseconds(now, Duration::ZERO)).await? {
             let Some((id, org)) = half.split_once(' ').and_then(|(id, org)| Some((id.parse().ok()?, org))) else { continue };
             let mut is_open = redis::cmd("EXISTS");
-            is_open.arg(Slot::of_org(org).reservation(id));
+            is_open.arg(self.of_org(org).reservation(id));
             if self.redis.run::<bool>(is_open).await? {
                 let mut look_later = redis::cmd("ZADD");
                 look_later.arg(slot.open()).arg("XX").arg(milliseconds(now, LOOK_AT_HALF_AFTER)).arg(&half);
@@ -239,7 +247,7 @@ impl RedisStore {
 impl Store for RedisStore {
     async fn reserve(&self, wish: &Reserve<'_>) -> Result<Decision, StoreError> {
         let (everyones, own): (Vec<_>, Vec<_>) = wish.charges.iter().partition(|charge| charge.bucket.scope == Scope::Everyone);
-        let slot = Slot::of_org(wish.org);
+        let slot = self.of_org(wish.org);
         let half = Half {
             member: &wish.id.to_string(),
             lease_ends: milliseconds(wish.now, wish.lease),
@@ -265,7 +273,7 @@ impl Store for RedisStore {
             room,
             has_other: false,
         };
-        match self.reserve_in(&Slot::of_everyone(), wish, &everyones, &half).await? {
+        match self.reserve_in(&self.of_everyone(), wish, &everyones, &half).await? {
             Answer::Refused(refusal) => {
                 let held: Vec<_> = own.iter().map(|charge| Settled { bucket: charge.bucket.clone(), amount: 0 }).collect();
                 let held: Vec<_> = held.iter().collect();
@@ -291,11 +299,11 @@ impl Store for RedisStore {
         let fill = |arguments: &mut Cmd| {
             arguments.arg(stage).arg(record);
         };
-        Ok(self.redis.run_script(&self.write, &[Slot::of_org(org).reservation(id)], fill).await?)
+        Ok(self.redis.run_script(&self.write, &[self.of_org(org).reservation(id)], fill).await?)
     }
 
     async fn renew(&self, org: &str, owner: &str, open: &[(Uuid, u64)], now: Timestamp, lease: Duration) -> Result<Vec<Uuid>, StoreError> {
-        let slot = Slot::of_org(org);
+        let slot = self.of_org(org);
         let mut lost = Vec::new();
         for batch in open.chunks(BATCH) {
             let mut keys = vec![slot.open()];
@@ -314,7 +322,7 @@ impl Store for RedisStore {
 
     async fn extend(&self, org: &str, id: Uuid, to: &[Settled]) -> Result<(), StoreError> {
         let (everyones, own): (Vec<_>, Vec<_>) = to.iter().partition(|settled| settled.bucket.scope == Scope::Everyone);
-        for (slot, to) in [(Slot::of_everyone(), everyones), (Slot::of_org(org), own)] {
+        for (slot, to) in [(self.of_everyone(), everyones), (self.of_org(org), own)] {
             if to.is_empty() {
                 continue;
             }
@@ -340,7 +348,7 @@ impl Store for RedisStore {
     }
 
     async fn hand_over(&self, org: &str, id: Uuid) -> Result<(), StoreError> {
-        let slot = Slot::of_org(org);
+        let slot = self.of_org(org);
         let fill = |arguments: &mut Cmd| {
             arguments.arg(id.to_string());
         };
@@ -350,7 +358,7 @@ impl Store for RedisStore {
     async fn peek(&self, buckets: &[Bucket]) -> Result<Vec<Level>, StoreError> {
         let mut all = redis::pipe();
         for bucket in buckets {
-            all.cmd("HMGET").arg(redis_keys::bucket(bucket)).arg("used").arg("held");
+            all.cmd("HMGET").arg(redis_keys::bucket(self.redis.prefix(), bucket)).arg("used").arg("held");
         }
         if buckets.is_empty() {
             return Ok(Vec::new());
@@ -362,7 +370,7 @@ impl Store for RedisStore {
 
     async fn sweep(&self, org: &str, owner: &str, now: Timestamp, lease: Duration) -> Result<Vec<Orphan>, StoreError> {
         self.release_lone_halves(now).await?;
-        let slot = Slot::of_org(org);
+        let slot = self.of_org(org);
         let (from, until) = (milliseconds(now, Duration::ZERO), milliseconds(now, lease));
         let mut orphans = Vec::new();
         loop {

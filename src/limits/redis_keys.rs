@@ -15,12 +15,14 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn of_org(org: &str) -> Self {
-        Self { prefix: format!("tollgate:{{o:{}}}", escaped(org)) }
+    /// An org's, of the place whose keys begin with `place`.
+    pub(super) fn of_org(place: &str, org: &str) -> Self {
+        Self { prefix: format!("{place}:{{o:{}}}", escaped(org)) }
     }
 
-    pub(super) fn of_everyone() -> Self {
-        Self { prefix: "tollgate:{everyone}".to_owned() }
+    /// Everyone's, of the place whose keys begin with `place`.
+    pub(super) fn of_everyone(place: &str) -> Self {
+        Self { prefix: format!("{place}:{{everyone}}") }
     }
 
     /// A reservation: hash of its room, stage, owner, fence, lease, record.
@@ -53,11 +55,11 @@ impl Slot {
     }
 }
 
-/// The key of a counter, in the slot it belongs to.
-pub(super) fn bucket(bucket: &Bucket) -> String {
+/// The key of a counter, in the slot it belongs to, of the place whose keys begin with `place`.
+pub(super) fn bucket(place: &str, bucket: &Bucket) -> String {
     let slot = match &bucket.scope {
-        Scope::Member { org, .. } | Scope::Org { org } => Slot::of_org(org),
-        Scope::Everyone => Slot::of_everyone(),
+        Scope::Member { org, .. } | Scope::Org { org } => Slot::of_org(place, org),
+        Scope::Everyone => Slot::of_everyone(place),
     };
     slot.bucket(bucket)
 }
@@ -75,7 +77,7 @@ mod tests {
 
     fn key(scope: Scope, window: Window) -> String {
         let period = Period::at(window, Timestamp::UNIX_EPOCH, &TimeZone::UTC);
-        bucket(&Bucket { scope, resource: Resource::Tokens, period })
+        bucket("tollgate", &Bucket { scope, resource: Resource::Tokens, period })
     }
 
     /// What Redis Cluster hashes: from the first `{` to the next `}`.
@@ -100,7 +102,7 @@ mod tests {
         for org in ["everyone", "o:everyone", "}everyone", "everyone}", "{everyone}", "o:x}:y{everyone", ""] {
             let key = key(Scope::Org { org: org.into() }, Window::Day);
             assert!(hash_tag(&key).starts_with("o:"), "{org:?} got the tag {:?}", hash_tag(&key));
-            assert_eq!(hash_tag(&key), hash_tag(&Slot::of_org(org).open()), "{org:?} is spread over slots");
+            assert_eq!(hash_tag(&key), hash_tag(&Slot::of_org("tollgate", org).open()), "{org:?} is spread over slots");
         }
     }
 

@@ -16,6 +16,9 @@ const PRICE_KEYS: &[&str] = &["effective_from", "input", "output", "cache_read",
 /// What is wrong with a price table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PriceTableError {
+    /// Its file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
     /// The text is not TOML; the message says where.
     #[error("not TOML: {0}")]
     Syntax(String),

@@ -13,7 +13,7 @@ use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
 use crate::identity::directory::Language;
 use crate::identity::{AccountError, Identity, OrgScoped, TokenError, Verified, bearer};
-use crate::librechat::routes::{Credential, Route};
+use crate::librechat::routes::{self, Credential, Route};
 use crate::records::{AuditRow, Category, Outcome, Severity};
 
 /// What becomes of a request that may pass.
@@ -31,6 +31,10 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
     if ctx.route == Route::Hidden {
         return Err(Rejection::NotFound);
     }
+    let head = session.req_header();
+    if routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
+        return Err(Rejection::Malformed(Malformed::Target));
+    }
     authenticate(app, session, ctx).await?;
     if ctx.route.spends() && ctx.identity.as_ref().is_some_and(|identity| identity.org.is_none()) {
         return Err(Rejection::NoOrg);
@@ -41,7 +45,7 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
             super::reject::write(session, ctx, answer).await;
             Ok(Admitted::Answered)
         }
-        Route::Chat(_) | Route::Steer | Route::AgentApi(_) if session.req_header().method == http::Method::POST => {
+        Route::Chat(_) | Route::Steer | Route::AgentApi(_) => {
             // In a box, so that requests that start no chat do not pay for the room that this would take.
             Box::pin(chat::admit(app, session, ctx)).await?;
             Ok(Admitted::Forward)
@@ -56,10 +60,14 @@ fn recognise(app: &App, session: &Session, ctx: &mut Ctx) {
     ctx.route = Route::of(head.method.as_str(), head.uri.path());
     let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
     let trusted = &app.config.public.trusted_proxies;
-    let forwarded_for: Vec<&str> = head.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
+    // Foreign bytes in front must not hide the address that a trusted proxy wrote behind them.
+    let forwarded_for: Vec<_> =
+        head.headers.get_all("x-forwarded-for").iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let peer_is_trusted = peer.is_some_and(|peer: IpAddr| client::is_trusted(client::canonical(peer), trusted));
-    ctx.address = peer.map(|peer| client::true_address(peer, forwarded_for.into_iter(), trusted));
+    ctx.address = peer.map(|peer| client::true_address(peer, forwarded_for.iter().map(|value| &**value), trusted));
     let proto = head.headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+    // Of a chain of proxies the first says how the client came.
+    let proto = proto.and_then(|chain| chain.split(',').next());
     ctx.is_https = peer_is_trusted && proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
     ctx.language = language(session, None);
 }
@@ -123,12 +131,12 @@ fn agent_key(app: &App, session: &Session) -> Result<Identity, Rejection> {
         .map_err(|_| Rejection::Malformed(Malformed::Header("Authorization")))?
         .ok_or(Rejection::Unauthorized)?;
     let digest = Sha256::digest(key.as_bytes());
-    let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let short = digest.iter().take(8).fold(0_u64, |short, byte| short << 8 | u64::from(*byte));
     let org = app.config.librechat.default_org.as_deref().and_then(|id| app.directory.by_id(id)).cloned();
     Ok(Identity {
         plan: org.as_ref().and_then(|org| org.plan.clone()),
         org,
-        user: format!("key:{short}").into(),
+        user: format!("key:{short:016x}").into(),
         name: None,
         role: "user".into(),
         org_tokens_per_month: None,

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
@@ -16,7 +17,7 @@ use crate::error::{Malformed, Rejection};
 const REPLAY_LIMIT: usize = 64 * 1024;
 
 /// How long a client may take to send a body that is read whole.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long an unread body is drained after a refusal, so that the client can read the answer.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,6 +29,8 @@ pub async fn read(session: &mut Session, limit: usize) -> Result<Bytes, Rejectio
         return Err(Rejection::TooLarge { limit: limit as u64 });
     }
     if session.req_header().headers.get("expect").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        // Pingora ends connections that are answered before their body is read; this one will be read.
+        session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
         session.write_continue_response().await.map_err(|_| Rejection::Malformed(Malformed::Truncated))?;
     }
     match tokio::time::timeout(READ_TIMEOUT, read_chunks(session, declared, limit)).await {
@@ -42,7 +45,7 @@ async fn read_chunks(session: &mut Session, declared: Option<usize>, limit: usiz
         if declared.is_none_or(|length| length.saturating_sub(body.len()) <= REPLAY_LIMIT) {
             session.enable_retry_buffering();
         }
-        let chunk = session.read_request_body().await.map_err(|_| Rejection::Malformed(Malformed::Truncated))?;
+        let chunk = session.read_request_body().await.map_err(|error| broken(&error))?;
         let Some(chunk) = chunk else { break };
         if body.len() + chunk.len() > limit {
             return Err(Rejection::TooLarge { limit: limit as u64 });
@@ -56,6 +59,14 @@ async fn read_chunks(session: &mut Session, declared: Option<usize>, limit: usiz
         return Err(Rejection::Malformed(Malformed::Truncated));
     }
     Ok(body.freeze())
+}
+
+/// What a body that cannot be read to its end is answered.
+pub fn broken(error: &Error) -> Rejection {
+    match error.etype() {
+        ErrorType::ReadTimedout => Rejection::TooSlow,
+        _ => Rejection::Malformed(Malformed::Truncated),
+    }
 }
 
 fn declared_length(session: &Session) -> Result<Option<usize>, Rejection> {

@@ -47,6 +47,8 @@ struct Message {
 struct Estimate {
     /// Visible text and the conversation's last context, in tokens, for each model.
     input: u64,
+    /// The part of `input` that is the conversation's last context.
+    context: u64,
     room: u64,
     least_room: u64,
     models: u64,
@@ -61,7 +63,9 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     // Whoever spends was authenticated, and belongs to an org.
     let identity = ctx.identity.clone().ok_or(Rejection::Unauthorized)?;
     let org = identity.org.clone().ok_or(Rejection::NoOrg)?;
-    expect_plain_json(session)?;
+    if !session.as_downstream_mut().is_body_empty() {
+        expect_plain_json(session)?;
+    }
     let body = body::read(session, app.config.body.max_chat_bytes).await?;
     let arrived = tokio::time::Instant::now();
     let message = read(&ctx.route, &body)?;
@@ -73,11 +77,11 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     ctx.asks.conversation_id.clone_from(&message.conversation_id);
     ctx.asks.model.clone_from(&message.model);
     let estimate = estimate(app, &org, &identity, &message).await?;
-    let start = reserve(app, session, ctx, &identity, &org, message, &estimate).await?;
-    ctx.generation = Some(app.generations.open(start));
-    let admitted_in = arrived.elapsed();
-    app.metrics.admission(admitted_in);
-    ctx.admitted_in = Some(admitted_in);
+    let decided = reserve(app, session, ctx, &identity, &org, message, &estimate).await;
+    let decided_in = arrived.elapsed();
+    app.metrics.admission(decided_in);
+    ctx.generation = Some(app.generations.open(decided?));
+    ctx.admitted_in = Some(decided_in);
     Ok(())
 }
 
@@ -183,7 +187,7 @@ async fn estimate(app: &App, org: &Org, identity: &Identity, message: &Message) 
             amounts.cost_per_room = amounts.cost_per_room.saturating_add(price.output_nanos_per_token_ceil());
         }
     }
-    Ok(Estimate { input, room, least_room: room.min(settings.least_answer_tokens), models: count, amounts })
+    Ok(Estimate { input, context, room, least_room: room.min(settings.least_answer_tokens), models: count, amounts })
 }
 
 /// Decides over every limit at once, and holds what fits.
@@ -201,9 +205,11 @@ async fn reserve(
     let charges = app.rules.charges(&who, &estimate.amounts, now);
     let mut start = start_of(session, ctx, identity, org, message, estimate, &charges, now);
     if charges.is_empty() && !app.store_is_shared {
+        app.metrics.decision(metrics::Outcome::Admitted, None);
         return Ok(start);
     }
-    let record = serde_json::to_string(&start).map_err(|_| Rejection::Internal)?;
+    // Only other replicas ever read it.
+    let record = if app.store_is_shared { serde_json::to_string(&start).map_err(|_| Rejection::Internal)? } else { String::new() };
     let reserve = Reserve {
         id: start.id,
         org: &org.id,
@@ -302,6 +308,8 @@ fn told(refusal: &Refusal, estimate: &Estimate) -> serde_json::Value {
             "rule": &*refusal.bar.why,
         },
         "estimate": {
+            "visible_tokens": estimate.input.saturating_sub(estimate.context),
+            "context_tokens": estimate.context,
             "input_tokens": estimate.input,
             "room_for_answer": estimate.room,
             "least_room": estimate.least_room,

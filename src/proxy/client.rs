@@ -1,8 +1,22 @@
-//! The true address of a client, behind trusted proxies only.
+//! A client: how its connection is kept, and its true address, behind trusted proxies only.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use pingora_proxy::Session;
+
+/// How long a connection may wait for its next request, in seconds. Proxies in front of us let go of theirs after 60 or 75.
+const IDLE_SECONDS: u64 = 120;
+
+/// How the connection of a request is kept.
+pub fn set_up(session: &mut Session) {
+    // A next request that comes too early waits for its turn. Without this Pingora ends the request that is being served,
+    // which LibreChat may have got already.
+    session.as_downstream_mut().set_pipelining_enabled(true);
+    if session.get_keepalive() == Some(0) {
+        session.set_keepalive(Some(IDLE_SECONDS));
+    }
+}
 
 /// The address a request comes from: the peer's, or, as long as the hops behind it are trusted, the one that the last of
 /// them names in `X-Forwarded-For`, read from the right. What an untrusted peer claims is not read.

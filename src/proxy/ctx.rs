@@ -50,7 +50,7 @@ pub struct Ctx {
     pub zone: TimeZone,
     /// How it was refused: the word and the whole decision.
     pub refused: Option<Refused>,
-    /// How long it took to admit a chat start.
+    /// How long it took to admit it; of a chat start, from the end of its body.
     pub admitted_in: Option<std::time::Duration>,
     /// Counted among the open requests as long as it lives.
     pub counted: Option<crate::app::OpenRequest>,

@@ -18,10 +18,10 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Streams may be silent for half an hour: LibreChat sends no heartbeats.
-const STREAM_READ_TIMEOUT: Duration = Duration::from_secs(35 * 60);
+const STREAM_READ_TIMEOUT: Duration = Duration::from_mins(35);
 
 /// Everything else: an upload with text recognition may take minutes.
-const READ_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+const READ_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Where the request goes.
 pub fn peer(app: &App, ctx: &Ctx) -> Result<Box<HttpPeer>> {
@@ -45,6 +45,7 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
     request.insert_header("X-Forwarded-For", ctx.address_text())?;
     request.insert_header("X-Forwarded-Proto", if ctx.is_https { "https" } else { "http" })?;
     request.insert_header("X-Request-Id", &*ctx.request_id)?;
+    join_cookies(request)?;
     if !session.is_upgrade_req() {
         request.remove_header("connection");
     }
@@ -60,6 +61,16 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
     }
     if let Some(generation) = &ctx.generation {
         generation.forwarded();
+    }
+    Ok(())
+}
+
+/// HTTP/2 clients send their cookies in several headers; HTTP/1.1 knows only one (RFC 9113 8.2.3).
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let cookies: Vec<&[u8]> = request.headers.get_all("cookie").iter().map(http::HeaderValue::as_bytes).collect();
+    if cookies.len() > 1 {
+        let joined = cookies.join(&b"; "[..]);
+        request.insert_header("Cookie", joined)?;
     }
     Ok(())
 }
@@ -88,10 +99,11 @@ fn is_forbidden(name: &str) -> bool {
         || name.starts_with("x-tollgate-")
 }
 
-/// Whether a failed request may have been seen by LibreChat.
+/// Whether a failed request may have been seen by LibreChat. What went wrong on the client's side says nothing about that.
 pub fn may_have_arrived(error: &pingora_core::Error) -> bool {
     use pingora_core::ErrorType::{ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, SocketError};
-    !matches!(error.etype(), ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout | SocketError)
+    let never_connected = matches!(error.etype(), ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout | SocketError);
+    !(never_connected && matches!(error.esource(), pingora_core::ErrorSource::Upstream))
 }
 
 #[cfg(test)]

@@ -52,8 +52,12 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         ctx.counted = Some(self.app.open_requests.enter());
+        client::set_up(session);
         match admit::admit(&self.app, session, ctx).await {
-            Ok(admit::Admitted::Forward) => Ok(false),
+            Ok(admit::Admitted::Forward) => {
+                ctx.admitted_in.get_or_insert_with(|| ctx.received.elapsed());
+                Ok(false)
+            }
             Ok(admit::Admitted::Answered) => Ok(true),
             Err(rejection) => {
                 Box::pin(reject::send(&self.app, session, ctx, rejection)).await;

@@ -27,7 +27,8 @@ pub async fn send(app: &App, session: &mut Session, ctx: &mut Ctx, rejection: Re
     write(session, ctx, answer).await;
 }
 
-/// Puts an answer of ours on the connection. What is left of the request's body is read away, for a while.
+/// Puts an answer of ours on the connection. What is left of the request's body is read away, for a while; the connection
+/// then ends, since nobody can say where the next request would begin.
 pub async fn write(session: &mut Session, ctx: &Ctx, answer: Answer) {
     let unfinished = !session.as_downstream_mut().is_body_done();
     if write_answer(session, ctx, answer).await.is_err() {
@@ -54,11 +55,12 @@ async fn write_answer(session: &mut Session, ctx: &Ctx, answer: Answer) -> pingo
 
 /// LibreChat could not be reached, or broke off, or the client did.
 pub async fn upstream_failed(app: &App, session: &mut Session, ctx: &mut Ctx, error: &Error) -> FailToProxy {
-    let client_left = matches!(error.esource(), ErrorSource::Downstream);
-    if client_left {
-        return FailToProxy { error_code: 0, can_reuse_downstream: false };
-    }
+    let is_clients = matches!(error.esource(), ErrorSource::Downstream);
     let rejection = match error.etype() {
+        ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed if is_clients => {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
+        _ if is_clients => body::broken(error),
         ErrorType::ConnectTimedout
         | ErrorType::ConnectRefused
         | ErrorType::ConnectNoRoute
@@ -67,7 +69,9 @@ pub async fn upstream_failed(app: &App, session: &mut Session, ctx: &mut Ctx, er
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => Rejection::UpstreamTimeout,
         _ => Rejection::UpstreamBroken,
     };
-    tracing::warn!(request.id = %ctx.request_id, route = ctx.route.class(), error = %error, "LibreChat did not answer");
+    if !is_clients {
+        tracing::warn!(request.id = %ctx.request_id, route = ctx.route.class(), error = %error, "LibreChat did not answer");
+    }
     let status = rejection.status();
     if session.response_written().is_none() {
         send(app, session, ctx, rejection).await;

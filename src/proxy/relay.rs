@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::generations::reader::StreamReader;
 use crate::generations::{Generation, Observation, Watch};
 use crate::librechat::openai::ApiAnswerReader;
-use crate::librechat::routes::{Route, query_value};
+use crate::librechat::routes::{Route, created_at};
 use crate::librechat::start::{self, MAX_ANSWER_BYTES, StartAnswer};
 
 /// What is read of an answer.
@@ -73,7 +73,7 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
             }
         }
         (Route::Stream { conversation_id }, _) if status == 200 => {
-            let created_at = session.req_header().uri.query().and_then(|query| query_value(query, "generationCreatedAt")?.parse().ok());
+            let created_at = session.req_header().uri.query().and_then(created_at);
             let member = ctx.identity.as_ref().map_or("", |identity| &identity.user);
             ctx.reading = Reading::Stream(Box::new(StreamOfGeneration {
                 reader: StreamReader::default(),

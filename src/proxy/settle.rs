@@ -38,13 +38,14 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
         Reading::Direct(mut reader, watch) => {
             reader.close(now);
             tell_direct(app, watch.generation(), reader.seen());
+            app.generations.tell_at_end(watch.generation(), reader.seen());
             // LibreChat stops a run when the client of its direct stream leaves.
             watch.generation().closed(if client_left || reader.seen().created { End::Aborted } else { End::Failed }, now);
         }
         Reading::Stream(stream) => end_stream(app, ctx, *stream),
         Reading::Api(reader) => {
             if let Some(generation) = &ctx.generation {
-                app.generations.tell(generation, &seen_of_api(reader.finish(), now));
+                app.generations.tell(generation, &seen_of_api(&reader.finish(), now));
             }
         }
         Reading::Steered => {
@@ -58,7 +59,7 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
 fn end_stream(app: &App, ctx: &Ctx, mut stream: StreamOfGeneration) {
     stream.reader.close(app.clock.now());
     if let Some(watch) = &stream.watch {
-        app.generations.tell(watch.generation(), stream.reader.seen());
+        app.generations.tell_at_end(watch.generation(), stream.reader.seen());
     } else if let Some(identity) = &ctx.identity
         && let Some(org) = &identity.org
     {
@@ -67,7 +68,7 @@ fn end_stream(app: &App, ctx: &Ctx, mut stream: StreamOfGeneration) {
     }
 }
 
-fn seen_of_api(answer: crate::librechat::openai::ApiAnswer, now: jiff::Timestamp) -> Observation {
+fn seen_of_api(answer: &crate::librechat::openai::ApiAnswer, now: jiff::Timestamp) -> Observation {
     let mut seen = Observation { created: true, reported: answer.usage, ended_at: Some(now), ..Observation::default() };
     seen.end = Some(if answer.complete { End::Completed } else { End::Aborted });
     seen.transcript.append("", &answer.text);

@@ -12,12 +12,9 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::recorder::{Counts, Ledger, Ticket};
+use super::recorder::{Counts, Ledger, Settings, Ticket};
 use super::store::{BATCH_ROWS, Fault};
 use super::{AuditRow, RecordStore, UsageRow, WriteError};
-
-/// How long a row waits for others to be written with.
-const LINGER: Duration = Duration::from_millis(200);
 
 /// The first and the longest pause after a failure; pauses double in between, less up to a half by chance, so that
 /// replicas do not come back all at once.
@@ -56,6 +53,8 @@ pub(super) struct Lane<R> {
     pub(super) queue: mpsc::Receiver<Queued<R>>,
     pub(super) batch: Vec<Queued<R>>,
     pub(super) pauses: Pauses,
+    batch_rows: usize,
+    linger: Duration,
 }
 
 /// What differs between the kinds of rows.
@@ -75,12 +74,13 @@ enum Verdict {
 }
 
 impl<R> Lane<R> {
-    pub(super) fn new(queue: mpsc::Receiver<Queued<R>>) -> Self {
-        Self { queue, batch: Vec::with_capacity(BATCH_ROWS), pauses: Pauses::default() }
+    pub(super) fn new(queue: mpsc::Receiver<Queued<R>>, settings: &Settings) -> Self {
+        let batch_rows = settings.batch_rows.clamp(1, BATCH_ROWS);
+        Self { queue, batch: Vec::with_capacity(batch_rows), pauses: Pauses::default(), batch_rows, linger: settings.linger }
     }
 
     pub(super) fn room(&self) -> usize {
-        BATCH_ROWS.saturating_sub(self.batch.len())
+        self.batch_rows.saturating_sub(self.batch.len())
     }
 
     pub(super) fn oldest(&self) -> Option<Instant> {
@@ -90,7 +90,7 @@ impl<R> Lane<R> {
     /// When to write: at once with a full batch, else when the oldest row has lingered; never during a pause.
     pub(super) fn due(&self) -> Option<Instant> {
         let oldest = self.oldest()?;
-        let due = if self.room() == 0 { oldest } else { oldest + LINGER };
+        let due = if self.room() == 0 { oldest } else { oldest + self.linger };
         Some(self.pauses.until.map_or(due, |pause| due.max(pause)))
     }
 

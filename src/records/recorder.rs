@@ -14,24 +14,29 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::lane::{Lane, Queued};
+use super::store::BATCH_ROWS;
 use super::writer::Writer;
 use super::{AuditRow, RecordStore, UsageRow, clean};
 
 /// How often dropped audit rows are logged, at most.
 const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
 
-/// How much a recorder holds while the database is away or slow.
+/// How much a recorder holds while the database is away or slow, and how it writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Usage rows that may wait; whoever brings more waits with them. A row takes about 1 KB.
     pub usage_room: usize,
     /// Audit rows that may wait; more are dropped and counted. A row takes about 1 KB.
     pub audit_room: usize,
+    /// The most rows written at once, at most [`BATCH_ROWS`].
+    pub batch_rows: usize,
+    /// How long a row waits for others to be written with.
+    pub linger: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { usage_room: 10_000, audit_room: 20_000 }
+        Self { usage_room: 10_000, audit_room: 20_000, batch_rows: BATCH_ROWS, linger: Duration::from_millis(200) }
     }
 }
 
@@ -105,7 +110,8 @@ impl Recorder {
         let (audit, audit_queue) = mpsc::channel(settings.audit_room.max(1));
         let (closing, closing_seen) = watch::channel(None);
         let ledger = Arc::new(Ledger::default());
-        let writer = Writer::new(store, Lane::new(usage_queue), Lane::new(audit_queue), closing_seen, Arc::clone(&ledger));
+        let (usage_lane, audit_lane) = (Lane::new(usage_queue, &settings), Lane::new(audit_queue, &settings));
+        let writer = Writer::new(store, usage_lane, audit_lane, closing_seen, Arc::clone(&ledger));
         let writer = runtime.spawn(writer.run());
         Self { usage, audit, closing, ledger, writer: Arc::new(tokio::sync::Mutex::new(Some(writer))) }
     }

@@ -7,6 +7,7 @@ mod assistant;
 pub mod auth;
 pub mod client;
 mod connection;
+pub mod curl;
 pub mod directives;
 mod drive;
 mod frames;

@@ -1,5 +1,7 @@
 //! How names that others chose become parts of keys.
 
+use std::fmt::Write as _;
+
 /// Letters, digits, `-`, `_`, `.` and `@` as they are, every other byte as `%XX`: braces would end the hash tag, colons
 /// would make two names one.
 pub fn escaped(name: &str) -> String {
@@ -8,7 +10,8 @@ pub fn escaped(name: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            // Writing to a string does not fail.
+            let _ = write!(escaped, "%{byte:02X}");
         }
     }
     escaped

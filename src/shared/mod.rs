@@ -37,6 +37,8 @@ pub struct RedisSettings {
     pub failures_to_open: u32,
     /// How long the circuit stays open before a probe is let through. 1 s by default.
     pub open_for: Duration,
+    /// What every key begins with, so that several places can share one Redis; without braces. `tollgate` by default.
+    pub prefix: String,
 }
 
 impl RedisSettings {
@@ -48,6 +50,7 @@ impl RedisSettings {
             response_timeout: Duration::from_millis(100),
             failures_to_open: 5,
             open_for: Duration::from_secs(1),
+            prefix: "tollgate".to_owned(),
         }
     }
 }
@@ -60,6 +63,7 @@ impl fmt::Debug for RedisSettings {
             .field("response_timeout", &self.response_timeout)
             .field("failures_to_open", &self.failures_to_open)
             .field("open_for", &self.open_for)
+            .field("prefix", &self.prefix)
             .finish()
     }
 }
@@ -76,6 +80,19 @@ pub enum SharedError {
     /// It answered that it will not do this.
     #[error("Redis refused: {0}")]
     Refused(Arc<str>),
+}
+
+/// Whether this address can be used, without connecting to it.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check_url(url: &str) -> Result<(), SharedError> {
+    client(url).map(|_| ())
+}
+
+fn client(url: &str) -> Result<Client, SharedError> {
+    Client::open(url).map_err(|why| SharedError::Settings(why.to_string().into()))
 }
 
 /// A handle on the shared connection. Cloning is cheap, and clones share connection and circuit.
@@ -114,7 +131,7 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// A handle that connects when it is first used. The connection lives on `runtime`, whichever runtime calls.
     pub fn new(settings: RedisSettings, runtime: Handle) -> Result<Self, SharedError> {
-        let client = Client::open(settings.url.as_str()).map_err(|why| SharedError::Settings(why.to_string().into()))?;
+        let client = client(&settings.url)?;
         let info = client.get_connection_info();
         let address = format!("{}/{}", info.addr(), info.redis_settings().db()).into();
         let breaker = Breaker::new(settings.failures_to_open, settings.open_for);
@@ -134,7 +151,12 @@ impl Redis {
 
     /// The key of something of an org. All of an org's keys carry the same hash tag, and so lie in one slot.
     pub fn key(&self, org: &str, what: &str) -> String {
-        format!("tollgate:{{o:{}}}:{what}", keys::escaped(org))
+        format!("{}:{{o:{}}}:{what}", self.prefix(), keys::escaped(org))
+    }
+
+    /// What every key begins with.
+    pub fn prefix(&self) -> &str {
+        &self.inner.settings.prefix
     }
 
     /// The address without user and password: `127.0.0.1:6379/0`.

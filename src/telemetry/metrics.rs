@@ -11,9 +11,12 @@ use prometheus::{
     Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use parking_lot::Mutex;
+
 use super::cost::DollarCounterVec;
 use super::labels::{self, FirstCome, KnownModel, ModelLabels};
-use crate::limits::Bucket;
+use crate::generations::charge::{Status, UsageSource};
+use crate::limits::{Bucket, Resource, Window};
 use crate::records::UsageRow;
 
 /// How many orgs have a label of their own, where the configuration does not say.
@@ -92,6 +95,8 @@ pub struct Metrics {
     records_written: IntCounterVec,
     records_dropped: IntCounterVec,
     degraded: IntGaugeVec,
+    /// Held while a counter follows a total that is counted elsewhere.
+    following: Mutex<()>,
 }
 
 impl Metrics {
@@ -100,7 +105,7 @@ impl Metrics {
         let maker = Maker { registry: Registry::new() };
         maker.process()?;
         maker.gauges("build_info", "1, with the version that runs.", &["version"])?.with_label_values(&[settings.version]).set(1);
-        Ok(Self {
+        let metrics = Self {
             orgs: FirstCome::new(settings.org_labels),
             models: ModelLabels::new(settings.known_model, MODEL_LABELS),
             routes: FirstCome::new(ROUTE_LABELS),
@@ -153,10 +158,44 @@ impl Metrics {
             records_up: maker.gauge("records_up", "Whether the database of records takes rows.")?,
             records_queue: maker.gauges("records_queue_rows", "Rows that wait to be written.", &["kind"])?,
             records_written: maker.counters("records_written_total", "Rows written.", &["kind"])?,
-            records_dropped: maker.counters("records_dropped_total", "Rows lost because the queue was full.", &["kind"])?,
+            records_dropped: maker.counters(
+                "records_dropped_total",
+                "Rows lost: the queue was full, or the database refuses them.",
+                &["kind"],
+            )?,
             degraded: maker.gauges("degraded", "1 for each part that does not work as it should.", &["component"])?,
             registry: maker.registry,
-        })
+            following: Mutex::new(()),
+        };
+        metrics.begin_at_zero();
+        Ok(metrics)
+    }
+
+    /// Lets those series begin at zero whose labels are known beforehand: a rate misses the first step of a series that
+    /// begins with it.
+    fn begin_at_zero(&self) {
+        for decision in [Outcome::Admitted, Outcome::Degraded] {
+            let _ = self.decisions.with_label_values(&[decision.as_str(), "none", "none", "none"]);
+        }
+        for decision in [Outcome::Refused, Outcome::ShadowRefused] {
+            for scope in ["member", "org", "everyone"] {
+                for resource in [Resource::Tokens, Resource::Messages, Resource::Cost] {
+                    for window in [Window::Day, Window::Month] {
+                        let _ = self.decisions.with_label_values(&[decision.as_str(), scope, resource.as_str(), window.as_str()]);
+                    }
+                }
+            }
+        }
+        for status in Status::ALL {
+            let _ = self.generations.with_label_values(&[status.as_str()]);
+        }
+        for source in UsageSource::ALL {
+            let _ = self.usage_source.with_label_values(&[source.as_str()]);
+        }
+        for kind in ["usage", "audit"] {
+            let _ = self.records_written.with_label_values(&[kind]);
+            let _ = self.records_dropped.with_label_values(&[kind]);
+        }
     }
 
     /// A request on the public listener came to its end. `route` is the route's class, never its path.
@@ -257,6 +296,13 @@ impl Metrics {
         self.store_up.set(i64::from(up));
     }
 
+    /// Lets the series of a verb of the store begin at zero.
+    pub fn store_verb(&self, verb: &'static str) {
+        for result in ["ok", "error"] {
+            let _ = self.store_operations.with_label_values(&[verb, result]);
+        }
+    }
+
     /// A call to the store ended: its verb, how (`ok`, `refused`, `error`), and how long it took.
     pub fn store_operation(&self, verb: &'static str, result: &'static str, duration: Duration) {
         self.store_operations.with_label_values(&[verb, result]).inc();
@@ -273,14 +319,20 @@ impl Metrics {
         self.records_queue.with_label_values(&[kind]).set(i64::try_from(rows).unwrap_or(i64::MAX));
     }
 
-    /// Rows of a kind were written.
-    pub fn records_written(&self, kind: &'static str, rows: u64) {
-        self.records_written.with_label_values(&[kind]).inc_by(rows);
+    /// So many rows of a kind were written since the start.
+    pub fn records_written(&self, kind: &'static str, rows_in_all: u64) {
+        self.follow(&self.records_written.with_label_values(&[kind]), rows_in_all);
     }
 
-    /// Rows of a kind were lost because the queue was full.
-    pub fn records_dropped(&self, kind: &'static str, rows: u64) {
-        self.records_dropped.with_label_values(&[kind]).inc_by(rows);
+    /// So many rows of a kind were lost since the start.
+    pub fn records_dropped(&self, kind: &'static str, rows_in_all: u64) {
+        self.follow(&self.records_dropped.with_label_values(&[kind]), rows_in_all);
+    }
+
+    /// Raises a counter to a total that is counted elsewhere. Several may tell of it at once, and late.
+    fn follow(&self, counter: &IntCounter, total: u64) {
+        let _alone = self.following.lock();
+        counter.inc_by(total.saturating_sub(counter.get()));
     }
 
     /// Whether a part does not work as it should; readiness lists the same parts.

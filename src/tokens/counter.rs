@@ -8,8 +8,8 @@ use tracing::error;
 use super::bpe::Bpe;
 use super::encoding::Encoding;
 
-/// Texts up to this many bytes are counted where they are, on the event loop: 0.4 ms of ordinary text, 2.5 ms of the
-/// worst. Longer ones are counted on a thread of their own.
+/// Texts up to this many bytes are counted where they are, on the event loop: 0.2 to 0.5 ms of ordinary text (1.2 ms of
+/// Chinese that was never seen), 3 ms of the worst. Longer ones are counted on a thread of their own.
 pub const INLINE_BYTES: usize = 32 * 1024;
 
 /// At most so many bytes of long texts are being counted at once, in units of [`PERMIT_BYTES`]. It bounds the working
@@ -45,7 +45,7 @@ impl std::fmt::Debug for TokenCounter {
 }
 
 impl TokenCounter {
-    /// Loads both encodings and builds every table, so that no request waits for it. Takes 0.2 to 0.4 s.
+    /// Loads both encodings and builds every table, so that no request waits for it. Takes 0.3 s.
     ///
     /// # Errors
     /// When a vocabulary cannot be read.
@@ -59,7 +59,7 @@ impl TokenCounter {
 
     /// How many tokens `text` is, special tokens in it taken as plain text.
     ///
-    /// Costs about 10 ns per byte of ordinary text and at most 80 ns per byte of any. In async code, use
+    /// Costs 5 to 15 ns per byte of ordinary text (36 ns of Chinese that was never seen) and at most 0.1 µs per byte of any. In async code, use
     /// [`Self::count_off_loop`] for text whose length is not known to be small.
     pub fn count(&self, encoding: Encoding, text: &str) -> u64 {
         let bpe = match encoding {

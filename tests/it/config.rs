@@ -8,7 +8,8 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
-use tollgate::config::{AgentApi, AppliesTo, Config, ConfigErrors, DEFAULTS, IssuerKey, LogLevel, RecordsUrl, Secret, StoreUrl};
+use tollgate::config::{AgentApi, Config, ConfigErrors, DEFAULTS, IssuerKey, LogLevel, RecordsUrl, Secret, StoreUrl};
+use tollgate::limits::rules::AppliesTo;
 use tollgate::limits::{Mode, OnFailure, Resource, Window};
 
 const SECRET: &str = "a-secret-of-librechat-0123456789";
@@ -207,12 +208,12 @@ fn orgs_are_ready_for_the_directory() {
 fn issuers_have_keys() {
     let file = format!(
         "[[orgs]]\nid = 'acme'\n[[issuers]]\nname = 'a'\norgs = ['acme']\nalgorithm = 'RS256'\npublic_key_file = '{}/rsa2048.pub.pem'\n\
-         [[issuers]]\nname = 'b'\norgs = ['acme']\nalgorithm = 'HS256'\nsecret = 'an-issuers-own-secret'",
+         [[issuers]]\nname = 'b'\norgs = ['acme']\nalgorithm = 'HS256'\nsecret = 'an-issuers-own-secret-0123456789'",
         keys()
     );
     let config = good(&file);
     assert!(matches!(&config.issuers[0].key, IssuerKey::Rs256(pem) if pem.starts_with("-----BEGIN PUBLIC KEY-----")));
-    assert!(matches!(&config.issuers[1].key, IssuerKey::Hs256(secret) if secret.expose() == "an-issuers-own-secret"));
+    assert!(matches!(&config.issuers[1].key, IssuerKey::Hs256(secret) if secret.expose() == "an-issuers-own-secret-0123456789"));
     assert_eq!(config.issuers[1].issuer, None);
 }
 
@@ -222,7 +223,7 @@ fn every_example_is_good() {
     let write = |name: &str, text: &str| fs::write(secrets.path().join(name), text).unwrap();
     write("jwt_secret", SECRET);
     write("jwt_refresh_secret", "refresh-secret-0123456789\n");
-    write("dashboard_secret", "dashboard-secret-0123456789\n");
+    write("dashboard_secret", "dashboard-secret-0123456789abcdef\n");
     write("redis_url", "redis://:password@redis:6379/0\n");
     write("records_url", "postgres://tollgate:password@postgres/tollgate\n");
     fs::copy(format!("{}/rsa2048.pub.pem", keys()), secrets.path().join("partner.pem")).unwrap();
@@ -236,14 +237,14 @@ fn every_example_is_good() {
         assert!(!config.orgs.is_empty() && !config.limits.is_empty(), "{} shows orgs and limits", path.display());
         examples += 1;
     }
-    assert!(examples >= 3, "only {examples} examples were found");
+    assert!(examples >= 4, "only {examples} examples were found");
 }
 
 #[test]
 fn nothing_shows_a_secret() {
     let file = "[librechat]\njwt_refresh_secret = 'hunter2-0123456789'\n[store]\nurl = 'redis://me:hunter2@redis'\n\
                 [records]\nurl = 'postgres://me:hunter2@db/x'\n[[orgs]]\nid = 'a'\n\
-                [[issuers]]\nname = 'd'\norgs = ['a']\nalgorithm = 'HS256'\nsecret = 'hunter2-9876543210'";
+                [[issuers]]\nname = 'd'\norgs = ['a']\nalgorithm = 'HS256'\nsecret = 'hunter2-9876543210-9876543210-9876543210'";
     let config = read(file, &[("JWT_SECRET", "hunter2-abcdefghij")]).unwrap();
     for shown in
         [format!("{config:?}"), format!("{config:#?}"), tollgate::cli::describe(&config), format!("{}", config.librechat.jwt_secret)]

@@ -1,10 +1,23 @@
 //! Everything that enters by the front door or needs a real server, in one binary so that it links once.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
 mod support;
 
+mod bad_input;
+mod bodies;
 mod chats;
+mod cli;
 #[cfg(test)]
 mod config;
+mod demo;
+mod identity;
+mod limits;
+mod recordings;
 mod records;
+mod refusals;
+mod replicas;
+mod stopping;
 mod store_contract;
+mod transport;
 mod walls;

@@ -13,7 +13,7 @@ use crate::identity::{Directory, Org};
 const LONGEST_LEEWAY: Duration = Duration::from_mins(1);
 
 /// The least length of an issuer's secret in bytes: that of the hash (RFC 7518 3.2, RFC 8725 3.5).
-const LEAST_SECRET: usize = 32;
+pub const LEAST_SECRET: usize = 32;
 
 /// What a verifier is told.
 #[derive(Clone)]

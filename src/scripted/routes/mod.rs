@@ -37,6 +37,8 @@ pub fn router(place: Arc<Place>) -> Router {
         .merge(openai::routes())
         .merge(files::routes())
         .route("/ws-echo", get(upgrade::echo))
+        // What is recorded is bounded there, at LibreChat's own limit.
+        .layer(axum::extract::DefaultBodyLimit::disable())
         .layer(middleware::from_fn(manners::apply))
         .layer(middleware::from_fn_with_state(Arc::clone(&place), manners::record))
         .with_state(place)
@@ -50,7 +52,7 @@ fn chat_routes(wire: Wire) -> Router<Arc<Place>> {
         .route("/api/assistants/{version}/chat/abort", post(control::abort));
     if wire == Wire::Direct {
         // Before 0.8.2 there is nothing to control: a run ends with its connection.
-        return router.route("/api/agents/chat/abort", post(nothing));
+        return router.route("/api/agents/chat/abort", post(nothing)).route("/api/agents/chat/active", get(nothing));
     }
     router
         .route("/api/agents/chat/stream/{id}", get(control::stream))

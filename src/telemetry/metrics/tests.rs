@@ -7,7 +7,7 @@ use jiff::civil::date;
 use uuid::Uuid;
 
 use super::*;
-use crate::limits::{Period, Resource, Scope, Window};
+use crate::limits::{Period, Scope};
 
 fn metrics(org_labels: usize) -> Metrics {
     Metrics::new(MetricsSettings { version: "1.2.3", org_labels, known_model: Box::new(|model| model.starts_with("gpt-")) }).unwrap()

@@ -228,7 +228,7 @@ issuer = 'tollgate'
 algorithm = 'HS256'
 [[issuers]]
 orgs = []
-secret = '0123456789abcdef'
+secret = '0123456789abcdef0123456789abcdef'
 [[issuers]]
 name = 'librechat'
 orgs = ['acme']
@@ -244,17 +244,17 @@ public_key_file = 'key.pem'
 name = 'first'
 orgs = ['acme']
 algorithm = 'HS256'
-secret = 'the same for both'
+secret = 'the same for both of the two issuers'
 [[issuers]]
 name = 'second'
 orgs = ['acme']
 algorithm = 'HS256'
-secret = 'the same for both'
+secret = 'the same for both of the two issuers'
 [[issuers]]
 name = 'short'
 orgs = ['acme']
 algorithm = 'HS256'
-secret = 'short'
+secret = 'thirty-one-bytes-are-too-short'
 [[issuers]]
 name = 'rsa with a secret'
 orgs = ['acme']
@@ -294,7 +294,7 @@ url = 'rediss://redis'
 prefix = '{x}'
 [records]
 url = 'mysql://db'
-batch_rows = 0
+batch_rows = 501
 [prices]
 file = '/no/such/prices.toml'
 [estimate]
@@ -302,6 +302,45 @@ answer_tokens = 50
 ",
         ),
     );
+}
+
+#[test]
+fn limits_that_contradict_each_other_and_prices_that_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let prices = folder.path().join("prices.toml");
+    std::fs::write(&prices, "version = 'x'\n[default]\ninput = -1\noutput = 1\n").unwrap();
+    let errors = wrong(&format!(
+        r"
+[prices]
+file = '{}'
+[[orgs]]
+id = 'acme'
+[[limits]]
+applies_to = 'member'
+org = 'acme'
+tokens_per_day = 5
+[[limits]]
+applies_to = 'member'
+tokens_per_day = 5
+[[limits]]
+applies_to = 'member'
+org = 'acme'
+tokens_per_day = 6
+messages_per_day = 5
+",
+        prices.display()
+    ));
+    says("ties_and_prices", &errors.replace(&folder.path().display().to_string(), "FOLDER"));
+}
+
+#[test]
+fn issuers_that_only_the_verifier_refuses() {
+    let issuer = |name: &str, key: &str| format!("[[issuers]]\nname = '{name}'\norgs = ['acme']\n{key}\n");
+    let rsa = format!("algorithm = 'RS256'\npublic_key_file = '{}/rsa2048.pub.pem'", keys());
+    let same = wrong(&format!("[[orgs]]\nid = 'acme'\n{}{}", issuer("a", &rsa), issuer("b", &rsa)));
+    says("same_public_key", &same);
+    let pem = "algorithm = 'HS256'\nsecret = '-----BEGIN PUBLIC KEY----- 0123456789'";
+    says("public_key_as_secret", &wrong(&format!("[[orgs]]\nid = 'acme'\n{}", issuer("a", pem))));
 }
 
 #[test]

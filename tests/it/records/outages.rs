@@ -11,7 +11,9 @@ use super::{Place, audit, eventually, usage};
 use crate::support::postgres::Postgres;
 
 /// Little room for audit rows, so that an outage overflows it.
-const SETTINGS: Settings = Settings { usage_room: 100, audit_room: 200 };
+fn settings() -> Settings {
+    Settings { usage_room: 100, audit_room: 200, ..Settings::default() }
+}
 
 /// Members who chat: each brings a usage row and an audit row, and waits until it is charged.
 struct Load {
@@ -89,7 +91,7 @@ async fn postgres_crashes_twice_under_load() {
     let database = Database::open(&server.database()).unwrap();
     database.migrate().await.unwrap();
     let records = database.records();
-    let recorder = Recorder::start(Arc::clone(&records), SETTINGS, &tokio::runtime::Handle::current());
+    let recorder = Recorder::start(Arc::clone(&records), settings(), &tokio::runtime::Handle::current());
     let load = Load::start(&recorder);
     load.some_more().await;
     // Crashes flush nothing that is not in PostgreSQL's own log: this also shows that "durable" is so.
@@ -119,7 +121,7 @@ async fn sqlite_is_locked_by_another_under_load() {
     use sqlx::{ConnectOptions, Connection};
     let place = Place::sqlite().await;
     let records = place.database.records();
-    let recorder = Recorder::start(Arc::clone(&records), SETTINGS, &tokio::runtime::Handle::current());
+    let recorder = Recorder::start(Arc::clone(&records), settings(), &tokio::runtime::Handle::current());
     let load = Load::start(&recorder);
     load.some_more().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(place.file()).busy_timeout(Duration::from_secs(30));

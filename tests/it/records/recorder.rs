@@ -139,7 +139,7 @@ async fn when_every_row_fails_the_database_is_at_fault_and_no_row_is_given_up() 
 
 #[tokio::test]
 async fn usage_rows_wait_for_room_and_audit_rows_do_not() {
-    let (store, recorder) = start(Settings { usage_room: 10, audit_room: 10 });
+    let (store, recorder) = start(Settings { usage_room: 10, audit_room: 10, ..Settings::default() });
     *store.stalled.lock() = true;
     let first = recorder.record_usage(vec![usage(0)]).await;
     eventually("the writer is held up with the first row", || *store.stuck.lock()).await;

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct TestGateway {
     pub running: Running,
     pub librechat: ScriptedLibreChat,
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 /// What a gateway is started with; `Setup::default()` has one org and no limits.
@@ -35,8 +35,16 @@ pub struct Setup {
     pub store: String,
     /// Where rows go; an SQLite file of its own where empty.
     pub records: String,
+    /// The org of everyone whom nothing else puts into one; nobody's where empty.
+    pub default_org: String,
     /// More keys of `[librechat]`.
     pub librechat_keys: String,
+    /// Where LibreChat is; the scripted one where empty.
+    pub upstream: String,
+    /// More keys of `[store]`.
+    pub store_keys: String,
+    /// Settings that lie over all others, as environment variables do.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Default for Setup {
@@ -47,7 +55,11 @@ impl Default for Setup {
             clock: Arc::new(SystemClock),
             store: "memory:".to_owned(),
             records: String::new(),
+            default_org: "acme".to_owned(),
             librechat_keys: String::new(),
+            upstream: String::new(),
+            store_keys: String::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -63,6 +75,13 @@ impl Setup {
         self.in_front_of(librechat)
     }
 
+    /// The same with a setting that lies over all others: `("TOLLGATE_PUBLIC__LISTEN", "[::1]:0")`.
+    #[must_use]
+    pub fn set(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
     pub fn in_front_of(self, librechat: ScriptedLibreChat) -> TestGateway {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let running = self.gateway(&librechat, &folder);
@@ -71,12 +90,15 @@ impl Setup {
 
     /// Only the gateway: for two in front of one LibreChat.
     pub fn gateway(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> Running {
-        let config = Config::from_text(&self.text(librechat, folder), "test", std::iter::empty()).expect("a good configuration");
+        let environment = self.environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let config = Config::from_text(&self.text(librechat, folder), "test", environment).expect("a good configuration");
         serve::start(config, self.clock.clone()).expect("a gateway")
     }
 
-    fn text(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> String {
-        let records = if self.records.is_empty() { format!("sqlite:{}", folder.path().join("tollgate.db").display()) } else { self.records.clone() };
+    /// The whole configuration file.
+    pub fn text(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> String {
+        let records =
+            if self.records.is_empty() { format!("sqlite:{}", folder.path().join("tollgate.db").display()) } else { self.records.clone() };
         format!(
             r#"
             [public]
@@ -90,10 +112,11 @@ impl Setup {
             [librechat]
             upstreams = ["{}"]
             jwt_secret = "{}"
-            default_org = "acme"
+            {}
             {}
             [store]
             url = "{}"
+            {}
             [records]
             url = "{records}"
             [[orgs]]
@@ -101,10 +124,12 @@ impl Setup {
             name = "Acme"
             {}
             "#,
-            librechat.url(),
+            if self.upstream.is_empty() { librechat.url() } else { self.upstream.clone() },
             librechat.jwt_secret(),
+            if self.default_org.is_empty() { String::new() } else { format!("default_org = \"{}\"", self.default_org) },
             self.librechat_keys,
             self.store,
+            self.store_keys,
             self.config,
         )
     }
@@ -162,6 +187,16 @@ impl TestGateway {
         wait_for("all generations to be settled", || async { (open.count_open() == 0).then_some(()) }).await;
     }
 
+    /// Everything on `/metrics`.
+    pub async fn metrics(&self) -> String {
+        metrics_at(self.running.metrics).await
+    }
+
+    /// What it is made of, to be stopped one after the other.
+    pub fn into_parts(self) -> (Running, ScriptedLibreChat, TempDir) {
+        (self.running, self.librechat, self.folder)
+    }
+
     /// The folder of its database.
     pub fn folder(&self) -> &TempDir {
         &self.folder
@@ -178,4 +213,18 @@ pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn
         assert!(tokio::time::Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Everything on `/metrics` of this listener.
+pub async fn metrics_at(listener: std::net::SocketAddr) -> String {
+    let answer = reqwest::get(format!("http://{listener}/metrics")).await.expect("the metrics listener answers");
+    answer.text().await.expect("metrics are text")
+}
+
+/// The value of a series, written as Prometheus writes it: `tollgate_streams_open`, `tollgate_messages_total{org="acme"}`.
+#[track_caller]
+pub fn value_of(metrics: &str, series: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = line.unwrap_or_else(|| panic!("there is no {series} among\n{metrics}"));
+    value.parse().unwrap_or_else(|why| panic!("{series} is {value}, which is no number: {why}"))
 }

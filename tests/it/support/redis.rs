@@ -41,6 +41,11 @@ impl RedisServer {
         server
     }
 
+    /// Starts a server that knows no scripts, as some managed offerings are.
+    pub fn start_without_scripts() -> Self {
+        Self::start_with(|| ["--rename-command", "EVAL", "NOEVAL", "--rename-command", "EVALSHA", "NOEVALSHA"].map(str::to_owned).to_vec())
+    }
+
     fn start_with(options: impl Fn() -> Vec<String>) -> Self {
         // Between finding a free port and using it somebody else may take it; then the next one is tried.
         for _ in 0..5 {

@@ -1,0 +1,178 @@
+//! `tollgate explain REFERENCE`: the whole decision behind a refusal, from its audit row.
+
+use std::fmt::Write as _;
+
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::table::{amount_of, at, of_limits, shown};
+use super::{Exit, Format, Source, failed, print_json, wait_for};
+use crate::app::database_url;
+use crate::config::Config;
+use crate::db::{Database, Status};
+use crate::error::read_reference;
+use crate::records::StoredAudit;
+
+/// `tollgate explain`: the whole decision behind the reference of a refusal.
+pub fn explain(source: &Source, reference: &str, format: Format) -> Exit {
+    let Some(reference) = read_reference(reference) else {
+        eprintln!("tollgate: \"{reference}\" is no reference: ten digits and letters, as the refusal showed them");
+        return Exit::Configuration;
+    };
+    let config = match source.load_without_secret() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    wait_for(async move {
+        match decision(&config, &reference).await {
+            Ok(Some(row)) => {
+                show(&config, &row, format);
+                Exit::Success
+            }
+            Ok(None) => {
+                let place = &config.records.url;
+                failed(&format_args!(
+                    "{place} holds no refusal with the reference {reference}. Rows take up to a second to be written; \
+                     is this the database of the Tollgate that refused?"
+                ))
+            }
+            Err(reason) => failed(&reason),
+        }
+    })
+}
+
+async fn decision(config: &Config, reference: &str) -> Result<Option<StoredAudit>, String> {
+    let place = &config.records.url;
+    let database = Database::open(&database_url(place)).map_err(|error| error.to_string())?;
+    match database.status().await {
+        Status::Missing(_) => return Err(format!("{place} does not exist")),
+        Status::Unreachable(reason) => return Err(format!("{place} cannot be read: {reason}")),
+        Status::NotMigrated { .. } => return Err(format!("{place} is not migrated; run tollgate migrate")),
+        Status::Ready => {}
+    }
+    let row = database.records().decision(reference).await.map_err(|error| error.to_string());
+    database.close().await;
+    row
+}
+
+fn show(config: &Config, row: &StoredAudit, format: Format) {
+    let zone =
+        row.org_id.as_ref().and_then(|id| config.orgs.iter().find(|org| org.id == *id)).map_or(TimeZone::UTC, |org| org.zone.clone());
+    match format {
+        Format::Json => print_json(&json_of(row)),
+        Format::Text => print!("{}", text_of(row, &zone)),
+    }
+}
+
+fn json_of(row: &StoredAudit) -> Value {
+    json!({
+        "reference": row.reference,
+        "time": row.time.to_string(),
+        "outcome": row.outcome.as_str(),
+        "reason": row.error,
+        "org": row.org_id.as_deref(),
+        "member": row.actor_id.as_deref(),
+        "member_name": row.actor_name.as_deref(),
+        "role": row.actor_role.as_deref(),
+        "request_id": row.request_id.as_deref(),
+        "method": row.method,
+        "path": row.path,
+        "status": row.status,
+        "address": row.address,
+        "user_agent": row.user_agent,
+        "conversation_id": row.conversation_id,
+        "model": row.model,
+        "decision": row.detail,
+    })
+}
+
+/// Lines of a name and what stands there, where anything does.
+struct Facts(String);
+
+impl Facts {
+    fn titled(title: &str) -> Self {
+        Self(format!("{title}\n"))
+    }
+
+    fn add(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            // Writing to a string does not fail.
+            let _ = writeln!(self.0, "  {name:<12} {value}");
+        }
+    }
+}
+
+fn text_of(row: &StoredAudit, zone: &TimeZone) -> String {
+    let or_nothing = |text: &Option<String>| text.clone().unwrap_or_default();
+    let shadow = row.error.as_deref() == Some("shadow");
+    let verb = if shadow { "let pass, though a shadow limit would have refused it," } else { "refused" };
+    let mut facts = Facts::titled(&format!("{}: {verb} at {}", or_nothing(&row.reference), at(row.time, zone)));
+    facts.add("reason", row.error.as_deref().map_or("", reason));
+    facts.add("who", &who(row));
+    let from = [or_nothing(&row.address), or_nothing(&row.user_agent)];
+    facts.add("from", from.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(", ").as_str());
+    let status = row.status.map_or_else(String::new, |status| format!(", answered {status}"));
+    facts.add("request", &format!("{} {}{status}", or_nothing(&row.method), or_nothing(&row.path)));
+    facts.add("request id", row.request_id.as_deref().unwrap_or_default());
+    facts.add("conversation", &or_nothing(&row.conversation_id));
+    facts.add("model", &or_nothing(&row.model));
+    let mut text = facts.0;
+    if let Some(detail) = &row.detail {
+        text.push_str(&limit_in_the_way(&detail["refused_by"], zone));
+        text.push_str(&estimate(&detail["estimate"]));
+        let limits = shown(&detail["limits"]);
+        if !limits.is_empty() {
+            text.push_str("Every limit that applied, as it stood then\n");
+            text.push_str(&of_limits(&limits, zone));
+        }
+    }
+    text
+}
+
+fn who(row: &StoredAudit) -> String {
+    let Some(id) = row.actor_id.as_deref() else { return String::new() };
+    let name = row.actor_name.as_deref().map_or_else(|| id.to_owned(), |name| format!("{name} ({id})"));
+    let org = row.org_id.as_deref().map_or_else(|| ", of no org".to_owned(), |org| format!(" of org {org}"));
+    let role = row.actor_role.as_deref().map_or_else(String::new, |role| format!(", role {role}"));
+    format!("{name}{org}{role}")
+}
+
+/// The word in the row, for people.
+fn reason(word: &str) -> &str {
+    match word {
+        "limit" => "a limit did not leave room",
+        "shadow" => "a limit in shadow mode did not leave room",
+        word => word,
+    }
+}
+
+fn limit_in_the_way(limit: &Value, zone: &TimeZone) -> String {
+    let Some(resource) = limit["resource"].as_str() else { return String::new() };
+    let text = |key: &str| limit[key].as_str().unwrap_or_default();
+    let amount = |key: &str| limit[key].as_u64().map_or_else(String::new, |amount| amount_of(resource, amount));
+    let mut facts = Facts::titled("The limit in the way");
+    facts.add("rule", text("rule"));
+    facts.add("counts", &format!("{resource} per {} of the {}, {}", text("window"), text("scope"), text("period")));
+    facts.add("limit", &amount("limit"));
+    facts.add("used", &amount("used"));
+    facts.add("held", &format!("{} by answers that were running", amount("held")));
+    facts.add("needed", &format!("{} at least, for this message", amount("needs")));
+    let zone = if text("scope") == "everyone" { &TimeZone::UTC } else { zone };
+    facts.add("starts anew", &text("resets_at").parse().map_or_else(|_| String::new(), |resets_at| at(resets_at, zone)));
+    facts.0
+}
+
+fn estimate(estimate: &Value) -> String {
+    let Some(input) = estimate["input_tokens"].as_u64() else { return String::new() };
+    let tokens = |key: &str| estimate[key].as_u64().map(|amount| format!("{} tokens", amount_of("tokens", amount))).unwrap_or_default();
+    let mut facts = Facts::titled("The estimate it was judged by");
+    facts.add("text", &tokens("visible_tokens"));
+    facts.add("context", &tokens("context_tokens"));
+    let models = estimate["models"]
+        .as_u64()
+        .filter(|models| *models > 1)
+        .map_or_else(String::new, |models| format!(", for each of {models} models"));
+    facts.add("input", &format!("{} tokens{models}", amount_of("tokens", input)));
+    facts.add("answer", &format!("{}, shrinking to {} at least", tokens("room_for_answer"), tokens("least_room")));
+    facts.0
+}

@@ -1,0 +1,181 @@
+//! `tollgate limits explain`: every limit that applies to a member, why it is this one, and what is left of it.
+//!
+//! Counters in Redis are read there. Counters in memory live in the running process, so that it is asked, as the member,
+//! at its public listener; where none runs, they are rebuilt from the usage rows as it would at its start.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{Exit, Format, Source, failed, print_json, table, wait_for};
+use crate::app;
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{Config, StoreUrl};
+use crate::db::{Database, Status};
+use crate::identity::{Directory, Identity, LibreChatUser, Minter, Org};
+use crate::limits::redis::RedisStore;
+use crate::limits::rules::Who;
+use crate::limits::{Bucket, Charge, Level, Store as _, explain};
+use crate::shared::Redis;
+
+/// How long the running Tollgate may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whose limits are asked for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The org's id.
+    pub org: String,
+    /// The member's id.
+    pub member: String,
+    /// The member's role.
+    pub role: String,
+    /// The plan; the org's when left out.
+    pub plan: Option<String>,
+}
+
+/// What the counters hold, in the order of the charges, and where that was learnt.
+struct Levels {
+    levels: Vec<Option<Level>>,
+    learnt: String,
+}
+
+/// `tollgate limits explain`: every limit that applies to a member, why, and what is left of it.
+pub fn explain_limits(source: &Source, asked: &Asked, format: Format) -> Exit {
+    let config = match source.load_without_secret() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let directory = Directory::new(config.orgs.clone());
+    let Some(org) = directory.by_id(&asked.org).cloned() else {
+        let known = directory.orgs().iter().map(|org| &*org.id).collect::<Vec<_>>().join(", ");
+        eprintln!("tollgate: there is no org \"{}\"; the orgs are: {}", asked.org, if known.is_empty() { "none" } else { &known });
+        return Exit::Configuration;
+    };
+    let rules = match config.rules() {
+        Ok(rules) => rules,
+        Err(contradictions) => {
+            contradictions.iter().for_each(|error| eprintln!("tollgate: {error}"));
+            return Exit::Configuration;
+        }
+    };
+    let identity = Identity {
+        user: asked.member.as_str().into(),
+        name: None,
+        role: asked.role.as_str().into(),
+        plan: asked.plan.as_deref().map(Arc::from).or_else(|| org.plan.clone()),
+        org: Some(org.clone()),
+        org_tokens_per_month: None,
+    };
+    let now = SystemClock.now();
+    let charges = Who::of(&identity).map(|who| rules.applies(&who, now)).unwrap_or_default();
+    wait_for(async move {
+        match levels(&config, &directory, &identity, &charges, now).await {
+            Ok(levels) => {
+                show(&org, &identity, &charges, &levels, format);
+                Exit::Success
+            }
+            Err(reason) => failed(&reason),
+        }
+    })
+}
+
+async fn levels(config: &Config, directory: &Directory, identity: &Identity, charges: &[Charge], now: Timestamp) -> Result<Levels, String> {
+    let buckets: Vec<Bucket> = charges.iter().map(|charge| charge.bucket.clone()).collect();
+    let StoreUrl::Redis(url) = &config.store.url else {
+        let address = reachable(config.public.listen);
+        return match ask_running(config, address, identity, &buckets, now).await {
+            Ok(levels) => Ok(Levels { levels, learnt: format!("asked of the Tollgate that runs at {address}") }),
+            Err(reason) => from_rows(config, directory, &buckets, now, &reason).await,
+        };
+    };
+    let redis = Redis::new(config.store.redis(url), tokio::runtime::Handle::current()).map_err(|error| error.to_string())?;
+    let levels = RedisStore::new(redis).peek(&buckets).await.map_err(|error| error.to_string())?;
+    Ok(Levels { levels: levels.into_iter().map(Some).collect(), learnt: format!("read from {}", config.store.url) })
+}
+
+/// What the running Tollgate says of the member's counters, or why it says nothing.
+async fn ask_running(
+    config: &Config,
+    address: SocketAddr,
+    identity: &Identity,
+    buckets: &[Bucket],
+    now: Timestamp,
+) -> Result<Vec<Option<Level>>, String> {
+    let minter = Minter::new(config.librechat.jwt_secret.expose().as_bytes());
+    let user = LibreChatUser { id: identity.user.to_string(), username: None, provider: "local".to_owned(), email: String::new() };
+    let token = minter.mint_swapped(&user, identity, now, now);
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|error| error.to_string())?;
+    let answer = client.get(format!("http://{address}/_tollgate/me")).bearer_auth(token).send().await;
+    let answer = answer.map_err(|error| {
+        let nobody = format!("nothing listens at {address}");
+        if error.is_connect() { nobody } else { format!("what listens at {address} does not answer") }
+    })?;
+    if answer.status() != 200 {
+        return Err(format!("what listens at {address} answers {} to a token made with librechat.jwt_secret", answer.status().as_u16()));
+    }
+    let me = answer.json::<serde_json::Value>().await.map_err(|_| format!("what listens at {address} is no Tollgate"))?;
+    let limits = table::shown(&me["limits"]);
+    let level = |bucket: &Bucket| {
+        let same = limits.iter().find(|limit| {
+            (limit.scope.as_str(), limit.resource.as_str(), limit.window.as_str())
+                == (bucket.scope.as_str(), bucket.resource.as_str(), bucket.period.window.as_str())
+                && limit.period == bucket.period.key()
+        })?;
+        Some(Level { used: same.used?, held: same.held? })
+    };
+    Ok(buckets.iter().map(level).collect())
+}
+
+/// What the usage rows say, as a Tollgate that starts now would count them.
+async fn from_rows(config: &Config, directory: &Directory, buckets: &[Bucket], now: Timestamp, reason: &str) -> Result<Levels, String> {
+    let place = &config.records.url;
+    let database = Database::open(&app::database_url(place)).map_err(|error| error.to_string())?;
+    let used = match database.status().await {
+        Status::Ready => Some(database.records().used_since(app::months_open_since(now)).await.map_err(|error| error.to_string())?),
+        Status::Missing(_) | Status::NotMigrated { .. } => None,
+        Status::Unreachable(why) => return Err(format!("{reason}, and {place} cannot be read: {why}")),
+    };
+    database.close().await;
+    let Some(used) = used else {
+        let learnt = format!("none yet: {reason}, and there are no usage rows in {place}");
+        return Ok(Levels { levels: vec![Some(Level::default()); buckets.len()], learnt });
+    };
+    let counters = explain::buckets_of(&used, directory, now);
+    let used_of = |bucket: &Bucket| counters.iter().find(|(counter, _)| counter == bucket).map_or(0, |(_, used)| *used);
+    let levels = buckets.iter().map(|bucket| Some(Level { used: used_of(bucket), held: 0 })).collect();
+    Ok(Levels { levels, learnt: format!("rebuilt from the usage rows in {place}, since {reason}; answers that still run are not in them") })
+}
+
+/// Where a listener of this machine is reached.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+fn show(org: &Org, identity: &Identity, charges: &[Charge], levels: &Levels, format: Format) {
+    let limits = explain::told(charges, &levels.levels);
+    let (member, role, plan) = (&*identity.user, &*identity.role, identity.plan.as_deref());
+    let told = json!({
+        "org": &*org.id, "member": member, "role": role, "plan": plan,
+        "time_zone": org.zone.iana_name(), "counters": levels.learnt, "limits": limits,
+    });
+    if format == Format::Json {
+        return print_json(&told);
+    }
+    let plan = plan.map_or_else(String::new, |plan| format!(", plan {plan}"));
+    println!("Member {member} of {} ({}), role {role}{plan}", org.name, org.id);
+    println!("Counters: {}", levels.learnt);
+    if limits.is_empty() {
+        println!("No limit applies.");
+    } else {
+        print!("{}", table::of_limits(&table::shown(&told["limits"]), &org.zone));
+    }
+}

@@ -1,0 +1,159 @@
+//! The commands behind `main`: one function each, from plain arguments to how the process ends.
+//!
+//! What a command was asked for goes to standard output; what went wrong to standard error.
+
+mod check;
+mod explain;
+mod limits;
+mod live;
+mod migrate;
+mod table;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+pub use check::{check, complain, describe};
+pub use explain::explain;
+pub use limits::{Asked, explain_limits};
+pub use live::check_live;
+pub use migrate::migrate;
+
+use crate::clock::SystemClock;
+use crate::config::{Config, ConfigErrors};
+use crate::serve::{self, Signals, StartError};
+use crate::telemetry::log;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything is as it should be: status 0.
+    Success,
+    /// Something went wrong, which was said on standard error: status 1.
+    Failure,
+    /// The command line or the configuration is wrong: status 64, which is `EX_USAGE` of `sysexits.h`.
+    Configuration,
+}
+
+impl Exit {
+    /// The status of the process.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Configuration => 64,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.status())
+    }
+}
+
+/// How a command shows what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object, for programs.
+    Json,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// The file; without one the built-in defaults and the environment apply.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Source {
+    /// The configuration, or why not on standard error.
+    fn load(&self) -> Result<Config, Exit> {
+        self.read().map_err(|errors| {
+            eprint!("{}", complain(&errors));
+            Exit::Configuration
+        })
+    }
+
+    /// The configuration for a command that can do without LibreChat's secret: where nothing but that is missing, a
+    /// stand-in takes its place that signs nothing LibreChat or a running Tollgate would accept.
+    fn load_without_secret(&self) -> Result<Config, Exit> {
+        match self.read() {
+            Err(errors) if errors.lacks_secret() => {
+                let stand_in = ("TOLLGATE_LIBRECHAT__JWT_SECRET".to_owned(), uuid::Uuid::new_v4().to_string());
+                let mut environment = self.environment.clone();
+                environment.push(stand_in);
+                Self { file: self.file.clone(), environment }.load()
+            }
+            _ => self.load(),
+        }
+    }
+
+    fn read(&self) -> Result<Config, ConfigErrors> {
+        Config::load(self.file.as_deref(), self.environment.iter().cloned())
+    }
+}
+
+/// Whether the demo goes on after its conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DemoEnd {
+    /// It stays up until it is interrupted.
+    StayUp,
+    /// It ends, and fails if anything was not as it should be.
+    Once,
+}
+
+/// `tollgate serve`: runs until SIGTERM or SIGINT.
+pub fn serve(source: &Source) -> Exit {
+    let config = match source.load() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    if let Err(error) = log::install(config.log.format, config.log.level.as_str()) {
+        return failed(&error);
+    }
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error),
+    };
+    let running = match serve::start(config, Arc::new(SystemClock)) {
+        Ok(running) => running,
+        Err(StartError::Build(error)) if error.is_configuration() => {
+            eprintln!("tollgate: {error}");
+            return Exit::Configuration;
+        }
+        Err(error) => return failed(&error),
+    };
+    signals.wait();
+    if running.stop() { Exit::Success } else { Exit::Failure }
+}
+
+/// `tollgate demo`: Tollgate in front of a scripted LibreChat, with a short conversation.
+#[cfg(feature = "demo")]
+pub fn demo(end: DemoEnd) -> Exit {
+    crate::demo::run(end)
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Exit {
+    eprintln!("tollgate: {error}");
+    Exit::Failure
+}
+
+/// Runs what waits for others.
+fn wait_for(command: impl Future<Output = Exit>) -> Exit {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => failed(&format_args!("the runtime cannot be started: {error}")),
+    }
+}
+
+/// Shows JSON on standard output.
+fn print_json(value: &serde_json::Value) {
+    println!("{value:#}");
+}

@@ -1,0 +1,112 @@
+//! `serve`, `check` and `migrate`: what stops a start, in which words, and with which status.
+
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::{Place, Ran, SECRET};
+use crate::support::postgres::Postgres;
+
+/// How long a start or a stop may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const TIE: &str = "[[limits]]\napplies_to = 'member'\ntokens_per_day = 5\n[[limits]]\napplies_to = 'member'\ntokens_per_day = 6";
+
+const ISSUER: &str = "[[orgs]]\nid = 'acme'\n[[issuers]]\nname = 'dashboard'\norgs = ['acme']\nalgorithm = 'HS256'\n";
+
+#[test]
+fn what_serve_would_refuse_check_refuses_in_the_same_words() {
+    let keys = format!("{}/tests/fixtures/keys", env!("CARGO_MANIFEST_DIR"));
+    let rsa = format!("name = 'b'\norgs = ['acme']\nalgorithm = 'RS256'\npublic_key_file = '{keys}/rsa2048.pub.pem'\n");
+    let same_keys = format!("[[orgs]]\nid = 'acme'\n[[issuers]]\n{}[[issuers]]\n{rsa}", rsa.replace("'b'", "'a'"));
+    let cases: [(&str, &[&str]); 12] = [
+        ("[public]\nlisen = 'x'", &["public.lisen", "tollgate.toml, line 2"]),
+        ("[public]\nlisten = '127.0.0.1'", &["public.listen"]),
+        (TIE, &["limits[0] and limits[1]", "tokens_per_day", "tollgate.toml, line 4"]),
+        (&format!("{ISSUER}secret = 'only-twenty-five-bytes-xx'"), &["issuers[0].secret", "25 bytes", "at least 32"]),
+        (&format!("{ISSUER}secret = '{SECRET}'"), &["issuers[0].secret", "librechat.jwt_secret"]),
+        (&format!("{ISSUER}secret = '-----BEGIN PUBLIC KEY----- 0123456789'"), &["issuers[0].secret", "PEM"]),
+        (&same_keys, &["issuers[1].public_key_file", "\"a\""]),
+        ("[prices]\nfile = 'gone.toml'", &["prices.file", "gone.toml", "cannot read"]),
+        ("[prices]\nfile = 'prices.toml'", &["prices.file", "prices.toml is no price table", "default"]),
+        ("[store]\nurl = 'redis://127.0.0.1:6379/x'", &["store.url", "the database is not a number"]),
+        ("[records]\nurl = 'sqlite:no/such/folder/tollgate.db'", &["records.url", "no/such/folder"]),
+        ("[records]\nurl = 'postgres://me@127.0.0.1/x?sslmode=sometimes'", &["records.url", "sometimes"]),
+    ];
+    for (config, words) in cases {
+        let place = Place::new(config);
+        place.write("prices.toml", "version = '1'\n[[models]]\nname = 'x'\n");
+        let (served, checked) = (place.run(&["serve"]), place.run(&["check"]));
+        served.expect(64, words);
+        checked.expect(64, words);
+        assert_eq!(served.err, checked.err, "serve (left) and check (right) disagree about {config}");
+        assert!(!place.path("tollgate.db").exists(), "a start that is refused leaves nothing behind");
+    }
+}
+
+#[test]
+fn without_a_secret_the_ways_to_give_one_are_named() {
+    let place = Place::new("");
+    let ways = ["jwt_secret", "jwt_secret_file", "JWT_SECRET", "TOLLGATE_LIBRECHAT__JWT_SECRET"];
+    place.run_with(&["serve"], &[]).expect(64, &ways);
+    place.run_with(&["check", "--live"], &[]).expect(64, &ways);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_its_listener() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for listener in ["public", "admin", "metrics"] {
+        let ran = Place::new(&format!("[{listener}]\nlisten = '{address}'")).run(&["serve"]);
+        ran.expect(1, &[&format!("{listener}.listen"), &address, "in use"]);
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_made_or_reached_stops_the_start() {
+    // Nobody can make a file there, root included.
+    let place = Place::new("[records]\nurl = 'sqlite:/proc/tollgate.db'");
+    place.run(&["check"]).expect(0, &[]);
+    place.run(&["serve"]).expect(1, &["/proc/tollgate.db"]);
+    place.run(&["migrate"]).expect(1, &["/proc/tollgate.db"]);
+    let place = Place::new("[records]\nurl = 'postgres://postgres@127.0.0.1:1/tollgate'");
+    place.run(&["serve"]).expect(1, &["the records database cannot be reached"]);
+    place.run(&["migrate"]).expect(1, &["the records database cannot be reached"]);
+}
+
+#[test]
+fn redis_away_at_the_start_is_said_and_the_start_goes_on() {
+    let place = Place::new("[store]\nurl = 'redis://me:hunter2@127.0.0.1:1'");
+    let mut serving = place.command(&["serve"], &[("JWT_SECRET", SECRET)]).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut errors = serving.stderr.take().expect("its standard error");
+    let (mut said, mut signalled) = (String::new(), false);
+    let deadline = Instant::now() + PATIENCE;
+    let mut chunk = [0; 4096];
+    // Reading ends when the process does.
+    while let Ok(length @ 1..) = errors.read(&mut chunk) {
+        said.push_str(&String::from_utf8_lossy(&chunk[..length]));
+        assert!(Instant::now() < deadline, "it neither said so nor ended:\n{said}");
+        if !signalled && said.contains("serving") && said.contains("Redis is unavailable") {
+            signalled = true;
+            let killed = std::process::Command::new("kill").args(["-TERM", &serving.id().to_string()]).status();
+            assert!(killed.is_ok_and(|killed| killed.success()), "SIGTERM could not be sent");
+        }
+    }
+    let status = serving.wait().expect("it ends").code();
+    Ran { status, out: String::new(), err: said }.expect(0, &["Redis is unavailable", "127.0.0.1:1", "stopped"]);
+}
+
+#[test]
+fn migrating_twice_changes_nothing() {
+    let place = Place::new("");
+    place.run_with(&["migrate"], &[]).expect(0, &["does not exist yet", "migrated."]);
+    let database = std::fs::read(place.path("tollgate.db")).unwrap();
+    place.run_with(&["migrate"], &[]).expect(0, &["up to date, nothing to do"]);
+    assert!(database == std::fs::read(place.path("tollgate.db")).unwrap(), "the second time changed the file");
+
+    let postgres = Postgres::shared();
+    let place = Place::new(&format!("[records]\nurl = '{}'", postgres.database()));
+    place.run_with(&["migrate"], &[]).expect(0, &["not applied yet", "migrated."]);
+    place.run_with(&["migrate"], &[]).expect(0, &["up to date, nothing to do"]);
+}
