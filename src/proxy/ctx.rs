@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::relay::Reading;
-use crate::generations::Generation;
+use crate::generations::{Generation, Phase};
 use crate::identity::Identity;
 use crate::identity::directory::Language;
 use crate::librechat::routes::Route;
@@ -74,6 +74,19 @@ pub struct Refused {
     pub reference: String,
     /// The whole decision, for `tollgate explain`.
     pub detail: Option<serde_json::Value>,
+}
+
+impl Drop for Ctx {
+    /// However a request ends, also by a panic, its generation is not left waiting for it.
+    fn drop(&mut self) {
+        if let Some(generation) = &self.generation {
+            match generation.phase() {
+                Phase::Admitted | Phase::Asked => generation.answer_unseen(),
+                Phase::Direct => generation.give_up(),
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Ctx {
