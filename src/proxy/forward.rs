@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::HeaderName;
-use pingora_core::{Error, ErrorType, Result};
 use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -60,9 +60,6 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
     }
     if let Some(token) = &ctx.swapped_token {
         request.insert_header("Authorization", format!("Bearer {token}"))?;
-    }
-    if let Some(generation) = &ctx.generation {
-        generation.forwarded();
     }
     Ok(())
 }
