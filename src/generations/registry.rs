@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::generation::{Generation, Phase};
-use super::observation::Observation;
+use super::observation::{End, Observation, Transcript};
 use super::recall::Recall;
 use super::redis_board::RedisBoard;
 use super::start::Start;
@@ -70,13 +70,50 @@ pub struct Parts {
 pub struct Generations {
     pub(super) parts: Parts,
     pub(super) recall: Recall,
-    open: Mutex<HashMap<Uuid, Arc<Generation>>>,
+    open: Mutex<Open>,
     claims: Mutex<LruCache<String, Uuid>>,
+    /// What was charged of runs that wait for a person, by member and conversation.
+    paused: Mutex<LruCache<String, Observation>>,
+    /// The one search at a time that is made for a member's lost starts.
+    searches: Mutex<LruCache<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
     emptied: tokio::sync::Notify,
+}
+
+/// Open generations, by id and by member: each stream that a client asks for is looked up among its member's.
+#[derive(Debug, Default)]
+struct Open {
+    by_id: HashMap<Uuid, Arc<Generation>>,
+    by_member: HashMap<Arc<str>, Vec<Arc<Generation>>>,
+}
+
+impl Open {
+    fn add(&mut self, generation: &Arc<Generation>) {
+        let Start { id, member, .. } = generation.start();
+        self.remove(*id);
+        self.by_id.insert(*id, Arc::clone(generation));
+        self.by_member.entry(Arc::clone(member)).or_default().push(Arc::clone(generation));
+    }
+
+    fn remove(&mut self, id: Uuid) {
+        let Some(generation) = self.by_id.remove(&id) else { return };
+        let member = &generation.start().member;
+        if let Some(theirs) = self.by_member.get_mut(member) {
+            theirs.retain(|other| other.start().id != id);
+            if theirs.is_empty() {
+                self.by_member.remove(member);
+            }
+        }
+    }
 }
 
 /// How many runs and conversations are remembered as belonging to a generation.
 const CLAIMS: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
+
+/// How many runs that wait for a person are remembered.
+const PAUSED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+/// The longest text that is remembered of a run that waits, in bytes.
+const MAX_PAUSED_TEXT: usize = 64 * 1024;
 
 impl Generations {
     /// No generation yet.
@@ -87,6 +124,8 @@ impl Generations {
             recall,
             open: Mutex::default(),
             claims: Mutex::new(LruCache::new(CLAIMS)),
+            paused: Mutex::new(LruCache::new(PAUSED)),
+            searches: Mutex::new(LruCache::new(PAUSED)),
             emptied: tokio::sync::Notify::new(),
         })
     }
@@ -103,11 +142,62 @@ impl Generations {
 
     /// Takes charge of a generation, and attends to it until its books are closed.
     pub(super) fn attend_to(self: &Arc<Self>, generation: Arc<Generation>) -> Arc<Generation> {
-        self.open.lock().insert(generation.start().id, Arc::clone(&generation));
+        self.open.lock().add(&generation);
         self.parts.metrics.generation_opened();
         let (generations, attended) = (Arc::clone(self), Arc::clone(&generation));
         self.parts.runtime.spawn(async move { generations.attend(attended).await });
         generation
+    }
+
+    /// LibreChat answered that a generation runs. That outranks whatever was guessed of the run before.
+    pub fn started(&self, generation: &Generation, conversation_id: String, created_at: Option<i64>) {
+        let start = generation.start();
+        {
+            let mut claims = self.claims.lock();
+            if start.conversation_id.is_none() {
+                claims.put(claim_of_conversation(&start.member, &conversation_id), start.id);
+            }
+            if let Some(created_at) = created_at {
+                claims.put(claim_of_creation(&conversation_id, created_at), start.id);
+            }
+        }
+        if start.goes_on {
+            self.take_up(generation, &conversation_id);
+        }
+        generation.started(conversation_id, created_at);
+    }
+
+    /// A generation goes on with the run that waited for a person in a conversation. What was seen of it before is
+    /// charged to the generation that began it.
+    pub(super) fn take_up(&self, generation: &Generation, conversation_id: &str) {
+        let (start, id) = (generation.start(), generation.start().id);
+        let remembered = self.paused.lock().pop(&claim_of_conversation(&start.member, conversation_id));
+        let waiting = self.find(&start.member, conversation_id, None).filter(|waiting| waiting.start().id != id);
+        let seen = match waiting {
+            Some(waiting) => {
+                // Nobody had watched it stop.
+                waiting.closed(End::Paused, self.parts.clock.now());
+                waiting.seen()
+            }
+            None => match remembered {
+                Some(seen) => seen,
+                None => return,
+            },
+        };
+        if let Some(run_id) = &seen.run_id {
+            self.claims.lock().put(claim_of_run(run_id), id);
+        }
+        generation.goes_on_after(seen);
+    }
+
+    /// Remembers what was charged of a run that waits for a person.
+    pub(super) fn remember_paused(&self, generation: &Generation, seen: &Observation) {
+        let Some(conversation_id) = generation.conversation_id() else { return };
+        let mut seen = seen.clone();
+        if seen.transcript.bytes() > MAX_PAUSED_TEXT {
+            seen.transcript = Transcript::default();
+        }
+        self.paused.lock().put(claim_of_conversation(&generation.start().member, &conversation_id), seen);
     }
 
     /// The generation that a stream of this member's conversation shows: the one created then where the client says,
@@ -115,7 +205,7 @@ impl Generations {
     pub fn find(&self, member: &str, conversation_id: &str, created_at: Option<i64>) -> Option<Arc<Generation>> {
         let open = self.open.lock();
         let mut newest: Option<&Arc<Generation>> = None;
-        for generation in open.values().filter(|generation| &*generation.start().member == member) {
+        for generation in open.by_member.get(member).into_iter().flatten() {
             if generation.phase() != Phase::Running || generation.conversation_id().as_deref() != Some(conversation_id) {
                 continue;
             }
@@ -132,7 +222,7 @@ impl Generations {
     /// Someone saw something of a generation. What belongs to another run of the same conversation is not counted.
     pub fn tell(&self, generation: &Generation, seen: &Observation) {
         let id = generation.start().id;
-        if seen.run_id.as_ref().is_none_or(|run_id| self.claim(&format!("run:{run_id}"), id)) {
+        if seen.run_id.as_ref().is_none_or(|run_id| self.claim(&claim_of_run(run_id), id)) {
             generation.tell(seen);
         }
     }
@@ -175,6 +265,21 @@ impl Generations {
         true
     }
 
+    /// Claims the run that was created then in a conversation, where it is told when.
+    pub(super) fn claim_creation(&self, generation: &Generation, conversation_id: &str, created_at: Option<i64>) -> bool {
+        created_at.is_none_or(|created_at| self.claim(&claim_of_creation(conversation_id, created_at), generation.start().id))
+    }
+
+    /// Whether a run or a conversation belongs to any generation.
+    pub(super) fn is_claimed(&self, what: &str) -> bool {
+        self.claims.lock().contains(what)
+    }
+
+    /// The lock under which a member's lost starts are looked for.
+    pub(super) fn searches_of(&self, member: &Arc<str>) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.searches.lock().get_or_insert(Arc::clone(member), Arc::default))
+    }
+
     /// Whether a run or a conversation belongs to another generation than this.
     pub(super) fn is_claimed_by_another(&self, what: &str, id: Uuid) -> bool {
         self.claims.lock().peek(what).is_some_and(|owner| *owner != id)
@@ -182,25 +287,25 @@ impl Generations {
 
     /// The open generation with this id.
     pub(super) fn by_id(&self, id: Uuid) -> Option<Arc<Generation>> {
-        self.open.lock().get(&id).cloned()
+        self.open.lock().by_id.get(&id).cloned()
     }
 
     /// Every open generation.
     pub fn all_open(&self) -> Vec<Arc<Generation>> {
-        self.open.lock().values().cloned().collect()
+        self.open.lock().by_id.values().cloned().collect()
     }
 
     /// How many generations are open.
     pub fn count_open(&self) -> usize {
-        self.open.lock().len()
+        self.open.lock().by_id.len()
     }
 
     /// The books of a generation are closed here.
     pub(super) fn forget(&self, id: Uuid) {
         let left = {
             let mut open = self.open.lock();
-            open.remove(&id);
-            open.len()
+            open.remove(id);
+            open.by_id.len()
         };
         self.parts.metrics.generation_left();
         if left == 0 {
@@ -254,4 +359,19 @@ impl Generations {
         }
         self.parts.store.hand_over(&start.org, start.id).await.is_ok()
     }
+}
+
+/// How a new conversation of a member is claimed.
+pub(super) fn claim_of_conversation(member: &str, conversation_id: &str) -> String {
+    format!("conversation:{member}:{conversation_id}")
+}
+
+/// How a run is claimed by when it was created.
+fn claim_of_creation(conversation_id: &str, created_at: i64) -> String {
+    format!("created:{conversation_id}:{created_at}")
+}
+
+/// How a run is claimed by its id.
+pub(super) fn claim_of_run(run_id: &str) -> String {
+    format!("run:{run_id}")
 }

@@ -3,6 +3,7 @@
 //! Each carries a token minted for that person, fresh for every call, the person's address, and the browser's user agent
 //! of the start: LibreChat bans whoever comes with another (`api/server/middleware/uaParser.js`).
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
 
-use super::frames::{self, RunStatus, SavedAnswer};
+use super::frames::{self, RunStatus, SavedMessages};
 use crate::clock::SharedClock;
 use crate::identity::mint::Minter;
 
@@ -149,11 +150,11 @@ impl LibreChat {
         frames::run_status(&body).ok_or(CallError::Unreadable)
     }
 
-    /// The saved answers of a conversation, oldest first.
-    pub async fn answers(&self, person: &Person, conversation_id: &str) -> Result<Vec<SavedAnswer>, CallError> {
+    /// The saved messages of a conversation.
+    pub async fn messages(&self, person: &Person, conversation_id: &str) -> Result<SavedMessages, CallError> {
         let path = format!("/api/messages/{}", escaped(conversation_id));
         let body = self.read(self.get(person, &path, &[])).await?;
-        frames::saved_answers(&body).ok_or(CallError::Unreadable)
+        frames::saved_messages(&body).ok_or(CallError::Unreadable)
     }
 
     /// The person's newest conversations, newest first.
@@ -266,7 +267,8 @@ fn escaped(segment: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') || (byte == b'.' && segment.len() > 2) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a string does not fail.
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

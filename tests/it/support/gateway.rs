@@ -11,7 +11,6 @@ use tollgate::scripted::client::ChatClient;
 use tollgate::scripted::{Options, User};
 use tollgate::scripted::{ScriptedLibreChat, auth};
 use tollgate::serve::{self, Running};
-use uuid::Uuid;
 
 /// How long anything that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,6 +38,8 @@ pub struct Setup {
     pub default_org: String,
     /// More keys of `[librechat]`.
     pub librechat_keys: String,
+    /// Where LibreChat is; the scripted one where empty.
+    pub upstream: String,
     /// More keys of `[store]`.
     pub store_keys: String,
     /// Settings that lie over all others, as environment variables do.
@@ -55,6 +56,7 @@ impl Default for Setup {
             records: String::new(),
             default_org: "acme".to_owned(),
             librechat_keys: String::new(),
+            upstream: String::new(),
             store_keys: String::new(),
             environment: Vec::new(),
         }
@@ -121,7 +123,7 @@ impl Setup {
             name = "Acme"
             {}
             "#,
-            librechat.url(),
+            if self.upstream.is_empty() { librechat.url() } else { self.upstream.clone() },
             librechat.jwt_secret(),
             if self.default_org.is_empty() { String::new() } else { format!("default_org = \"{}\"", self.default_org) },
             self.librechat_keys,
@@ -154,15 +156,6 @@ impl TestGateway {
             let mut rows = self.running.app.records.usage_rows(10_000).await.expect("readable rows");
             rows.reverse();
             (rows.len() >= count).then_some(rows)
-        })
-        .await
-    }
-
-    /// The usage rows of one generation, once there are any.
-    pub async fn usage_of(&self, generation: Uuid) -> Vec<StoredUsage> {
-        wait_for("the usage rows of a generation", || async {
-            let rows = self.running.app.records.usage_of(generation).await.expect("readable rows");
-            (!rows.is_empty()).then_some(rows)
         })
         .await
     }

@@ -3,5 +3,6 @@
 pub mod gateway;
 pub mod postgres;
 pub mod process;
+pub mod recorded;
 pub mod redis;
 pub mod wire;
