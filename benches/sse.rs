@@ -19,7 +19,24 @@ const SEGMENT: usize = 1_448;
 
 /// A stream in the shapes of LibreChat 0.8.8, one chunk an event.
 fn stream() -> Vec<Vec<u8>> {
-    let words = ["The", " answer", " to", " your", " question", ",", " as", " far", " as", " it", " is", " known", ".", "\\n\\n", " 한국어", " \\\"yes\\\""];
+    let words = [
+        "The",
+        " answer",
+        " to",
+        " your",
+        " question",
+        ",",
+        " as",
+        " far",
+        " as",
+        " it",
+        " is",
+        " known",
+        ".",
+        "\\n\\n",
+        " 한국어",
+        " \\\"yes\\\"",
+    ];
     let event = |data: &str| format!("event: message\ndata: {data}\n\n").into_bytes();
     let delta = |nth: usize| {
         let word = words[nth % words.len()];
@@ -28,11 +45,13 @@ fn stream() -> Vec<Vec<u8>> {
         ))
     };
     let created = event(r#"{"created":true,"message":{"messageId":"m1","conversationId":"c1"},"streamId":"c1"}"#);
-    let step = event(r#"{"event":"on_run_step","data":{"id":"step_0123456789abcdefghijklmn","runId":"m2","index":0,"type":"message_creation"}}"#);
+    let step =
+        event(r#"{"event":"on_run_step","data":{"id":"step_0123456789abcdefghijklmn","runId":"m2","index":0,"type":"message_creation"}}"#);
     let usage = event(
         r#"{"event":"on_token_usage","data":{"input_tokens":900,"output_tokens":2000,"total_tokens":2900,"runId":"m2","seq":1,"model":"gpt-4o"}}"#,
     );
-    let last = event(r#"{"final":true,"conversation":{"conversationId":"c1"},"responseMessage":{"messageId":"m2","text":"","model":"gpt-4o"}}"#);
+    let last =
+        event(r#"{"final":true,"conversation":{"conversationId":"c1"},"responseMessage":{"messageId":"m2","text":"","model":"gpt-4o"}}"#);
     [created, step].into_iter().chain((0..EVENTS).map(delta)).chain([usage, last]).collect()
 }
 

@@ -246,7 +246,8 @@ impl Bench {
     async fn start_chats(&self, address: SocketAddr, chats: usize) -> (f64, Vec<Rc<[u8]>>) {
         let streams = RefCell::new(Vec::with_capacity(chats));
         let answered = |nth, body: &[u8]| streams.borrow_mut().push(self.wishes.stream(nth, body));
-        let rate = closed_loop(address, CLIENTS, &Requests { count: chats, bytes: &|nth| self.wishes.chat(nth), answered: &answered }).await;
+        let rate =
+            closed_loop(address, CLIENTS, &Requests { count: chats, bytes: &|nth| self.wishes.chat(nth), answered: &answered }).await;
         (rate, streams.into_inner())
     }
 

@@ -116,7 +116,13 @@ fn prose(seed: usize, bytes: usize) -> String {
         state ^= state << 17;
         let [nth, mark, ..] = state.to_le_bytes();
         text.push_str(words[usize::from(nth) % words.len()]);
-        text.push_str(if mark < 25 { ". " } else if mark < 45 { ", " } else { " " });
+        text.push_str(if mark < 25 {
+            ". "
+        } else if mark < 45 {
+            ", "
+        } else {
+            " "
+        });
     }
     text.truncate(bytes);
     text

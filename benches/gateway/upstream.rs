@@ -110,9 +110,14 @@ impl Upstream {
             ))
         } else if head.starts_with(b"GET /assets/") {
             let script = "export const page = 1;\n".repeat(44);
-            format!("HTTP/1.1 200 OK\r\nContent-Type: application/javascript\r\nCache-Control: public, max-age=172800\r\nContent-Length: {}\r\n\r\n{script}", script.len())
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/javascript\r\nCache-Control: public, max-age=172800\r\nContent-Length: {}\r\n\r\n{script}",
+                script.len()
+            )
         } else {
-            json(r#"{"conversations":[{"conversationId":"00000000-0000-4000-8000-000000000000","title":"A conversation","endpoint":"openAI"}],"nextCursor":null}"#)
+            json(
+                r#"{"conversations":[{"conversationId":"00000000-0000-4000-8000-000000000000","title":"A conversation","endpoint":"openAI"}],"nextCursor":null}"#,
+            )
         };
         stream.write_all(answer.as_bytes()).await.ok()
     }

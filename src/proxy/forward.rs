@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::HeaderName;
-use pingora_core::{Error, ErrorType, Result};
 use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
