@@ -8,12 +8,16 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 
 use super::generation::{Generation, Phase};
+use super::observation::End;
 use super::reader::{self, StreamReader};
-use super::registry::Generations;
+use super::registry::{Generations, claim_of_run};
 use crate::librechat::client::CallError;
 
 /// The longest pause between two questions about a run that LibreChat says is still active.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long a stream may be silent before LibreChat is asked whether the run is still at work.
+const LONGEST_SILENCE: Duration = Duration::from_mins(5);
 
 /// How often the saved answer of a run that is over is looked for before it is given up. LibreChat saves it a moment after the end.
 const LOOKS_FOR_SAVED: u32 = 4;
@@ -53,12 +57,6 @@ impl Generations {
     /// Keeps the shared record up to date, so that another replica can take over.
     async fn write_down(&self, generation: &Generation, phase: Phase) {
         let record = generation.record();
-        if phase == Phase::Running
-            && let Some(conversation_id) = &record.conversation_id
-            && record.conversation_id != generation.start().conversation_id
-        {
-            self.claim(&claim_of_conversation(&record.member, conversation_id), record.id);
-        }
         // Nobody reads the record of a store that is not shared.
         let Some(board) = &self.parts.board else { return };
         let announced = async {
@@ -73,7 +71,13 @@ impl Generations {
     async fn follow(&self, generation: &Arc<Generation>, following: &mut Following) {
         if generation.watchers() > 0 {
             following.alive_at = self.parts.clock.now();
-            return generation.changed().await;
+            // A client that does not read its stream must not keep the generation open for ever.
+            if tokio::time::timeout(LONGEST_SILENCE, generation.changed()).await.is_err()
+                && let Some(conversation_id) = generation.conversation_id()
+            {
+                self.ask_how_it_ended(generation, &conversation_id, following).await;
+            }
+            return;
         }
         tokio::select! {
             () = generation.changed() => return,
@@ -112,13 +116,14 @@ impl Generations {
         let mut reader = StreamReader::default();
         loop {
             tokio::select! {
-                chunk = stream.next() => match chunk {
-                    Some(Ok(chunk)) => {
+                chunk = tokio::time::timeout(LONGEST_SILENCE, stream.next()) => match chunk {
+                    Ok(Some(Ok(chunk))) => {
                         if reader.push(&chunk, self.parts.clock.now()) {
                             self.tell(generation, reader.seen());
                         }
                     }
-                    Some(Err(_)) | None => break,
+                    // Silence may be work, or a connection that nobody is at the other end of: the status tells.
+                    Ok(Some(Err(_)) | None) | Err(_) => break,
                 },
                 () = generation.changed() => {}
             }
@@ -137,10 +142,14 @@ impl Generations {
         match self.parts.librechat.status(&person, conversation_id).await {
             Ok(status) if status.active && same_run(generation.created_at(), status.created_at) => {
                 following.alive_at = self.parts.clock.now();
+                let paused = status.so_far.paused;
                 let mut seen = super::Observation::default();
                 reader::absorb_sync(&mut seen, status.so_far);
                 seen.status_calls = std::mem::take(&mut seen.calls);
                 self.tell(generation, &seen);
+                if paused {
+                    return generation.closed(End::Paused, self.parts.clock.now());
+                }
                 self.pause(generation, following).await;
             }
             Ok(_) | Err(CallError::Status(_) | CallError::Unreadable) => self.read_saved(generation, conversation_id, following).await,
@@ -175,14 +184,15 @@ impl Generations {
     /// The saved answer of this generation in its conversation, if LibreChat has one.
     pub(super) async fn saved_answer(&self, generation: &Generation, conversation_id: &str) -> Option<super::Observation> {
         let start = generation.start();
-        let answers = self.parts.librechat.answers(&start.person(), conversation_id).await.ok()?;
+        let answers = self.parts.librechat.messages(&start.person(), conversation_id).await.ok()?.answers;
         let run_id = generation.seen().run_id;
         let not_before = start.admitted_at.checked_sub(jiff::SignedDuration::from_secs(CLOCKS_DIFFER_SECONDS)).ok()?;
         let answer = answers.into_iter().find(|answer| match &run_id {
             Some(run_id) => answer.message_id == *run_id,
             None => {
                 answer.created_at.is_some_and(|time| time >= not_before)
-                    && !self.is_claimed_by_another(&format!("run:{}", answer.message_id), start.id)
+                    && answer.asked.as_deref().is_none_or(|text| start.may_have_said(text))
+                    && !self.is_claimed_by_another(&claim_of_run(&answer.message_id), start.id)
             }
         })?;
         Some(reader::of_saved(answer))
@@ -205,11 +215,6 @@ impl Generations {
 
 /// How far LibreChat's clock may be from ours, in seconds.
 pub(super) const CLOCKS_DIFFER_SECONDS: i64 = 5;
-
-/// How a new conversation of a member is claimed.
-pub(super) fn claim_of_conversation(member: &str, conversation_id: &str) -> String {
-    format!("conversation:{member}:{conversation_id}")
-}
 
 fn same_run(ours: Option<i64>, theirs: Option<i64>) -> bool {
     ours.is_none() || theirs.is_none() || ours == theirs

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::observation::{End, Observation};
 use super::start::Start;
-use crate::librechat::usage::{CallUsage, Tokens};
+use crate::librechat::usage::{CallId, CallUsage, Tokens};
 
 /// Where a charge comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +79,8 @@ pub struct ModelUse {
     pub model: String,
     /// What it used.
     pub tokens: Tokens,
+    /// Where the numbers come from.
+    pub source: UsageSource,
 }
 
 /// What a generation is charged.
@@ -86,8 +88,6 @@ pub struct ModelUse {
 pub struct Charged {
     /// How it ended.
     pub status: Status,
-    /// Where the numbers come from.
-    pub source: UsageSource,
     /// Whether it counts as a message.
     pub counts_as_message: bool,
     /// What each model used; at least one entry.
@@ -106,24 +106,28 @@ pub fn charge(start: &Start, seen: &Observation, count: &dyn Fn(&str, &str) -> u
     if !seen.measured_anything() {
         return unmeasured(start, seen, status);
     }
-    let (source, uses) = if !seen.calls.is_empty() {
-        (UsageSource::Frames, by_model(start, seen, seen.calls.values()))
+    let uses = if !seen.calls.is_empty() {
+        let mut uses = by_model(start, seen, &seen.calls, UsageSource::Frames);
+        uses.extend(without_usage(start, seen, &seen.calls, count));
+        uses
     } else if let Some(tokens) = seen.reported {
-        (UsageSource::Message, vec![ModelUse { model: main_model(start, seen), tokens }])
+        vec![ModelUse { model: main_model(start, seen), tokens, source: UsageSource::Message }]
     } else if !seen.status_calls.is_empty() {
-        (UsageSource::Status, by_model(start, seen, seen.status_calls.values()))
+        let mut uses = by_model(start, seen, &seen.status_calls, UsageSource::Status);
+        uses.extend(without_usage(start, seen, &seen.status_calls, count));
+        uses
     } else if !seen.contexts.is_empty() {
         let prompts = seen.contexts.iter().map(|(agent, context)| (agent.clone(), context.tokens)).collect();
-        (UsageSource::Context, counted(start, seen, prompts, count))
+        counted(start, seen, prompts, UsageSource::Context, count)
     } else {
         let prompt = start.input_estimate.max(seen.prompt_tokens.unwrap_or_default());
         let mut prompts = vec![(String::new(), prompt)];
         if let Some(model) = &start.added_model {
             prompts.push((model.clone(), prompt));
         }
-        (UsageSource::Counted, counted(start, seen, prompts, count))
+        counted(start, seen, prompts, UsageSource::Counted, count)
     };
-    Charged { status, source, counts_as_message: true, uses }
+    Charged { status, counts_as_message: true, uses }
 }
 
 /// Nothing was measured. A failure before anything was spent costs nothing and gives its message back; a stop before
@@ -136,31 +140,60 @@ fn unmeasured(start: &Start, seen: &Observation, status: Status) -> Charged {
             Tokens { input: start.input_estimate.max(seen.prompt_tokens.unwrap_or_default()), ..Tokens::default() }
         }
     };
-    let mut uses = vec![ModelUse { model: main_model(start, seen), tokens }];
-    if let Some(model) = &start.added_model {
-        uses.push(ModelUse { model: model.clone(), tokens });
-    }
-    Charged { status, source: UsageSource::Counted, counts_as_message: status != Status::Failed, uses }
+    let models = std::iter::once(main_model(start, seen)).chain(start.added_model.clone());
+    let uses = models.map(|model| ModelUse { model, tokens, source: UsageSource::Counted }).collect();
+    Charged { status, counts_as_message: status != Status::Failed, uses }
 }
 
 /// The calls added up by the model that they name.
-fn by_model<'a>(start: &Start, seen: &Observation, calls: impl Iterator<Item = &'a CallUsage>) -> Vec<ModelUse> {
+fn by_model(start: &Start, seen: &Observation, calls: &BTreeMap<CallId, CallUsage>, source: UsageSource) -> Vec<ModelUse> {
     let mut models = BTreeMap::<String, Tokens>::new();
-    for call in calls {
+    for call in calls.values() {
         let model = if call.model.is_empty() { main_model(start, seen) } else { call.model.clone() };
         let sum = models.entry(model).or_default();
         *sum = sum.plus(call.tokens);
     }
-    models.into_iter().map(|(model, tokens)| ModelUse { model, tokens }).collect()
+    models.into_iter().map(|(model, tokens)| ModelUse { model, tokens, source }).collect()
+}
+
+/// What models used whose provider gave no usage, where that of another model in the same run did: a model that was sent
+/// a prompt and of which no call tells.
+fn without_usage(
+    start: &Start,
+    seen: &Observation,
+    calls: &BTreeMap<CallId, CallUsage>,
+    count: &dyn Fn(&str, &str) -> u64,
+) -> Vec<ModelUse> {
+    let prompts_sent: u64 = seen.contexts.values().map(|context| u64::from(context.nth) + 1).sum();
+    let calls_told = calls.keys().filter(|call| call.usage_type.is_empty()).count() as u64;
+    if seen.contexts.len() < 2 || calls_told >= prompts_sent {
+        return Vec::new();
+    }
+    // Providers may name a model more closely than it was asked for: `gpt-4o-2024-08-06`.
+    let is_told =
+        |model: &str| model.is_empty() || calls.values().any(|call| call.model.starts_with(model) || model.starts_with(&call.model));
+    let silent: Vec<_> = seen.contexts.iter().filter(|(agent, _)| !is_told(&model_of_agent(start, seen, agent))).collect();
+    let mut theirs = Observation { model: seen.model.clone(), ..Observation::default() };
+    for (agent, text) in seen.transcript.by_agent().filter(|(agent, _)| silent.iter().any(|(of, _)| of == agent)) {
+        theirs.transcript.append(agent, text);
+    }
+    let prompts = silent.into_iter().map(|(agent, context)| (agent.clone(), context.tokens)).collect();
+    counted(start, &theirs, prompts, UsageSource::Context, count)
 }
 
 /// Prompts as given per agent, with what each agent wrote counted here.
-fn counted(start: &Start, seen: &Observation, prompts: Vec<(String, u64)>, count: &dyn Fn(&str, &str) -> u64) -> Vec<ModelUse> {
+fn counted(
+    start: &Start,
+    seen: &Observation,
+    prompts: Vec<(String, u64)>,
+    source: UsageSource,
+    count: &dyn Fn(&str, &str) -> u64,
+) -> Vec<ModelUse> {
     let mut uses: Vec<(String, ModelUse)> = prompts
         .into_iter()
         .map(|(agent, input)| {
             let model = model_of_agent(start, seen, &agent);
-            (agent, ModelUse { model, tokens: Tokens { input, ..Tokens::default() } })
+            (agent, ModelUse { model, tokens: Tokens { input, ..Tokens::default() }, source })
         })
         .collect();
     for (agent, text) in seen.transcript.by_agent() {
@@ -185,27 +218,25 @@ fn merge_models(uses: impl Iterator<Item = ModelUse>) -> Vec<ModelUse> {
     merged
 }
 
+/// The model of the answer. Of a saved agent LibreChat saves the agent's id in its place, which is no model.
 fn main_model(start: &Start, seen: &Observation) -> String {
-    start.model.clone().or_else(|| seen.model.clone()).unwrap_or_default()
+    let saved = seen.model.as_ref().filter(|model| start.agent_id.as_ref() != Some(*model));
+    start.model.as_ref().or(saved).cloned().unwrap_or_default()
 }
 
 /// The model behind an agent's id: LibreChat names the passing agent of a plain chat `endpoint__model___label`, and that
 /// of an added conversation likewise with `____1` at the end.
 fn model_of_agent(start: &Start, seen: &Observation, agent: &str) -> String {
-    if let Some(added) = &start.added_model
-        && (agent == added || agent.contains(&format!("__{added}___")))
-        && (agent.ends_with("____1") || start.model.as_ref() != Some(added))
-    {
-        return added.clone();
+    match &start.added_model {
+        Some(added) if agent.ends_with("____1") || agent == added => added.clone(),
+        _ => main_model(start, seen),
     }
-    main_model(start, seen)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::generations::observation::Context;
-    use crate::librechat::usage::CallId;
 
     fn start() -> Start {
         serde_json::from_value(serde_json::json!({
@@ -234,7 +265,7 @@ mod tests {
         }
         seen.reported = Some(Tokens { input: 999, ..Tokens::default() });
         let charged = charge(&start(), &seen, &words);
-        assert_eq!(charged.source, UsageSource::Frames);
+        assert!(charged.uses.iter().all(|used| used.source == UsageSource::Frames));
         let totals: Vec<_> = charged.uses.iter().map(|entry| (entry.model.as_str(), entry.tokens.input, entry.tokens.output)).collect();
         assert_eq!(totals, [("a", 40, 2), ("b", 20, 1)]);
     }
@@ -250,6 +281,30 @@ mod tests {
         let charged = charge(&start, &seen, &words);
         let totals: Vec<_> = charged.uses.iter().map(|entry| (entry.model.as_str(), entry.tokens.input, entry.tokens.output)).collect();
         assert_eq!(totals, [("lab-large", 11, 11), ("lab-small", 12, 12)]);
+    }
+
+    #[test]
+    fn a_model_without_usage_is_counted_beside_one_with_it() {
+        let start = Start { added_model: Some("gpt-4o".into()), models: 2, ..start() };
+        let mut seen = ended(End::Completed);
+        for (agent, tokens) in [("openAI__gpt-4o____1", 11), ("LabAI__lab-small___LabAI", 12)] {
+            seen.contexts.insert(agent.into(), Context { nth: 0, tokens });
+            seen.transcript.append(agent, "one two");
+        }
+        let call = CallId { run_id: "r".into(), seq: 1, usage_type: String::new() };
+        let tokens = Tokens { input: 30, output: 5, ..Tokens::default() };
+        seen.calls.insert(call, CallUsage { model: "gpt-4o-2024-08-06".into(), tokens });
+        let charged = charge(&start, &seen, &words);
+        let uses: Vec<_> =
+            charged.uses.iter().map(|used| (used.model.as_str(), used.tokens.input, used.tokens.output, used.source)).collect();
+        assert_eq!(uses, [("gpt-4o-2024-08-06", 30, 5, UsageSource::Frames), ("lab-small", 12, 2, UsageSource::Context)]);
+    }
+
+    #[test]
+    fn an_agents_id_is_no_model() {
+        let start = Start { model: None, agent_id: Some("agent_x".into()), ..start() };
+        let seen = Observation { model: Some("agent_x".into()), prompt_tokens: Some(9), ..ended(End::Completed) };
+        assert_eq!(charge(&start, &seen, &words).uses[0].model, "", "the price table's default decides");
     }
 
     #[test]
@@ -279,6 +334,9 @@ mod tests {
         seen.transcript.append("", "one two three");
         seen.prompt_tokens = Some(15);
         let charged = charge(&start(), &seen, &words);
-        assert_eq!((charged.source, charged.uses[0].tokens), (UsageSource::Counted, Tokens { input: 15, output: 3, ..Tokens::default() }));
+        assert_eq!(
+            (charged.uses[0].source, charged.uses[0].tokens),
+            (UsageSource::Counted, Tokens { input: 15, output: 3, ..Tokens::default() })
+        );
     }
 }

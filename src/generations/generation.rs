@@ -57,6 +57,8 @@ struct State {
     fence: u64,
     /// Whether the shared record lags behind.
     unwritten: bool,
+    /// What an earlier generation of the same run was charged for, where this one goes on with it after a pause.
+    before: Option<Box<Observation>>,
 }
 
 impl Generation {
@@ -79,6 +81,7 @@ impl Generation {
             seen: Observation::default(),
             fence,
             unwritten: false,
+            before: None,
         };
         Arc::new(Self { start, state: Mutex::new(state), changed: Notify::new(), watchers: AtomicUsize::new(0) })
     }
@@ -129,14 +132,29 @@ impl Generation {
         self.state.lock().unwritten = unwritten;
     }
 
+    /// It goes on with a run that waited for a person; up to there `before` was seen, and is charged to another generation.
+    pub fn goes_on_after(&self, before: Observation) {
+        self.state.lock().before = Some(Box::new(before));
+    }
+
+    /// What of `seen` is this generation's, and not what was before a pause.
+    pub fn own_part_of(&self, seen: Observation) -> Observation {
+        match &self.state.lock().before {
+            Some(before) => seen.since(before),
+            None => seen,
+        }
+    }
+
     /// What has been seen of it so far.
     pub fn seen(&self) -> Observation {
         self.state.lock().seen.clone()
     }
 
-    /// Its request leaves for LibreChat.
+    /// Its request leaves for LibreChat, whole. Saying so again changes nothing.
     pub fn forwarded(&self) {
-        self.change(|state| state.phase = Phase::Asked);
+        if self.phase() == Phase::Admitted {
+            self.change(|state| state.phase = Phase::Asked);
+        }
     }
 
     /// LibreChat answered that it runs.

@@ -123,6 +123,25 @@ impl Observation {
         self.ended_at = earlier(self.ended_at, other.ended_at);
     }
 
+    /// What came after `before`, which was seen of the same run.
+    #[must_use]
+    pub fn since(mut self, before: &Self) -> Self {
+        let called = |call: &CallId| before.calls.contains_key(call) || before.status_calls.contains_key(call);
+        self.calls.retain(|call, _| !called(call));
+        self.status_calls.retain(|call, _| !called(call));
+        let calls = if before.calls.is_empty() { &before.status_calls } else { &before.calls };
+        let spent = calls.values().fold(Tokens::default(), |sum, call| sum.plus(call.tokens));
+        self.reported = self.reported.map(|tokens| tokens.minus(spent)).filter(|tokens| tokens.total() > 0);
+        self.contexts.retain(|agent, context| before.contexts.get(agent).is_none_or(|known| known.tokens != context.tokens));
+        let mut transcript = Transcript { complete: self.transcript.complete, ..Transcript::default() };
+        for (agent, text) in self.transcript.by_agent() {
+            let known = before.transcript.by_agent.get(agent).map_or("", String::as_str);
+            transcript.append(agent, text.strip_prefix(known).unwrap_or(text));
+        }
+        self.transcript = transcript;
+        self
+    }
+
     /// Whether anything was seen that a provider may have been paid for.
     pub fn measured_anything(&self) -> bool {
         !self.calls.is_empty()

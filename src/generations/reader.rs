@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::observation::{Context, End, Observation, Transcript};
+use crate::librechat::chat::bounded;
 use crate::librechat::frames::{self, ContextUsage, Ending, FinalFrame, Frame, SavedAnswer, SyncState};
 use crate::sse::EventReader;
 
@@ -13,6 +14,9 @@ const MAX_TRANSCRIPT_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many steps of an answer are told apart.
 const MAX_STEPS: usize = 4096;
+
+/// How many model calls of a run are told apart.
+const MAX_CALLS: usize = 65_536;
 
 /// Reads one stream.
 #[derive(Debug, Default)]
@@ -57,21 +61,25 @@ impl Sight {
         match frame {
             Frame::Created { conversation_id } => {
                 self.seen.created = true;
-                self.seen.conversation_id = conversation_id.map(std::borrow::Cow::into_owned);
+                if let Some(conversation_id) = conversation_id {
+                    self.seen.conversation_id = Some(bounded(&conversation_id));
+                }
                 self.news = true;
             }
             Frame::Context(context) => self.see_context(context),
             Frame::Usage(call, usage) => {
                 self.seen.run_id.get_or_insert_with(|| main_run(&call.run_id).to_owned());
-                self.seen.calls.insert(call, usage);
+                if self.seen.calls.len() < MAX_CALLS {
+                    self.seen.calls.insert(call, usage);
+                }
                 self.news = true;
             }
             Frame::Step { id, agent_id, run_id } => {
                 if !agent_id.is_empty() && self.agents.len() < MAX_STEPS {
-                    self.agents.insert(id.into_owned(), agent_id.into_owned());
+                    self.agents.insert(bounded(&id), bounded(&agent_id));
                 }
                 if let Some(run_id) = run_id {
-                    self.seen.run_id.get_or_insert_with(|| main_run(&run_id).to_owned());
+                    self.seen.run_id.get_or_insert_with(|| bounded(main_run(&run_id)));
                 }
             }
             Frame::Delta { step_id, text } => {
@@ -84,8 +92,12 @@ impl Sight {
             Frame::Part { index, text } => self.see_part(index, &text, now),
             Frame::Sync(state) => {
                 self.seen.created = true;
+                let paused = state.paused;
                 absorb_sync(&mut self.seen, *state);
                 self.news = true;
+                if paused {
+                    self.see_end(End::Paused, now);
+                }
             }
             Frame::Paused => self.see_end(End::Paused, now),
             Frame::Error => self.see_end(End::Failed, now),
@@ -99,6 +111,9 @@ impl Sight {
 
     fn see_context(&mut self, context: ContextUsage) {
         let nth = self.seen.contexts.get(&context.agent_id).map_or(0, |last| last.nth + 1);
+        if nth == 0 && self.seen.contexts.len() >= MAX_STEPS {
+            return;
+        }
         self.seen.run_id.get_or_insert_with(|| main_run(&context.run_id).to_owned());
         self.seen.contexts.insert(context.agent_id, Context { nth, tokens: context.tokens });
         self.news = true;
@@ -157,10 +172,10 @@ pub fn absorb_sync(seen: &mut Observation, state: SyncState) {
     for part in &state.answer {
         transcript.append(&part.agent_id, &part.text);
     }
-    let mut told = Observation { transcript, model: state.model, ..Observation::default() };
+    let mut told = Observation { transcript, model: state.model, run_id: state.run_id, ..Observation::default() };
     told.calls.extend(state.usage);
     if let Some(context) = state.context {
-        told.run_id = Some(main_run(&context.run_id).to_owned());
+        told.run_id.get_or_insert_with(|| main_run(&context.run_id).to_owned());
         told.contexts.insert(context.agent_id, Context { nth: 0, tokens: context.tokens });
     }
     seen.merge(&told);

@@ -32,6 +32,16 @@ impl RedisBoard {
         forgive(self.redis.put(&key, &id.to_string(), TOLD_FOR).await);
     }
 
+    /// Takes a member's new conversation for a generation. Answers whether it is this generation's; while the board is away,
+    /// nobody says otherwise.
+    pub async fn take(&self, org: &str, member: &str, conversation_id: &str, id: Uuid) -> bool {
+        let key = self.redis.key(org, &format!("conversation:{member}:{conversation_id}"));
+        match forgive(self.redis.put_new(&key, &id.to_string(), TOLD_FOR).await) {
+            Some(false) => self.generation_of(org, member, conversation_id).await.is_none_or(|owner| owner == id),
+            Some(true) | None => true,
+        }
+    }
+
     /// The newest generation that was announced for a member's conversation.
     pub async fn generation_of(&self, org: &str, member: &str, conversation_id: &str) -> Option<Uuid> {
         let key = self.redis.key(org, &format!("conversation:{member}:{conversation_id}"));

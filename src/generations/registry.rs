@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::generation::{Generation, Phase};
-use super::observation::Observation;
+use super::observation::{End, Observation, Transcript};
 use super::recall::Recall;
 use super::redis_board::RedisBoard;
 use super::start::Start;
@@ -72,6 +72,10 @@ pub struct Generations {
     pub(super) recall: Recall,
     open: Mutex<Open>,
     claims: Mutex<LruCache<String, Uuid>>,
+    /// What was charged of runs that wait for a person, by member and conversation.
+    paused: Mutex<LruCache<String, Observation>>,
+    /// The one search at a time that is made for a member's lost starts.
+    searches: Mutex<LruCache<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
     emptied: tokio::sync::Notify,
 }
 
@@ -105,6 +109,12 @@ impl Open {
 /// How many runs and conversations are remembered as belonging to a generation.
 const CLAIMS: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
+/// How many runs that wait for a person are remembered.
+const PAUSED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+/// The longest text that is remembered of a run that waits, in bytes.
+const MAX_PAUSED_TEXT: usize = 64 * 1024;
+
 impl Generations {
     /// No generation yet.
     pub fn new(parts: Parts) -> Arc<Self> {
@@ -114,6 +124,8 @@ impl Generations {
             recall,
             open: Mutex::default(),
             claims: Mutex::new(LruCache::new(CLAIMS)),
+            paused: Mutex::new(LruCache::new(PAUSED)),
+            searches: Mutex::new(LruCache::new(PAUSED)),
             emptied: tokio::sync::Notify::new(),
         })
     }
@@ -135,6 +147,57 @@ impl Generations {
         let (generations, attended) = (Arc::clone(self), Arc::clone(&generation));
         self.parts.runtime.spawn(async move { generations.attend(attended).await });
         generation
+    }
+
+    /// LibreChat answered that a generation runs. That outranks whatever was guessed of the run before.
+    pub fn started(&self, generation: &Generation, conversation_id: String, created_at: Option<i64>) {
+        let start = generation.start();
+        {
+            let mut claims = self.claims.lock();
+            if start.conversation_id.is_none() {
+                claims.put(claim_of_conversation(&start.member, &conversation_id), start.id);
+            }
+            if let Some(created_at) = created_at {
+                claims.put(claim_of_creation(&conversation_id, created_at), start.id);
+            }
+        }
+        if start.goes_on {
+            self.take_up(generation, &conversation_id);
+        }
+        generation.started(conversation_id, created_at);
+    }
+
+    /// A generation goes on with the run that waited for a person in a conversation. What was seen of it before is
+    /// charged to the generation that began it.
+    pub(super) fn take_up(&self, generation: &Generation, conversation_id: &str) {
+        let (start, id) = (generation.start(), generation.start().id);
+        let remembered = self.paused.lock().pop(&claim_of_conversation(&start.member, conversation_id));
+        let waiting = self.find(&start.member, conversation_id, None).filter(|waiting| waiting.start().id != id);
+        let seen = match waiting {
+            Some(waiting) => {
+                // Nobody had watched it stop.
+                waiting.closed(End::Paused, self.parts.clock.now());
+                waiting.seen()
+            }
+            None => match remembered {
+                Some(seen) => seen,
+                None => return,
+            },
+        };
+        if let Some(run_id) = &seen.run_id {
+            self.claims.lock().put(claim_of_run(run_id), id);
+        }
+        generation.goes_on_after(seen);
+    }
+
+    /// Remembers what was charged of a run that waits for a person.
+    pub(super) fn remember_paused(&self, generation: &Generation, seen: &Observation) {
+        let Some(conversation_id) = generation.conversation_id() else { return };
+        let mut seen = seen.clone();
+        if seen.transcript.bytes() > MAX_PAUSED_TEXT {
+            seen.transcript = Transcript::default();
+        }
+        self.paused.lock().put(claim_of_conversation(&generation.start().member, &conversation_id), seen);
     }
 
     /// The generation that a stream of this member's conversation shows: the one created then where the client says,
@@ -159,7 +222,7 @@ impl Generations {
     /// Someone saw something of a generation. What belongs to another run of the same conversation is not counted.
     pub fn tell(&self, generation: &Generation, seen: &Observation) {
         let id = generation.start().id;
-        if seen.run_id.as_ref().is_none_or(|run_id| self.claim(&format!("run:{run_id}"), id)) {
+        if seen.run_id.as_ref().is_none_or(|run_id| self.claim(&claim_of_run(run_id), id)) {
             generation.tell(seen);
         }
     }
@@ -200,6 +263,21 @@ impl Generations {
         }
         claims.put(what.to_owned(), id);
         true
+    }
+
+    /// Claims the run that was created then in a conversation, where it is told when.
+    pub(super) fn claim_creation(&self, generation: &Generation, conversation_id: &str, created_at: Option<i64>) -> bool {
+        created_at.is_none_or(|created_at| self.claim(&claim_of_creation(conversation_id, created_at), generation.start().id))
+    }
+
+    /// Whether a run or a conversation belongs to any generation.
+    pub(super) fn is_claimed(&self, what: &str) -> bool {
+        self.claims.lock().contains(what)
+    }
+
+    /// The lock under which a member's lost starts are looked for.
+    pub(super) fn searches_of(&self, member: &Arc<str>) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.searches.lock().get_or_insert(Arc::clone(member), Arc::default))
     }
 
     /// Whether a run or a conversation belongs to another generation than this.
@@ -281,4 +359,19 @@ impl Generations {
         }
         self.parts.store.hand_over(&start.org, start.id).await.is_ok()
     }
+}
+
+/// How a new conversation of a member is claimed.
+pub(super) fn claim_of_conversation(member: &str, conversation_id: &str) -> String {
+    format!("conversation:{member}:{conversation_id}")
+}
+
+/// How a run is claimed by when it was created.
+fn claim_of_creation(conversation_id: &str, created_at: i64) -> String {
+    format!("created:{conversation_id}:{created_at}")
+}
+
+/// How a run is claimed by its id.
+pub(super) fn claim_of_run(run_id: &str) -> String {
+    format!("run:{run_id}")
 }

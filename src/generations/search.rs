@@ -1,42 +1,61 @@
 //! Looks for a generation whose start was forwarded but not answered: the client hung up, or the connection broke.
 //! LibreChat runs it all the same, so it is found and followed, or settled at its estimate; it is never let go.
+//!
+//! A run is known again by its conversation and by what the person said, and belongs to one generation only. One look is
+//! made for all lost starts of a person together, so that many of them do not ask LibreChat for everything many times over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::attend::{CLOCKS_DIFFER_SECONDS, claim_of_conversation};
+use super::attend::CLOCKS_DIFFER_SECONDS;
 use super::generation::{Generation, Phase};
-use super::registry::Generations;
-use crate::librechat::client::CallError;
+use super::registry::{Generations, claim_of_conversation};
+use crate::librechat::client::{CallError, Person};
 
-/// The pauses between two looks. LibreChat may still be reading the request, or may be starting again.
-const PAUSES: [Duration; 7] = [
-    Duration::from_millis(200),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-    Duration::from_secs(8),
-];
+/// The pause before the first look. Each further one is twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// LibreChat may still be reading the request, or may be starting again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+
+/// How many looks LibreChat has to answer before a start counts as lost: some ten seconds after it was forwarded.
+const LOOKS: u32 = 6;
 
 /// How many of a person's newest conversations are looked at.
 const NEWEST: usize = 100;
 
+/// A run that LibreChat told of.
+#[derive(Debug, Clone, Copy)]
+struct Run<'a> {
+    conversation_id: &'a str,
+    /// When it began, in milliseconds since 1970.
+    began_at: Option<i64>,
+    /// `generationCreatedAt`, which tells it from other runs of the conversation.
+    created_at: Option<i64>,
+    /// What the person said; several things where it is not known which of them began it, none where it is not told.
+    said: &'a [String],
+}
+
 impl Generations {
     /// Finds the run, and turns the generation into a running one; or gives it up.
-    pub(super) async fn look_for(&self, generation: &Generation) {
-        for pause in PAUSES {
+    pub(super) async fn look_for(&self, generation: &Arc<Generation>) {
+        let began = tokio::time::Instant::now();
+        let (mut looks, mut pause) = (0, FIRST_PAUSE);
+        while looks < LOOKS && began.elapsed() < self.parts.settings.give_up_after {
             tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
             if generation.phase() != Phase::Unseen {
                 return;
             }
-            let found = match generation.conversation_id() {
+            let looked = match generation.conversation_id() {
                 Some(conversation_id) => self.look_in(generation, conversation_id).await,
                 None => self.look_everywhere(generation).await,
             };
-            match found {
-                Ok(true) => return,
-                Ok(false) => {}
+            if generation.phase() != Phase::Unseen {
+                return;
+            }
+            match looked {
+                Ok(()) => looks += 1,
                 Err(error) => tracing::debug!(generation.id = %generation.start().id, error = %error, "looking for a generation"),
             }
         }
@@ -45,69 +64,110 @@ impl Generations {
     }
 
     /// Looks in the conversation that went on.
-    async fn look_in(&self, generation: &Generation, conversation_id: String) -> Result<bool, CallError> {
-        let status = self.parts.librechat.status(&generation.start().person(), &conversation_id).await;
-        if let Ok(status) = status
-            && status.active
-            && status.created_at.is_none_or(|created_at| began_after(generation, created_at))
-            && status
-                .created_at
-                .is_none_or(|created_at| self.claim(&format!("created:{conversation_id}:{created_at}"), generation.start().id))
-        {
-            generation.started(conversation_id, status.created_at);
-            return Ok(true);
-        }
-        let Some(seen) = self.saved_answer(generation, &conversation_id).await else { return Ok(false) };
-        self.tell(generation, &seen);
-        Ok(generation.phase() != Phase::Unseen)
-    }
-
-    /// Looks among the person's running conversations, then among their newest ones.
-    async fn look_everywhere(&self, generation: &Generation) -> Result<bool, CallError> {
-        let person = generation.start().person();
-        let active = match self.parts.librechat.active(&person).await {
-            // Before 0.8.2 LibreChat does not tell: it answers its page, or that there is nothing.
-            Err(CallError::Status(400..=499) | CallError::Unreadable) => Vec::new(),
-            active => active?,
-        };
-        for conversation_id in active {
-            if self.belongs_to_another(generation, &conversation_id).await {
-                continue;
-            }
-            let status = self.parts.librechat.status(&person, &conversation_id).await?;
-            let ours = status.active && status.created_at.is_none_or(|created_at| began_after(generation, created_at));
-            if ours && self.take(generation, &conversation_id) {
-                generation.started(conversation_id, status.created_at);
-                return Ok(true);
-            }
-        }
-        // Those that are over: oldest first, so that several lost starts find theirs in the order they were made.
-        for conversation in self.parts.librechat.newest_conversations(&person, NEWEST).await?.into_iter().rev() {
-            let recent = conversation.created_at.is_some_and(|time| began_after(generation, time.as_millisecond()));
-            let id = conversation.conversation_id;
-            if recent && !self.belongs_to_another(generation, &id).await && self.take(generation, &id) {
-                generation.started(id, None);
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether a conversation is known as another generation's, here or at another replica.
-    async fn belongs_to_another(&self, generation: &Generation, conversation_id: &str) -> bool {
+    async fn look_in(&self, generation: &Arc<Generation>, conversation_id: String) -> Result<(), CallError> {
         let start = generation.start();
-        if self.is_claimed_by_another(&claim_of_conversation(&start.member, conversation_id), start.id) {
-            return true;
+        if start.goes_on {
+            self.take_up(generation, &conversation_id);
+        }
+        match self.parts.librechat.status(&start.person(), &conversation_id).await {
+            Ok(status) if status.active => {
+                let ours = start.goes_on && !status.so_far.paused
+                    || status.created_at.is_none_or(|created_at| began_after(generation, created_at))
+                        && status.so_far.said.as_deref().is_none_or(|text| start.may_have_said(text))
+                        && self.claim_creation(generation, &conversation_id, status.created_at);
+                if ours {
+                    generation.started(conversation_id, status.created_at);
+                    return Ok(());
+                }
+            }
+            Ok(_) | Err(CallError::Status(_) | CallError::Unreadable) => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(seen) = self.saved_answer(generation, &conversation_id).await {
+            self.tell(generation, &seen);
+        }
+        Ok(())
+    }
+
+    /// Looks among the person's running conversations, then among their newest ones, for all of their lost starts.
+    async fn look_everywhere(&self, generation: &Arc<Generation>) -> Result<(), CallError> {
+        let searches = self.searches_of(&generation.start().member);
+        let _one_at_a_time = searches.lock().await;
+        if generation.phase() != Phase::Unseen {
+            return Ok(());
+        }
+        let person = generation.start().person();
+        for conversation_id in self.running(&person).await? {
+            if !self.is_taken(generation, &conversation_id)
+                && let Ok(status) = self.parts.librechat.status(&person, &conversation_id).await
+                && status.active
+            {
+                let said: Vec<String> = status.so_far.said.into_iter().collect();
+                let (began_at, created_at) = (status.created_at, status.created_at);
+                self.give(generation, Run { conversation_id: &conversation_id, began_at, created_at, said: &said }).await;
+            }
+        }
+        if generation.phase() != Phase::Unseen {
+            return Ok(());
+        }
+        // Those that are over, oldest first: who says the same thing several times gets them in the order they were made.
+        for conversation in self.parts.librechat.newest_conversations(&person, NEWEST).await?.into_iter().rev() {
+            let Some(began_at) = conversation.created_at.map(jiff::Timestamp::as_millisecond) else { continue };
+            let conversation_id = conversation.conversation_id;
+            if began_after(generation, began_at)
+                && !self.is_taken(generation, &conversation_id)
+                && let Ok(saved) = self.parts.librechat.messages(&person, &conversation_id).await
+            {
+                let run = Run { conversation_id: &conversation_id, began_at: Some(began_at), created_at: None, said: &saved.said };
+                self.give(generation, run).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The person's running conversations; none where this LibreChat does not tell, as before 0.8.2.
+    async fn running(&self, person: &Person) -> Result<Vec<String>, CallError> {
+        match self.parts.librechat.active(person).await {
+            Err(CallError::Status(_) | CallError::Unreadable) => Ok(Vec::new()),
+            active => active,
+        }
+    }
+
+    /// Gives a run to the oldest lost start of the same person that can have begun it. A start whose answer is still on
+    /// its way will hear of its run by itself, so that a run that may be its is left alone.
+    async fn give(&self, of: &Generation, run: Run<'_>) {
+        let mut candidates = self.all_open();
+        candidates.retain(|candidate| {
+            let start = candidate.start();
+            start.member == of.start().member
+                && matches!(candidate.phase(), Phase::Asked | Phase::Unseen)
+                && candidate.conversation_id().is_none()
+                && run.began_at.is_none_or(|began_at| began_after(candidate, began_at))
+                && (run.said.is_empty() || run.said.iter().any(|text| start.may_have_said(text)))
+        });
+        candidates.sort_unstable_by_key(|candidate| candidate.start().id);
+        let Some(first) = candidates.first() else { return };
+        let is_awaited = candidates.iter().any(|candidate| candidate.phase() == Phase::Asked);
+        if !is_awaited && self.take(first, run.conversation_id).await {
+            first.started(run.conversation_id.to_owned(), run.created_at);
+        }
+    }
+
+    /// Whether a new conversation is known as some generation's here.
+    fn is_taken(&self, generation: &Generation, conversation_id: &str) -> bool {
+        self.is_claimed(&claim_of_conversation(&generation.start().member, conversation_id))
+    }
+
+    /// Takes a new conversation for a generation, unless it is another's here or at another replica.
+    async fn take(&self, generation: &Generation, conversation_id: &str) -> bool {
+        let start = generation.start();
+        if !self.claim(&claim_of_conversation(&start.member, conversation_id), start.id) {
+            return false;
         }
         match &self.parts.board {
-            Some(board) => board.generation_of(&start.org, &start.member, conversation_id).await.is_some_and(|id| id != start.id),
-            None => false,
+            Some(board) => board.take(&start.org, &start.member, conversation_id, start.id).await,
+            None => true,
         }
-    }
-
-    fn take(&self, generation: &Generation, conversation_id: &str) -> bool {
-        let start = generation.start();
-        self.claim(&claim_of_conversation(&start.member, conversation_id), start.id)
     }
 }
 

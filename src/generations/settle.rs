@@ -23,6 +23,9 @@ const DURABLE_SOON: Duration = Duration::from_secs(1);
 /// The pause between two attempts to settle with a store that is away.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
+/// The pauses before the looks for the saved answer of a stopped run.
+const SAVED_SOON: [Duration; 3] = [Duration::ZERO, Duration::from_millis(200), Duration::from_millis(800)];
+
 /// An answer longer than this is counted off the event loop, in bytes.
 const COUNTED_INLINE: usize = 32 * 1024;
 
@@ -63,11 +66,25 @@ impl Generations {
             && seen.created
             && generation.created_at().is_some()
             && let Some(conversation_id) = generation.conversation_id()
-            && let Some(saved) = self.saved_answer(generation, &conversation_id).await
+            && let Some(saved) = self.saved_soon(generation, &conversation_id).await
         {
-            seen.reported = saved.reported;
+            seen.merge(&saved);
         }
-        seen
+        if seen.end == Some(End::Paused) {
+            self.remember_paused(generation, &seen);
+        }
+        generation.own_part_of(seen)
+    }
+
+    /// The saved answer of a stopped run, which LibreChat may save a moment after it said so.
+    async fn saved_soon(&self, generation: &Generation, conversation_id: &str) -> Option<Observation> {
+        for pause in SAVED_SOON {
+            tokio::time::sleep(pause).await;
+            if let Some(saved) = self.saved_answer(generation, conversation_id).await {
+                return Some(saved);
+            }
+        }
+        None
     }
 
     async fn charge(&self, start: &Start, seen: &Observation) -> Charged {
@@ -104,7 +121,7 @@ impl Generations {
             total_tokens: used.tokens.total(),
             cost_nanousd: self.cost(used, start.admitted_at),
             price_version: self.parts.prices.version().clone(),
-            usage_source: charged.source.as_str(),
+            usage_source: used.source.as_str(),
             estimate_tokens: start.estimate_tokens(),
             status: charged.status.as_str(),
             time_to_first_token_ms: seen.first_token_at.map(|first| milliseconds(start.admitted_at, first)),
@@ -133,7 +150,7 @@ impl Generations {
         // Several calls within one answer each sent the prompt again; the last prompt is what grows.
         let context = seen.contexts.values().map(|context| context.tokens).max();
         let tokens = context.map_or(last.total(), |context| context.saturating_add(last.output));
-        let model = charged.uses.first().map_or("", |used| used.model.as_str());
+        let model = charged.uses.iter().max_by_key(|used| used.tokens.total()).map_or("", |used| used.model.as_str());
         self.recall.learn(start, start.conversation_id.as_deref(), tokens, model).await;
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::librechat::client::Person;
@@ -52,6 +53,12 @@ pub struct Start {
     pub room: u64,
     /// How many models answer.
     pub models: u64,
+    /// A digest of what the person said, by which its run is known again; see [`digest`].
+    #[serde(default)]
+    pub said: Option<String>,
+    /// Whether it goes on with a run that waited for a person.
+    #[serde(default)]
+    pub goes_on: bool,
     /// The counters that hold it.
     pub buckets: Vec<Bucket>,
 }
@@ -62,8 +69,29 @@ impl Start {
         self.input_estimate.saturating_add(self.room).saturating_mul(self.models)
     }
 
+    /// Whether this may be what the person said. Where that is not known, anything may be.
+    pub fn may_have_said(&self, text: &str) -> bool {
+        self.said.as_ref().is_none_or(|said| *said == digest(self.id, text))
+    }
+
     /// The person on whose behalf LibreChat is asked about it.
     pub fn person(&self) -> Person {
         Person { user: self.member.clone(), org: self.org.clone(), address: self.address.clone(), user_agent: self.user_agent.clone() }
     }
+}
+
+/// How much of either end of a text is looked at.
+const LOOKED_AT: usize = 1024;
+
+/// What is remembered of a text to know it again: salted with the generation, so that it tells nothing to anyone else.
+/// Space around the text does not count, and of a long one its ends and its length do.
+pub fn digest(id: Uuid, text: &str) -> String {
+    let text = text.trim().as_bytes();
+    let digest = Sha256::new()
+        .chain_update(id.as_bytes())
+        .chain_update(text.len().to_be_bytes())
+        .chain_update(&text[..text.len().min(LOOKED_AT)])
+        .chain_update(&text[text.len().saturating_sub(LOOKED_AT)..])
+        .finalize();
+    digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -89,6 +89,11 @@ impl<'a> ChatBody<'a> {
         text
     }
 
+    /// What the person says, as LibreChat will save it.
+    pub fn said(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
     /// The conversation that goes on; `None` for a new one.
     pub fn conversation_id(&self) -> Option<&str> {
         self.conversation_id.as_deref().filter(|id| !id.is_empty() && *id != "new" && id.len() <= MAX_ID_BYTES)
@@ -96,7 +101,8 @@ impl<'a> ChatBody<'a> {
 
     /// The most tokens the answer may have, where the body says.
     pub fn answer_tokens(&self) -> Option<u64> {
-        [&self.max_tokens, &self.max_output_tokens].into_iter().flatten().find_map(whole).filter(|tokens| *tokens > 0)
+        // Which of them counts depends on the provider.
+        [&self.max_tokens, &self.max_output_tokens].into_iter().flatten().filter_map(whole).max().filter(|tokens| *tokens > 0)
     }
 }
 

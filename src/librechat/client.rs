@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
 
-use super::frames::{self, RunStatus, SavedAnswer};
+use super::frames::{self, RunStatus, SavedMessages};
 use crate::clock::SharedClock;
 use crate::identity::mint::Minter;
 
@@ -150,11 +150,11 @@ impl LibreChat {
         frames::run_status(&body).ok_or(CallError::Unreadable)
     }
 
-    /// The saved answers of a conversation, oldest first.
-    pub async fn answers(&self, person: &Person, conversation_id: &str) -> Result<Vec<SavedAnswer>, CallError> {
+    /// The saved messages of a conversation.
+    pub async fn messages(&self, person: &Person, conversation_id: &str) -> Result<SavedMessages, CallError> {
         let path = format!("/api/messages/{}", escaped(conversation_id));
         let body = self.read(self.get(person, &path, &[])).await?;
-        frames::saved_answers(&body).ok_or(CallError::Unreadable)
+        frames::saved_messages(&body).ok_or(CallError::Unreadable)
     }
 
     /// The person's newest conversations, newest first.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::chat::bounded;
 use super::usage::{CallId, CallUsage, Count, RawCallUsage, RawMessageUsage, Tokens};
 use crate::sse::Event;
 
@@ -80,6 +81,12 @@ pub struct SyncState {
     pub context: Option<ContextUsage>,
     /// The model, where it is named.
     pub model: Option<String>,
+    /// What the person said, where it is told.
+    pub said: Option<String>,
+    /// The answer's message id, which is the run's id, where it is told.
+    pub run_id: Option<String>,
+    /// Whether the run waits for a person.
+    pub paused: bool,
 }
 
 /// How a final frame ends a run.
@@ -136,8 +143,8 @@ pub fn read<'a>(event: Event<'a>) -> Frame<'a> {
 pub struct SavedAnswer {
     /// Its id: the run's id.
     pub message_id: String,
-    /// The message it answers.
-    pub parent_message_id: Option<String>,
+    /// What the person had said, where that is saved too.
+    pub asked: Option<String>,
     /// When it was saved, RFC 3339.
     pub created_at: Option<jiff::Timestamp>,
     /// Whether it was cut short.
@@ -148,10 +155,37 @@ pub struct SavedAnswer {
     pub context: Option<ContextUsage>,
 }
 
-/// Reads the saved answers (not the person's own messages) of a conversation.
-pub fn saved_answers(json: &[u8]) -> Option<Vec<SavedAnswer>> {
+/// The messages of a conversation as LibreChat saved them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SavedMessages {
+    /// What the person said, oldest first.
+    pub said: Vec<String>,
+    /// What was answered, oldest first.
+    pub answers: Vec<SavedAnswer>,
+}
+
+/// Reads the saved messages of a conversation.
+pub fn saved_messages(json: &[u8]) -> Option<SavedMessages> {
     let messages: Vec<RawMessage<'_>> = serde_json::from_slice(json).ok()?;
-    Some(messages.into_iter().filter(|message| !message.is_created_by_user).map(RawMessage::into_saved).collect())
+    let (persons, answers): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message.is_created_by_user);
+    let said: Vec<(String, String)> =
+        persons.into_iter().filter_map(|message| Some((owned(message.message_id)?, plain(message.text)?))).collect();
+    let answers = answers.into_iter().map(|message| {
+        let asked = message.parent_message_id.as_deref().and_then(|parent| said.iter().find(|(id, _)| id == parent));
+        let asked = asked.map(|(_, text)| text.clone());
+        SavedAnswer { asked, ..message.into_saved() }
+    });
+    Some(SavedMessages { answers: answers.collect(), said: said.into_iter().map(|(_, text)| text).collect() })
+}
+
+/// A name or id from the wire, cut where it is longer than any real one: what is remembered of a stream is bounded.
+fn owned(id: Option<Cow<'_, str>>) -> Option<String> {
+    id.map(|id| bounded(&id))
+}
+
+/// Text as it stands in a message.
+fn plain(raw: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str::<RawText>(raw?.get()).ok().map(RawText::into_string)
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "they are LibreChat's own flags")]
@@ -204,6 +238,10 @@ impl<'a> RawFrame<'a> {
         if self.sync && self.resume_state.is_some() {
             return Frame::Sync(Box::new(self.read_sync()));
         }
+        if self.sync {
+            // How assistants say that they accepted the message.
+            return Frame::Created { conversation_id: self.conversation_id };
+        }
         if self.created {
             return Frame::Created { conversation_id: self.conversation_of_message() };
         }
@@ -229,8 +267,7 @@ impl<'a> RawFrame<'a> {
     }
 
     fn read_part(&self) -> Frame<'a> {
-        let text = self.text.and_then(|text| serde_json::from_str::<RawText>(text.get()).ok()).map(RawText::into_string);
-        text.map_or(Frame::Other, |text| Frame::Part { index: self.index.unwrap_or_default(), text: Cow::Owned(text) })
+        plain(self.text).map_or(Frame::Other, |text| Frame::Part { index: self.index.unwrap_or_default(), text: Cow::Owned(text) })
     }
 
     fn read_final(self) -> Frame<'a> {
@@ -238,7 +275,7 @@ impl<'a> RawFrame<'a> {
             if self.error.is_some() && !self.aborted {
                 return Frame::Error;
             }
-            let conversation_id = self.conversation.and_then(conversation_id).or(self.conversation_id.map(Cow::into_owned));
+            let conversation_id = self.conversation.and_then(conversation_id).or(owned(self.conversation_id));
             let ending = if self.reconcile {
                 Ending::Replaced
             } else if self.aborted {
@@ -266,7 +303,10 @@ impl<'a> RawFrame<'a> {
                 resume.aggregated_content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect()).unwrap_or_default();
             state.usage = resume.collected_usage.unwrap_or_default().into_iter().map(RawCallUsage::normalise).collect();
             state.context = resume.context_usage.map(RawContextUsage::total);
-            state.model = resume.model.map(Cow::into_owned);
+            state.model = owned(resume.model);
+            state.said = resume.user_message.and_then(|message| plain(message.text));
+            state.run_id = owned(resume.response_message_id);
+            state.paused = resume.pending_action.is_some_and(|action| action.get().starts_with('{'));
         }
         let pending = self.pending_events.and_then(|raw| serde_json::from_str::<Vec<RawFrame<'_>>>(raw.get()).ok());
         for frame in pending.unwrap_or_default() {
@@ -420,8 +460,8 @@ impl RawContextUsage<'_> {
     fn total(self) -> ContextUsage {
         let instructions = self.breakdown.map_or(0, |breakdown| breakdown.instruction_tokens.0);
         ContextUsage {
-            run_id: self.run_id.unwrap_or_default().into_owned(),
-            agent_id: self.agent_id.unwrap_or_default().into_owned(),
+            run_id: bounded(&self.run_id.unwrap_or_default()),
+            agent_id: bounded(&self.agent_id.unwrap_or_default()),
             tokens: self.pre_prune_context_tokens.0.saturating_add(instructions),
         }
     }
@@ -438,6 +478,18 @@ struct RawResumeState<'a> {
     context_usage: Option<RawContextUsage<'a>>,
     #[serde(borrow, default)]
     model: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    user_message: Option<RawUserMessage<'a>>,
+    #[serde(borrow, default)]
+    response_message_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pending_action: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawUserMessage<'a> {
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
 }
 
 /// What `GET /api/agents/chat/status/:id` says of a run.
@@ -458,12 +510,16 @@ pub fn run_status(json: &[u8]) -> Option<RunStatus> {
         active: bool,
         #[serde(default, rename = "createdAt")]
         created_at: Option<i64>,
+        #[serde(borrow, default)]
+        status: Option<Cow<'a, str>>,
         #[serde(borrow, default, rename = "resumeState")]
         resume_state: Option<&'a RawValue>,
     }
     let raw: Raw<'_> = serde_json::from_slice(json).ok()?;
     let frame = RawFrame { resume_state: raw.resume_state, ..RawFrame::nothing() };
-    Some(RunStatus { active: raw.active, created_at: raw.created_at, so_far: frame.read_sync() })
+    let mut so_far = frame.read_sync();
+    so_far.paused |= raw.status.as_deref() == Some("requires_action");
+    Some(RunStatus { active: raw.active, created_at: raw.created_at, so_far })
 }
 
 impl RawFrame<'_> {
@@ -539,7 +595,7 @@ impl RawPart<'_> {
             text.push_str(&call.name.unwrap_or_default());
             text.push_str(&argument_text(call.args));
         }
-        Some(AnswerPart { agent_id: self.agent_id.unwrap_or_default().into_owned(), text })
+        Some(AnswerPart { agent_id: bounded(&self.agent_id.unwrap_or_default()), text })
     }
 }
 
@@ -558,6 +614,8 @@ struct RawMessage<'a> {
     is_created_by_user: bool,
     #[serde(default)]
     unfinished: Option<bool>,
+    #[serde(default)]
+    error: Option<bool>,
     #[serde(borrow, default)]
     model: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -585,27 +643,29 @@ impl RawMessage<'_> {
     }
 
     fn into_saved(self) -> SavedAnswer {
-        let failed = self.content.as_ref().is_some_and(|parts| parts.iter().any(|part| part.kind.as_deref() == Some("error")));
+        // The text of an error is LibreChat's, not a model's.
+        let is_error = self.error == Some(true);
+        let failed = is_error || self.content.as_ref().is_some_and(|parts| parts.iter().any(|part| part.kind.as_deref() == Some("error")));
         let answer = self.content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect::<Vec<_>>());
         // Before content parts there was only `text`; where there are parts, `text` repeats them or is empty.
-        let text = self.text.and_then(|text| serde_json::from_str::<RawText>(text.get()).ok()).map(RawText::into_string);
+        let text = plain(self.text).filter(|_| !is_error);
         let answer = answer
             .filter(|parts| !parts.is_empty() || failed)
             .or_else(|| text.filter(|text| !text.is_empty()).map(|text| vec![AnswerPart { agent_id: String::new(), text }]));
         let (usage, context) = self.metadata.map_or((None, None), |metadata| {
             (metadata.usage.and_then(RawMessageUsage::normalise), metadata.context_usage.map(RawContextUsage::total))
         });
-        let run_id = self.message_id.map(Cow::into_owned);
+        let run_id = owned(self.message_id);
         SavedAnswer {
             message_id: run_id.clone().unwrap_or_default(),
-            parent_message_id: self.parent_message_id.map(Cow::into_owned),
+            asked: None,
             created_at: self.created_at.and_then(|time| time.parse().ok()),
             unfinished: self.unfinished.unwrap_or_default(),
             frame: FinalFrame {
                 ending: if failed { Ending::ProviderError } else { Ending::Complete },
-                conversation_id: self.conversation_id.map(Cow::into_owned),
+                conversation_id: owned(self.conversation_id),
                 run_id,
-                model: self.model.map(Cow::into_owned),
+                model: owned(self.model),
                 answer,
                 usage,
                 prompt_tokens: Some(self.prompt_tokens.0).filter(|tokens| *tokens > 0),
@@ -621,5 +681,5 @@ fn conversation_id(raw: &RawValue) -> Option<String> {
         #[serde(rename = "conversationId")]
         conversation_id: Option<String>,
     }
-    serde_json::from_str::<Option<Conversation>>(raw.get()).ok()??.conversation_id
+    serde_json::from_str::<Option<Conversation>>(raw.get()).ok()??.conversation_id.map(|id| bounded(&id))
 }

@@ -82,6 +82,8 @@ pub struct ApiAnswer {
     pub text: String,
     /// Whether the answer is known to be complete.
     pub complete: bool,
+    /// Whether it says that it failed.
+    pub failed: bool,
 }
 
 /// The most of a plain JSON answer, and of the text of a streamed one, that is kept for counting.
@@ -167,6 +169,8 @@ struct RawAnswer<'a> {
     response: Option<RawResponse>,
     #[serde(default)]
     output: Option<Value>,
+    #[serde(default)]
+    error: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -219,6 +223,7 @@ impl RawAnswer<'_> {
         }
         let kind = self.kind.unwrap_or_default();
         answer.complete |= kind == "response.completed";
+        answer.failed |= kind == "response.failed" || kind == "error" || self.error.is_some_and(|error| !error.is_null());
         for choice in self.choices.unwrap_or_default() {
             for value in [choice.delta, choice.message].into_iter().flatten() {
                 keep_written(&mut answer.text, &value);
@@ -360,7 +365,12 @@ mod tests {
     }
 
     fn expected() -> ApiAnswer {
-        ApiAnswer { usage: Some(Tokens { input: 20, output: 2, cache_read: 5, cache_write: 0 }), text: "Hello".into(), complete: true }
+        ApiAnswer {
+            usage: Some(Tokens { input: 20, output: 2, cache_read: 5, cache_write: 0 }),
+            text: "Hello".into(),
+            complete: true,
+            failed: false,
+        }
     }
 
     #[test]
@@ -378,10 +388,18 @@ mod tests {
     fn plain_answers_and_zero_usage() {
         let body =
             br#"{"id":"x","choices":[{"message":{"role":"assistant","content":"Hi"}}],"usage":{"prompt_tokens":0,"completion_tokens":0}}"#;
-        assert_eq!(read("application/json", "", body, 9), ApiAnswer { usage: None, text: "Hi".into(), complete: true });
+        assert_eq!(read("application/json", "", body, 9), ApiAnswer { text: "Hi".into(), complete: true, ..ApiAnswer::default() });
         let body = br#"{"output":[{"type":"message","content":[{"type":"output_text","text":"Hi"}]}],"usage":{"input_tokens":3,"output_tokens":1}}"#;
         let answer = read("application/json; charset=utf-8", "", body, 9);
         assert_eq!((answer.text.as_str(), answer.usage.map(Tokens::total)), ("Hi", Some(4)));
+    }
+
+    #[test]
+    fn an_error_within_a_200_is_a_failure() {
+        let answer = read("text/event-stream", "", b"data: {\"error\":{\"message\":\"no\"}}\n\ndata: [DONE]\n\n", 9);
+        assert!(answer.failed && answer.text.is_empty(), "{answer:?}");
+        let answer = read("application/json", "", br#"{"choices":[{"message":{"content":"Hi"}}],"error":null}"#, 9);
+        assert!(!answer.failed, "null is no error");
     }
 
     #[test]

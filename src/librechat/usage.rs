@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::chat::bounded;
+
 /// What model calls used, in tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tokens {
@@ -31,6 +33,17 @@ impl Tokens {
             output: self.output.saturating_add(other.output),
             cache_read: self.cache_read.saturating_add(other.cache_read),
             cache_write: self.cache_write.saturating_add(other.cache_write),
+        }
+    }
+
+    /// What is left of it without the other; never below nothing.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(other.input),
+            output: self.output.saturating_sub(other.output),
+            cache_read: self.cache_read.saturating_sub(other.cache_read),
+            cache_write: self.cache_write.saturating_sub(other.cache_write),
         }
     }
 }
@@ -98,11 +111,11 @@ impl RawCallUsage<'_> {
         let input = self.input_tokens.0.saturating_add(cached_beside);
         let output = self.output_tokens.0.max(self.total_tokens.0.saturating_sub(input));
         let call = CallId {
-            run_id: self.run_id.unwrap_or_default().into_owned(),
+            run_id: bounded(&self.run_id.unwrap_or_default()),
             seq: self.seq.unwrap_or_default(),
-            usage_type: self.usage_type.unwrap_or_default().into_owned(),
+            usage_type: bounded(&self.usage_type.unwrap_or_default()),
         };
-        (call, CallUsage { model: self.model.unwrap_or_default().into_owned(), tokens: Tokens { input, output, cache_read, cache_write } })
+        (call, CallUsage { model: bounded(&self.model.unwrap_or_default()), tokens: Tokens { input, output, cache_read, cache_write } })
     }
 }
 

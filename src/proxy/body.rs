@@ -84,7 +84,12 @@ fn declared_length(session: &Session) -> Result<Option<usize>, Rejection> {
 }
 
 /// Puts the whole body in the place of the tail that Pingora replays.
+///
+/// With its body a chat start has left; before, LibreChat cannot have begun anything.
 pub fn replay(chunk: &mut Option<Bytes>, end_of_stream: bool, ctx: &Ctx) {
+    if let Some(generation) = &ctx.generation {
+        generation.forwarded();
+    }
     match &ctx.body {
         // Pingora asks once per attempt, with the tail. A retry asks again, so the body is kept.
         Some(body) => *chunk = if chunk.is_some() && !body.is_empty() { Some(body.clone()) } else { None },

@@ -35,6 +35,12 @@ struct Message {
     agent_id: Option<String>,
     conversation_id: Option<String>,
     text: String,
+    /// What the person says, without what else is visible.
+    said: Option<String>,
+    /// Whether it goes on with a run that waited for a person.
+    goes_on: bool,
+    /// Whether the body names the model, and not an earlier answer of the same agent.
+    names_model: bool,
     /// Room for the answer that it names itself.
     answer_tokens: Option<u64>,
     /// Whether an answer is paid for here; a steer's is not.
@@ -142,6 +148,9 @@ fn read(route: &Route, body: &Bytes) -> Result<Message, Rejection> {
         agent_id: chat.agent_id.as_deref().or(chat.assistant_id.as_deref()).map(bounded),
         conversation_id: chat.conversation_id().map(str::to_owned),
         text: chat.visible_text(),
+        said: chat.said().map(str::to_owned),
+        goes_on: *route == Route::Chat(ChatRoute::Resume),
+        names_model: true,
         answer_tokens: chat.answer_tokens(),
         has_answer: *route != Route::Steer,
         time_zone: chat.timezone.as_deref().map(bounded),
@@ -154,6 +163,7 @@ async fn recall_model(app: &App, org: &Org, mut message: Message) -> Message {
         && let Some(agent_id) = &message.agent_id
     {
         message.model = app.generations.recall().model_of(&org.id, agent_id).await;
+        message.names_model = false;
     }
     message
 }
@@ -179,7 +189,9 @@ async fn estimate(app: &App, org: &Org, identity: &Identity, message: &Message) 
             (Found::Known(price), _) => price,
             (Found::Unknown, UnknownModel::Free) => continue,
             // What names no model cannot name an unknown one.
-            (Found::Unknown, UnknownModel::Reject) if !model.is_empty() => return Err(Rejection::UnknownModel { model: model.to_owned() }),
+            (Found::Unknown, UnknownModel::Reject) if message.names_model && !model.is_empty() => {
+                return Err(Rejection::UnknownModel { model: model.to_owned() });
+            }
             (Found::Unknown, _) => app.prices.default_price(),
         };
         amounts.cost_fixed = amounts.cost_fixed.saturating_add(price.cost(Usage { input, ..Usage::default() }));
@@ -285,6 +297,8 @@ fn start_of(
         agent_id: message.agent_id,
         conversation_id: message.conversation_id,
         created_at: None,
+        said: message.said.map(|said| crate::generations::start::digest(ctx.id, &said)),
+        goes_on: message.goes_on,
         input_estimate: estimate.input,
         room: estimate.room,
         models: estimate.models,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::relay::Reading;
-use crate::generations::Generation;
+use crate::generations::{Generation, Phase};
 use crate::identity::Identity;
 use crate::identity::directory::Language;
 use crate::librechat::routes::Route;
@@ -76,6 +76,21 @@ pub struct Refused {
     pub detail: Option<serde_json::Value>,
 }
 
+impl Drop for Ctx {
+    /// However a request ends, its generation is not left waiting for it: at the end of a stop's grace Pingora drops what
+    /// still runs, and what was read until then counts.
+    fn drop(&mut self) {
+        self.reading.left_behind();
+        if let Some(generation) = &self.generation {
+            match generation.phase() {
+                Phase::Admitted | Phase::Asked => generation.answer_unseen(),
+                Phase::Direct => generation.give_up(),
+                _ => {}
+            }
+        }
+    }
+}
+
 impl Ctx {
     /// A request that came at `now`.
     pub fn new(now: Timestamp) -> Self {
@@ -105,12 +120,5 @@ impl Ctx {
     /// The client's address as it is written in rows and headers.
     pub fn address_text(&self) -> String {
         self.address.map(|address| address.to_string()).unwrap_or_default()
-    }
-}
-
-impl Drop for Ctx {
-    /// At the end of a stop's grace Pingora drops what still runs: what was read until then counts.
-    fn drop(&mut self) {
-        self.reading.left_behind();
     }
 }

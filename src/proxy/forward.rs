@@ -61,9 +61,6 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
     if let Some(token) = &ctx.swapped_token {
         request.insert_header("Authorization", format!("Bearer {token}"))?;
     }
-    if let Some(generation) = &ctx.generation {
-        generation.forwarded();
-    }
     Ok(())
 }
 

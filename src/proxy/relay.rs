@@ -109,7 +109,11 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
 /// A 200 is not a start: JSON has to say so, and anything else is a stream whose frames do. LibreChat sends some refusals
 /// as a stream without a `Content-Type`.
 fn start_of_chat(generation: &std::sync::Arc<Generation>, status: u16, content_type: &str) -> Reading {
-    if status != 200 {
+    if matches!(status, 502 | 504) {
+        // Only a proxy in between says so, and LibreChat may have begun all the same.
+        generation.answer_unseen();
+        Reading::Nothing
+    } else if !(200..300).contains(&status) {
         generation.dismiss();
         Reading::Nothing
     } else if content_type.to_ascii_lowercase().contains("json") {
@@ -128,10 +132,11 @@ pub fn chunk(app: &App, chunk: Option<&Bytes>, end_of_stream: bool, ctx: &mut Ct
             if let Some(chunk) = chunk.filter(|chunk| answer.len() + chunk.len() <= MAX_ANSWER_BYTES) {
                 answer.extend_from_slice(chunk);
             }
-            if end_of_stream {
+            // The client may ask for the stream as soon as it has the last byte, so that the end is not waited for.
+            if end_of_stream || answer.last() == Some(&b'}') && start::read(answer) != StartAnswer::Refused {
                 let answer = std::mem::take(answer);
                 ctx.reading = Reading::Nothing;
-                start_answered(ctx, &answer);
+                start_answered(app, ctx, &answer);
             }
         }
         Reading::Direct(reader, watch) => {
@@ -157,12 +162,12 @@ pub fn chunk(app: &App, chunk: Option<&Bytes>, end_of_stream: bool, ctx: &mut Ct
     }
 }
 
-fn start_answered(ctx: &mut Ctx, answer: &[u8]) {
+fn start_answered(app: &App, ctx: &mut Ctx, answer: &[u8]) {
     let Some(generation) = &ctx.generation else { return };
     match start::read(answer) {
         StartAnswer::Started { conversation_id, created_at } => {
             ctx.asks.conversation_id = Some(conversation_id.clone());
-            generation.started(conversation_id, created_at);
+            app.generations.started(generation, conversation_id, created_at);
         }
         StartAnswer::NotNew | StartAnswer::Refused => generation.dismiss(),
     }

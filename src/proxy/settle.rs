@@ -70,7 +70,11 @@ fn end_stream(app: &App, ctx: &Ctx, mut stream: StreamOfGeneration) {
 
 fn seen_of_api(answer: &crate::librechat::openai::ApiAnswer, now: jiff::Timestamp) -> Observation {
     let mut seen = Observation { created: true, reported: answer.usage, ended_at: Some(now), ..Observation::default() };
-    seen.end = Some(if answer.complete { End::Completed } else { End::Aborted });
+    seen.end = Some(match (answer.failed, answer.complete) {
+        (true, _) => End::Failed,
+        (false, true) => End::Completed,
+        (false, false) => End::Aborted,
+    });
     seen.transcript.append("", &answer.text);
     seen
 }

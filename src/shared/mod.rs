@@ -188,6 +188,13 @@ impl Redis {
         self.run(command).await
     }
 
+    /// Sets a key as [`Redis::put`] does, unless it is there already. Answers whether it was set.
+    pub async fn put_new(&self, key: &str, value: &str, ttl: Duration) -> Result<bool, SharedError> {
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(value).arg("PX").arg(milliseconds(ttl)).arg("NX");
+        self.run::<Option<String>>(command).await.map(|set| set.is_some())
+    }
+
     /// Removes a key, whatever it holds. Answers whether it was there.
     pub async fn delete(&self, key: &str) -> Result<bool, SharedError> {
         let mut command = redis::cmd("DEL");
