@@ -118,7 +118,9 @@ impl Report {
     pub fn print_streams(&self, costs: &[&str], delays: &[&str]) {
         println!("\nCPU time of the proxy per event of a stream:\n");
         println!("| stream | through | µs | × bare | over bare | by thread |\n|---|---|---|---|---|---|");
-        costs.iter().for_each(|what| self.print_cost(what));
+        for what in costs {
+            self.print_cost(what);
+        }
         for what in delays {
             println!("\nFrom LibreChat's write to the client's read:\n");
             self.print_delays(what);
