@@ -11,6 +11,7 @@ mod cli;
 #[cfg(test)]
 mod config;
 mod demo;
+mod following;
 mod identity;
 mod limits;
 mod recordings;
