@@ -24,7 +24,7 @@ test: build-deps test-deps ## Every test, with real Redis and PostgreSQL servers
 	cargo test --locked --features demo
 
 bench: build-deps test-deps ## Compare with no proxy and with a bare one, side by side.
-	cargo bench --locked --features demo
+	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features demo --bench gateway --bench counting --bench sse --bench reserving
 
 check: fmt lint doc deny unused walls ## Everything that can be said without running it.
 

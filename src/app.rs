@@ -16,6 +16,7 @@ use crate::generations::Generations;
 use crate::generations::redis_board::RedisBoard;
 use crate::generations::registry::{Parts, Settings};
 use crate::identity::{Accounts, Directory, LibreChatUser, LookupError, Minter, SettingsError, Verifier};
+use crate::librechat::address::Address;
 use crate::librechat::client::{CallError, LibreChat, Person};
 use crate::limits::explain::{self, Explained};
 use crate::limits::memory::MemoryStore;
@@ -71,8 +72,8 @@ pub struct App {
     pub replica: Arc<str>,
     /// How long this process may stay silent before its generations are taken over.
     pub lease: Duration,
-    /// LibreChat's `host:port`.
-    pub upstream: String,
+    /// Where LibreChat is.
+    pub upstream: Address,
     /// Set once the process is stopping.
     pub draining: Flag,
     /// Set once everything is up.
@@ -100,10 +101,10 @@ pub enum BuildError {
     #[error("{0}")]
     Counter(#[from] crate::tokens::LoadError),
     /// The database cannot be opened.
-    #[error("the records' database: {0}")]
+    #[error("{0}")]
     Database(#[from] DatabaseError),
     /// The rows that counters are rebuilt from cannot be read.
-    #[error("the records' database: {0}")]
+    #[error("{0}")]
     Rows(#[from] ReadError),
     /// The store cannot be used.
     #[error("the store: {0}")]
@@ -142,6 +143,8 @@ impl App {
         let verifier = config.verifier(directory.clone())?;
         let librechat = LibreChat::new(&config.librechat.upstream.to_string(), minter.clone(), clock.clone())?;
         let accounts = accounts(&librechat, &clock);
+        let upstream = Address::of(&config.librechat.upstream);
+        upstream.look_up().await;
 
         let database = Database::open(&database_url(&config.records.url))?;
         database.migrate().await?;
@@ -173,7 +176,7 @@ impl App {
         });
 
         Ok(Arc::new(Self {
-            upstream: config.librechat.upstream.authority(),
+            upstream,
             refused_tokens: RefusedTokens::new(Uuid::new_v4(), clock.clone()),
             store_is_shared: board.is_some(),
             draining: Flag::default(),

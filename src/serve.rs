@@ -28,7 +28,7 @@ const LAST_WRITES: Duration = Duration::from_secs(20);
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 
 /// How often what nobody asks for is looked after: refused tokens, health.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP: Duration = Duration::from_secs(2);
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +104,7 @@ fn start_here(config: Config, clock: SharedClock) -> Result<Running, StartError>
     let gateway = run_gateway(&app, public, threads, stopping)?;
     runtime.block_on(until_listening(public));
     app.ready.set(true);
-    tracing::info!(public = %public, admin = %admin, metrics = %metrics, upstream = %app.upstream, "serving");
+    tracing::info!(public = %public, admin = %admin, metrics = %metrics, upstream = app.upstream.authority(), "serving");
     Ok(Running { app, public, admin, metrics, runtime: Some(runtime), stop, gateway: Some(gateway) })
 }
 
@@ -208,9 +208,10 @@ async fn upkeep(app: Arc<App>) {
     loop {
         ticks.tick().await;
         app.refused_tokens.tick().into_iter().for_each(|row| app.recorder.record_audit(row));
+        app.upstream.look_up().await;
         let up = matches!(app.librechat.health().await, Ok(status) if status < 500);
         if app.upstream_is_up.is_set() != up {
-            tracing::info!(upstream = %app.upstream, up, "LibreChat");
+            tracing::info!(upstream = app.upstream.authority(), up, "LibreChat");
         }
         app.upstream_is_up.set(up);
         admin::health::measure(&app).await;

@@ -176,3 +176,78 @@ fn estimate(estimate: &Value) -> String {
     facts.add("answer", &format!("{}, shrinking to {} at least", tokens("room_for_answer"), tokens("least_room")));
     facts.0
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::records::{AuditRow, Category, Outcome, Severity};
+
+    fn refused(kind: &str, detail: Value) -> StoredAudit {
+        let text = |text: &str| Some(text.to_owned());
+        AuditRow {
+            id: Uuid::nil(),
+            time: "2026-11-20T14:01:02Z".parse().expect("an instant"),
+            category: Category::Api,
+            severity: Severity::Warning,
+            org_id: Some("acme".into()),
+            actor_id: Some("6b008f411deed07a2f49c1c8".into()),
+            actor_name: Some("alice".into()),
+            actor_role: Some("user".into()),
+            action: "chat.refused".to_owned(),
+            resource_type: text("route"),
+            resource_id: text("chat"),
+            outcome: Outcome::Failure,
+            request_id: Some("0199f".into()),
+            method: text("POST"),
+            path: text("/api/agents/chat/openAI"),
+            query: None,
+            status: Some(429),
+            duration_ms: Some(3),
+            error: text(kind),
+            address: text("203.0.113.9"),
+            user_agent: text("Mozilla/5.0"),
+            conversation_id: None,
+            model: text("gpt-4o"),
+            total_tokens: None,
+            cost_nanousd: None,
+            count: 1,
+            reference: text("0123456789"),
+            detail: Some(detail),
+        }
+    }
+
+    fn seoul() -> TimeZone {
+        TimeZone::get("Asia/Seoul").expect("a zone")
+    }
+
+    #[test]
+    fn the_whole_decision_reads_well() {
+        let detail = json!({
+            "refused_by": {
+                "scope": "member", "resource": "cost", "window": "day", "period": "2026-11-20", "limit": 5_000_000_000_u64,
+                "used": 4_990_000_000_u64, "held": 5_000_000_u64, "needs": 12_345_678_u64, "resets_at": "2026-11-20T15:00:00Z",
+                "rule": "limits[2]: member of org acme",
+            },
+            "estimate": {
+                "visible_tokens": 1200, "context_tokens": 34_000, "input_tokens": 35_200, "room_for_answer": 1000, "least_room": 100,
+                "models": 2,
+            },
+            "limits": [{
+                "scope": "member", "resource": "cost", "window": "day", "period": "2026-11-20", "mode": "enforce",
+                "limit": 5_000_000_000_u64, "used": 4_990_000_000_u64, "held": 5_000_000_u64, "left": 5_000_000_u64,
+                "resets_at": "2026-11-20T15:00:00Z", "why": "limits[2]: member of org acme",
+            }],
+        });
+        insta::assert_snapshot!(text_of(&refused("limit", detail), &seoul()));
+    }
+
+    #[test]
+    fn a_refusal_without_a_decision_is_told_as_far_as_it_goes() {
+        let text = text_of(&StoredAudit { detail: None, ..refused("no_org", Value::Null) }, &TimeZone::UTC);
+        assert!(text.contains("no_org") && !text.contains("estimate"), "{text}");
+        let odd = json!({"refused_by": {"limit": "a lot"}, "estimate": 5, "limits": {"a": 1}});
+        assert_eq!(text_of(&refused("no_org", odd), &TimeZone::UTC), text, "what cannot be read is left out");
+    }
+}

@@ -24,6 +24,9 @@ use crate::shared::Redis;
 /// How long the running Tollgate may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What the running Tollgate's audit row of the question says of who asked: it was not the member.
+const USER_AGENT: &str = concat!("tollgate-limits-explain/", env!("CARGO_PKG_VERSION"));
+
 /// Whose limits are asked for.
 #[derive(Debug, Clone)]
 pub struct Asked {
@@ -58,7 +61,9 @@ pub fn explain_limits(source: &Source, asked: &Asked, format: Format) -> Exit {
     let rules = match config.rules() {
         Ok(rules) => rules,
         Err(contradictions) => {
-            contradictions.iter().for_each(|error| eprintln!("tollgate: {error}"));
+            for error in &contradictions {
+                eprintln!("tollgate: {error}");
+            }
             return Exit::Configuration;
         }
     };
@@ -108,7 +113,8 @@ async fn ask_running(
     let minter = Minter::new(config.librechat.jwt_secret.expose().as_bytes());
     let user = LibreChatUser { id: identity.user.to_string(), username: None, provider: "local".to_owned(), email: String::new() };
     let token = minter.mint_swapped(&user, identity, now, now);
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|error| error.to_string())?;
+    let client =
+        reqwest::Client::builder().no_proxy().timeout(PATIENCE).user_agent(USER_AGENT).build().map_err(|error| error.to_string())?;
     let answer = client.get(format!("http://{address}/_tollgate/me")).bearer_auth(token).send().await;
     let answer = answer.map_err(|error| {
         let nobody = format!("nothing listens at {address}");

@@ -62,8 +62,8 @@ pub enum Format {
     Json,
 }
 
-/// Where the configuration comes from.
-#[derive(Debug, Clone, Default)]
+/// Where the configuration comes from. Not to be printed: the environment holds secrets.
+#[derive(Clone, Default)]
 pub struct Source {
     /// The file; without one the built-in defaults and the environment apply.
     pub file: Option<PathBuf>,

@@ -146,7 +146,9 @@ pub(super) fn check_ties(limits: &[Limit], errors: &mut Errors) {
 /// Makes what was not made yet of a configuration in which nothing wrong was found so far.
 pub(super) fn check(config: &Config, errors: &mut Errors) {
     if let Err(contradictions) = config.rules() {
-        contradictions.iter().for_each(|error| errors.add("limits", error.to_string()));
+        for error in &contradictions {
+            errors.add("limits", error.to_string());
+        }
     }
     if let Err(error) = config.verifier(Arc::new(Directory::new(config.orgs.clone()))) {
         errors.add(place_of(config, &error), error.to_string());

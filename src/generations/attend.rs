@@ -34,16 +34,20 @@ struct Following {
 
 impl Generations {
     pub(super) async fn attend(self: Arc<Self>, generation: Arc<Generation>) {
+        // What is rare or short stands in boxes: this future lives as long as the run does, and there are many of them.
         let mut following = Following { alive_at: self.parts.clock.now(), pause: Duration::from_millis(500), looks: 0, written: None };
         loop {
             let phase = generation.phase();
-            self.write_down(&generation, phase, &mut following).await;
+            if following.written != Some(phase) && matches!(phase, Phase::Asked | Phase::Direct | Phase::Running) {
+                following.written = Some(phase);
+                Box::pin(self.write_down(&generation, phase)).await;
+            }
             match phase {
                 Phase::Admitted | Phase::Asked | Phase::Direct => generation.changed().await,
-                Phase::Unseen => self.look_for(&generation).await,
+                Phase::Unseen => Box::pin(self.look_for(&generation)).await,
                 Phase::Running => self.follow(&generation, &mut following).await,
-                Phase::Over => break self.settle(&generation).await,
-                Phase::Dismissed => break self.release(&generation).await,
+                Phase::Over => break Box::pin(self.settle(&generation)).await,
+                Phase::Dismissed => break Box::pin(self.release(&generation)).await,
                 Phase::Disowned => break,
             }
         }
@@ -51,19 +55,16 @@ impl Generations {
     }
 
     /// Keeps the shared record up to date, so that another replica can take over.
-    async fn write_down(&self, generation: &Generation, phase: Phase, following: &mut Following) {
-        if following.written == Some(phase) || !matches!(phase, Phase::Asked | Phase::Direct | Phase::Running) {
-            return;
-        }
-        following.written = Some(phase);
+    async fn write_down(&self, generation: &Generation, phase: Phase) {
         let record = generation.record();
-        if phase == Phase::Running
-            && let Some(conversation_id) = &record.conversation_id
-            && let Some(board) = &self.parts.board
-        {
-            board.announce(&record.org, &record.member, conversation_id, record.id).await;
-        }
-        self.write_record(generation, &record).await;
+        // Nobody reads the record of a store that is not shared.
+        let Some(board) = &self.parts.board else { return };
+        let announced = async {
+            if let Some(conversation_id) = record.conversation_id.as_ref().filter(|_| phase == Phase::Running) {
+                board.announce(&record.org, &record.member, conversation_id, record.id).await;
+            }
+        };
+        tokio::join!(announced, self.write_record(generation, &record));
     }
 
     /// Waits for a change; when nobody watches for a while, sees for itself.
@@ -82,13 +83,13 @@ impl Generations {
             () = generation.changed() => return,
             () = tokio::time::sleep(self.parts.settings.follow_after) => {}
         }
-        if generation.phase() != Phase::Running || generation.watchers() > 0 || self.hear_others(generation).await {
+        if generation.phase() != Phase::Running || generation.watchers() > 0 || Box::pin(self.hear_others(generation)).await {
             return;
         }
         let Some(conversation_id) = generation.conversation_id() else { return generation.give_up() };
-        match self.watch_ourselves(generation, &conversation_id).await {
+        match Box::pin(self.watch_ourselves(generation, &conversation_id)).await {
             Ok(true) => {}
-            Ok(false) => self.ask_how_it_ended(generation, &conversation_id, following).await,
+            Ok(false) => Box::pin(self.ask_how_it_ended(generation, &conversation_id, following)).await,
             Err(error) => self.wait_or_give_up(generation, following, &error).await,
         }
     }

@@ -70,13 +70,40 @@ pub struct Parts {
 pub struct Generations {
     pub(super) parts: Parts,
     pub(super) recall: Recall,
-    open: Mutex<HashMap<Uuid, Arc<Generation>>>,
+    open: Mutex<Open>,
     claims: Mutex<LruCache<String, Uuid>>,
     /// What was charged of runs that wait for a person, by member and conversation.
     paused: Mutex<LruCache<String, Observation>>,
     /// The one search at a time that is made for a member's lost starts.
     searches: Mutex<LruCache<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
     emptied: tokio::sync::Notify,
+}
+
+/// Open generations, by id and by member: each stream that a client asks for is looked up among its member's.
+#[derive(Debug, Default)]
+struct Open {
+    by_id: HashMap<Uuid, Arc<Generation>>,
+    by_member: HashMap<Arc<str>, Vec<Arc<Generation>>>,
+}
+
+impl Open {
+    fn add(&mut self, generation: &Arc<Generation>) {
+        let Start { id, member, .. } = generation.start();
+        self.remove(*id);
+        self.by_id.insert(*id, Arc::clone(generation));
+        self.by_member.entry(Arc::clone(member)).or_default().push(Arc::clone(generation));
+    }
+
+    fn remove(&mut self, id: Uuid) {
+        let Some(generation) = self.by_id.remove(&id) else { return };
+        let member = &generation.start().member;
+        if let Some(theirs) = self.by_member.get_mut(member) {
+            theirs.retain(|other| other.start().id != id);
+            if theirs.is_empty() {
+                self.by_member.remove(member);
+            }
+        }
+    }
 }
 
 /// How many runs and conversations are remembered as belonging to a generation.
@@ -115,7 +142,7 @@ impl Generations {
 
     /// Takes charge of a generation, and attends to it until its books are closed.
     pub(super) fn attend_to(self: &Arc<Self>, generation: Arc<Generation>) -> Arc<Generation> {
-        self.open.lock().insert(generation.start().id, Arc::clone(&generation));
+        self.open.lock().add(&generation);
         self.parts.metrics.generation_opened();
         let (generations, attended) = (Arc::clone(self), Arc::clone(&generation));
         self.parts.runtime.spawn(async move { generations.attend(attended).await });
@@ -178,7 +205,7 @@ impl Generations {
     pub fn find(&self, member: &str, conversation_id: &str, created_at: Option<i64>) -> Option<Arc<Generation>> {
         let open = self.open.lock();
         let mut newest: Option<&Arc<Generation>> = None;
-        for generation in open.values().filter(|generation| &*generation.start().member == member) {
+        for generation in open.by_member.get(member).into_iter().flatten() {
             if generation.phase() != Phase::Running || generation.conversation_id().as_deref() != Some(conversation_id) {
                 continue;
             }
@@ -260,25 +287,25 @@ impl Generations {
 
     /// The open generation with this id.
     pub(super) fn by_id(&self, id: Uuid) -> Option<Arc<Generation>> {
-        self.open.lock().get(&id).cloned()
+        self.open.lock().by_id.get(&id).cloned()
     }
 
     /// Every open generation.
     pub fn all_open(&self) -> Vec<Arc<Generation>> {
-        self.open.lock().values().cloned().collect()
+        self.open.lock().by_id.values().cloned().collect()
     }
 
     /// How many generations are open.
     pub fn count_open(&self) -> usize {
-        self.open.lock().len()
+        self.open.lock().by_id.len()
     }
 
     /// The books of a generation are closed here.
     pub(super) fn forget(&self, id: Uuid) {
         let left = {
             let mut open = self.open.lock();
-            open.remove(&id);
-            open.len()
+            open.remove(id);
+            open.by_id.len()
         };
         self.parts.metrics.generation_left();
         if left == 0 {

@@ -3,6 +3,7 @@
 //! Each carries a token minted for that person, fresh for every call, the person's address, and the browser's user agent
 //! of the start: LibreChat bans whoever comes with another (`api/server/middleware/uaParser.js`).
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,7 +267,8 @@ fn escaped(segment: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') || (byte == b'.' && segment.len() > 2) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a string does not fail.
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

@@ -108,8 +108,8 @@ impl Route {
     /// The route of a request. `path` is as it stands in the request line, without the query.
     pub fn of(method: &str, path: &str) -> Self {
         let decoded: Vec<Cow<'_, str>> = path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect();
-        let lower: Vec<String> = decoded.iter().map(|segment| segment.to_ascii_lowercase()).collect();
-        let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
+        let lower: Vec<Cow<'_, str>> = decoded.iter().map(|segment| lower_case(segment)).collect();
+        let lower: Vec<&str> = lower.iter().map(|segment| &**segment).collect();
         match lower.as_slice() {
             ["metrics", ..] => Self::Hidden,
             ["_tollgate", ..] => Self::Own,
@@ -196,6 +196,10 @@ impl Route {
             Self::Hidden => "hidden",
         }
     }
+}
+
+fn lower_case(segment: &str) -> Cow<'_, str> {
+    if segment.bytes().any(|byte| byte.is_ascii_uppercase()) { Cow::Owned(segment.to_ascii_lowercase()) } else { Cow::Borrowed(segment) }
 }
 
 /// Whether a path is none, or names another kind of route once its escapes and dots are undone, as a server in between may

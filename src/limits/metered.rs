@@ -25,7 +25,9 @@ pub struct MeteredStore {
 impl MeteredStore {
     /// Watches this store.
     pub fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
-        VERBS.iter().for_each(|verb| metrics.store_verb(verb));
+        for verb in VERBS {
+            metrics.store_verb(verb);
+        }
         Self { store, metrics }
     }
 

@@ -32,7 +32,10 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         return Err(Rejection::NotFound);
     }
     let head = session.req_header();
-    if routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
+    // A path, a whole URL, or the asterisk of `OPTIONS *`: any other target names a host and no path.
+    let target = head.raw_path();
+    let names_a_path = target.starts_with(b"/") || target == b"*" || target.windows(3).any(|three| three == b"://");
+    if !names_a_path || routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
         return Err(Rejection::Malformed(Malformed::Target));
     }
     authenticate(app, session, ctx).await?;
@@ -41,12 +44,13 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
     }
     match ctx.route {
         Route::Own => {
-            let answer = own::answer(app, session, ctx).await?;
+            let answer = Box::pin(own::answer(app, session, ctx)).await?;
             super::reject::write(session, ctx, answer).await;
             Ok(Admitted::Answered)
         }
         Route::Chat(_) | Route::Steer | Route::AgentApi(_) => {
-            chat::admit(app, session, ctx).await?;
+            // In a box, so that requests that start no chat do not pay for the room that this would take.
+            Box::pin(chat::admit(app, session, ctx)).await?;
             Ok(Admitted::Forward)
         }
         _ => Ok(Admitted::Forward),
@@ -86,7 +90,7 @@ async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(),
         Credential::AgentKey => agent_key(app, session)?,
         Credential::Required => match verify(app, session) {
             Ok(Verified::LibreChat(identity)) => identity,
-            Ok(Verified::OrgScoped(person)) => swap(app, &person, ctx).await?,
+            Ok(Verified::OrgScoped(person)) => Box::pin(swap(app, &person, ctx)).await?,
             Err(reason) => return Err(refuse_token(app, session, ctx, reason)),
         },
     };

@@ -220,7 +220,8 @@ async fn reserve(
         app.metrics.decision(metrics::Outcome::Admitted, None);
         return Ok(start);
     }
-    let record = serde_json::to_string(&start).map_err(|_| Rejection::Internal)?;
+    // Only other replicas ever read it.
+    let record = if app.store_is_shared { serde_json::to_string(&start).map_err(|_| Rejection::Internal)? } else { String::new() };
     let reserve = Reserve {
         id: start.id,
         org: &org.id,

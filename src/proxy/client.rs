@@ -11,8 +11,9 @@ const IDLE_SECONDS: u64 = 120;
 /// How the connection of a request is kept.
 pub fn set_up(session: &mut Session) {
     // A next request that comes too early waits for its turn. Without this Pingora ends the request that is being served,
-    // which LibreChat may have got already.
-    session.as_downstream_mut().set_pipelining_enabled(true);
+    // which LibreChat may have got already. What follows an upgrade is no request.
+    let upgrades = session.is_upgrade_req();
+    session.as_downstream_mut().set_pipelining_enabled(!upgrades);
     if session.get_keepalive() == Some(0) {
         session.set_keepalive(Some(IDLE_SECONDS));
     }

@@ -77,8 +77,10 @@ pub struct Refused {
 }
 
 impl Drop for Ctx {
-    /// However a request ends, also by a panic, its generation is not left waiting for it.
+    /// However a request ends, its generation is not left waiting for it: at the end of a stop's grace Pingora drops what
+    /// still runs, and what was read until then counts.
     fn drop(&mut self) {
+        self.reading.left_behind();
         if let Some(generation) = &self.generation {
             match generation.phase() {
                 Phase::Admitted | Phase::Asked => generation.answer_unseen(),

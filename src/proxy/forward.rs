@@ -1,10 +1,11 @@
 //! The second stage: what LibreChat hears. What clients may not say is struck out, and what it should hear is set.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::HeaderName;
-use pingora_core::Result;
 use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -23,13 +24,16 @@ const STREAM_READ_TIMEOUT: Duration = Duration::from_mins(35);
 const READ_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Where the request goes.
-pub fn peer(app: &App, ctx: &Ctx) -> Box<HttpPeer> {
-    let mut peer = HttpPeer::new(&*app.upstream, false, String::new());
+pub fn peer(app: &App, ctx: &Ctx) -> Result<Box<HttpPeer>> {
+    let Some(address) = app.upstream.known() else {
+        return Error::e_explain(ErrorType::ConnectNoRoute, "LibreChat's name has no address");
+    };
+    let mut peer = HttpPeer::new(address, false, String::new());
     peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
     peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
     peer.options.idle_timeout = Some(POOL_IDLE_TIMEOUT);
     peer.options.read_timeout = Some(if ctx.route.answer_is_read() { STREAM_READ_TIMEOUT } else { READ_TIMEOUT });
-    Box::new(peer)
+    Ok(Box::new(peer))
 }
 
 /// The head that LibreChat is sent.
@@ -42,8 +46,10 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
     request.insert_header("X-Forwarded-Proto", if ctx.is_https { "https" } else { "http" })?;
     request.insert_header("X-Request-Id", &*ctx.request_id)?;
     join_cookies(request)?;
-    if !session.is_upgrade_req() {
+    // What is read is never a tunnel.
+    if !session.is_upgrade_req() || ctx.route.answer_is_read() {
         request.remove_header("connection");
+        request.remove_header("upgrade");
     }
     if ctx.body.is_some() {
         // The body was read here, so nobody waits to be told to go on.
@@ -71,9 +77,12 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
 /// Headers that a client may not say to LibreChat: whose tenant it is, that it is LibreChat itself, where it comes from. A
 /// name with underscores is the same to some servers, and so it is here.
 fn is_forbidden(name: &str) -> bool {
-    let name = name.replace('_', "-");
+    if !matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't' | b'k' | b'p')) {
+        return false;
+    }
+    let name = if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
     matches!(
-        name.as_str(),
+        &*name,
         "x-tenant-id"
             | "x-lc-agent-trigger"
             | "forwarded"

@@ -60,14 +60,14 @@ impl ProxyHttp for Gateway {
             }
             Ok(admit::Admitted::Answered) => Ok(true),
             Err(rejection) => {
-                reject::send(&self.app, session, ctx, rejection).await;
+                Box::pin(reject::send(&self.app, session, ctx, rejection)).await;
                 Ok(true)
             }
         }
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        Ok(forward::peer(&self.app, ctx))
+        forward::peer(&self.app, ctx)
     }
 
     async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {

@@ -34,6 +34,25 @@ pub enum Reading {
     Steered,
 }
 
+impl Reading {
+    /// Tells a generation what was read of it by a request that does not come to its end.
+    pub fn left_behind(&self) {
+        let (reader, generation) = match self {
+            Self::Direct(reader, watch) => (&**reader, watch.generation()),
+            Self::Stream(stream) => match &stream.watch {
+                Some(watch) => (&stream.reader, watch.generation()),
+                None => return,
+            },
+            _ => return,
+        };
+        let (seen, known) = (reader.seen(), generation.seen().run_id);
+        // A stream may be of another run in the same conversation.
+        if known.is_none() || seen.run_id.is_none() || known == seen.run_id {
+            generation.tell(seen);
+        }
+    }
+}
+
 /// A stream that a client subscribed to.
 #[derive(Debug)]
 pub struct StreamOfGeneration {

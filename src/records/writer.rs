@@ -15,6 +15,9 @@ use super::{AuditRow, RecordStore, UsageRow, WriteError};
 /// How often a failure that goes on is logged.
 const FAILURE_LOGGED_EVERY: Duration = Duration::from_mins(1);
 
+/// How often the queues are looked at while a batch is being gathered.
+const GLANCE: Duration = Duration::from_millis(10);
+
 /// The writer.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -47,24 +50,28 @@ impl Writer {
     }
 
     /// Gathers rows until a batch is due. Answers false when the recorder is being closed.
+    ///
+    /// Once there is a row the queues are looked at from time to time and not waited for: otherwise each further row would
+    /// wake this task on another thread, which costs the request that brings it more than anything else about the row.
     async fn gather(&mut self) -> bool {
         loop {
+            self.usage.fill();
+            self.audit.fill();
+            self.note_oldest();
             let due = self.due();
-            let waiting = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let now = Instant::now();
+            if due.is_some_and(|due| due <= now) {
+                return true;
+            }
             let (usage_room, audit_room) = (self.usage.room(), self.audit.room());
+            let empty = due.is_none();
             tokio::select! {
                 biased;
                 _ = self.closing.changed() => return false,
-                () = waiting => return true,
-                taken = self.usage.queue.recv_many(&mut self.usage.batch, usage_room), if usage_room > 0 => if taken == 0 { return false },
-                taken = self.audit.queue.recv_many(&mut self.audit.batch, audit_room), if audit_room > 0 => if taken == 0 { return false },
+                () = tokio::time::sleep_until(due.map_or(now, |due| due.min(now + GLANCE))), if !empty => {}
+                taken = self.usage.queue.recv_many(&mut self.usage.batch, usage_room), if empty => if taken == 0 { return false },
+                taken = self.audit.queue.recv_many(&mut self.audit.batch, audit_room), if empty => if taken == 0 { return false },
             }
-            self.note_oldest();
         }
     }
 

@@ -40,6 +40,18 @@ impl Object {
         }
     }
 
+    /// Without a key, here and in the objects within.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> Self {
+        self.0.retain(|(name, _)| *name != key);
+        for (_, value) in &mut self.0 {
+            if let Node::Object(object) = value {
+                *object = std::mem::take(object).without(key);
+            }
+        }
+        self
+    }
+
     /// As one line of JSON.
     pub fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()

@@ -348,10 +348,10 @@ impl Run {
         content(&self.live.lock(), &self.turn)
     }
 
-    /// The last estimate, as a saved message keeps it.
+    /// The last estimate, as a saved message keeps it: without what each tool's schema takes.
     pub fn last_context(&self) -> Option<Object> {
         match &self.live.lock().context {
-            Some(Node::Object(context)) => Some(context.clone()),
+            Some(Node::Object(context)) => Some(context.clone().without("toolTokenCounts")),
             _ => None,
         }
     }

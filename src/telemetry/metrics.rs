@@ -101,6 +101,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers everything. Fails only where two metrics had the same name.
+    #[expect(clippy::too_many_lines, reason = "one after the other, every metric with its name and what it tells")]
     pub fn new(settings: MetricsSettings<'_>) -> Result<Self, Error> {
         let maker = Maker { registry: Registry::new() };
         maker.process()?;

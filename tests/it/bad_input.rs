@@ -183,8 +183,9 @@ async fn unknown_routes_and_methods_are_librechats_to_answer() {
         let mut wire = Wire::connect(gateway.running.public).await;
         wire.send(bytes).await;
         wire.finish().await;
-        wire.answer().await;
-        assert!(wire.is_closed().await, "{bytes:?} is no request");
+        // HTTP/2 says why before it goes.
+        let said = wire.exactly(usize::MAX).await;
+        assert!(said.len() < 1000 && !said.starts_with(b"HTTP/1.1 200"), "{bytes:?} is no request: {said:?}");
     }
     assert_unharmed(&gateway).await;
 }
@@ -260,15 +261,35 @@ async fn a_stream_that_breaks_off_ends_in_the_same_way_for_the_client() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{events}\r\n",
         events.len()
     );
-    for answer in [chunked, stream_head(events.len() + 100) + &events] {
+    let check = async |answer: String| {
         let librechat = streaming(answer.into_bytes()).await;
-        let gateway = Setup::default().set("TOLLGATE_LIBRECHAT__UPSTREAMS", &librechat.url()).start().await;
+        let setup = Setup::with("[generations]\nfollow_after_ms = 50").set("TOLLGATE_LIBRECHAT__UPSTREAMS", &librechat.url());
+        let gateway = setup.start().await;
         let stream = chat_and_read(&gateway).await;
         assert_eq!(stream.text(), events, "what came passes");
         assert!(!stream.complete, "the client can tell that it is not all");
         let row = gateway.usage_rows(1).await.remove(0);
         assert_eq!((row.input_tokens, row.output_tokens), (100, 57), "what was measured is charged");
+    };
+    tokio::join!(check(chunked), check(stream_head(events.len() + 100) + &events));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_cannot_be_made_a_tunnel() {
+    let gateway = Setup::default().start().await;
+    let chat = r#"{"text":"a [[in=10 out=5]]","endpoint":"LabAI","model":"lab-small"}"#;
+    for upgrade in ["websocket", "h2c", "TLS/1.0"] {
+        let mut wire = Wire::connect(gateway.running.public).await;
+        let headers = format!(
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Type: application/json\r\n"
+        );
+        wire.send(head(&gateway, &format!("POST {CHAT}")) + &headers + &format!("Content-Length: {}\r\n\r\n{chat}", chat.len())).await;
+        let answer = wire.answer().await;
+        assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("started")), "{upgrade}: {answer:?}");
     }
+    let heard = gateway.librechat.requests();
+    assert!(heard.iter().all(|request| request.header("upgrade").is_none()), "{heard:?}");
+    assert_eq!(gateway.usage_rows(3).await.len(), 3, "each is charged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

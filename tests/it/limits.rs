@@ -4,20 +4,36 @@ mod crowds;
 mod edges;
 mod periods;
 
+use std::fmt::Write as _;
+use std::time::Duration;
+
 use serde_json::Value;
 use tollgate::scripted::client::{Answer, ChatBody, ChatClient, Exchange};
-use tollgate::scripted::{ScriptedLibreChat, User};
+use tollgate::scripted::{Options, ScriptedLibreChat, User};
 
 use crate::support::gateway::{Setup, TestGateway, value_of};
 
-/// Answers are given room for 100 tokens, no more and no less, and are followed at once.
+/// Answers are given room for 100 tokens, no more and no less.
 const HUNDRED: &str = "
     [estimate]
     answer_tokens = 100
     least_answer_tokens = 100
+";
+
+/// Answers that nobody watches are followed at once.
+const FOLLOWED: &str = "
     [generations]
     follow_after_ms = 100
 ";
+
+/// A gateway's settings. LibreChat waits for whoever is slow to come and listen.
+fn setup(config: &str) -> Setup {
+    Setup { librechat: patient(), ..Setup::with(config) }
+}
+
+fn patient() -> Options {
+    Options { linger: Duration::from_secs(10), ..Options::default() }
+}
 
 /// A message whose real usage is 157 tokens: $0.001925 at the default price of $5 and $25 for a million.
 const ORDINARY: &str = "Hello [[tokens=5 in=100 out=57]]";
@@ -73,10 +89,11 @@ fn one_limit_each() -> (String, Vec<(String, &'static str)>) {
     let (mut orgs, mut limits, mut people) = (String::new(), String::new(), Vec::new());
     for (index, (amount, name)) in kinds.into_iter().enumerate() {
         let member = format!("member{index}@acme.test");
-        limits += &format!("[[limits]]\napplies_to = 'member'\nmember = '{}'\n{amount}\n", User::new(&member).id);
+        let id = User::new(&member).id;
+        writeln!(limits, "[[limits]]\napplies_to = 'member'\nmember = '{id}'\n{amount}").expect("a text");
         people.push((member, name));
-        orgs += &format!("[[orgs]]\nid = 'org{index}'\ndomains = ['org{index}.test']\n");
-        limits += &format!("[[limits]]\napplies_to = 'org'\norg = 'org{index}'\n{amount}\n");
+        writeln!(orgs, "[[orgs]]\nid = 'org{index}'\ndomains = ['org{index}.test']").expect("a text");
+        writeln!(limits, "[[limits]]\napplies_to = 'org'\norg = 'org{index}'\n{amount}").expect("a text");
         people.push((format!("someone@org{index}.test"), name));
     }
     (orgs + &limits, people)
@@ -85,8 +102,8 @@ fn one_limit_each() -> (String, Vec<(String, &'static str)>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_limit_of_members_and_orgs_refuses_before_anything_is_forwarded() {
     let (config, people) = one_limit_each();
-    let setup = Setup { librechat_keys: "trust_email_domains = true".to_owned(), ..Setup::with(&(config + HUNDRED)) };
-    let gateway = setup.start().await;
+    let here = Setup { librechat_keys: "trust_email_domains = true".to_owned(), ..setup(&(config + HUNDRED)) };
+    let gateway = here.start().await;
     for (email, name) in people {
         let client = gateway.client(&email);
         answered(&gateway, &client, ORDINARY).await;
@@ -114,8 +131,8 @@ async fn every_limit_of_members_and_orgs_refuses_before_anything_is_forwarded() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everyones_limit_counts_all_orgs_together() {
     let config = "[[orgs]]\nid = 'beta'\ndomains = ['beta.test']\n[[limits]]\napplies_to = 'everyone'\nmessages_per_day = 2\n";
-    let setup = Setup { librechat_keys: "trust_email_domains = true".to_owned(), ..Setup::with(&(config.to_owned() + HUNDRED)) };
-    let gateway = setup.start().await;
+    let here = Setup { librechat_keys: "trust_email_domains = true".to_owned(), ..setup(&(config.to_owned() + HUNDRED)) };
+    let gateway = here.start().await;
     answered(&gateway, &gateway.client("ann@acme.test"), ORDINARY).await;
     answered(&gateway, &gateway.client("bob@beta.test"), ORDINARY).await;
     for email in ["ann@acme.test", "bob@beta.test", "eve@acme.test"] {
@@ -127,7 +144,7 @@ async fn everyones_limit_counts_all_orgs_together() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_truth_may_exceed_a_limit_and_a_failed_start_gives_its_message_back() {
     let config = "[[limits]]\napplies_to = 'member'\ntokens_per_day = 1000\nmessages_per_day = 3\n".to_owned() + HUNDRED;
-    let gateway = Setup::with(&config).start().await;
+    let gateway = setup(&config).start().await;
     let client = gateway.client("ann@acme.test");
     for refusal in ["[[refuse=message_limit]]", "[[refuse=concurrent]]", "[[refuse=ban]]", "[[refuse=model]]", "[[error=token_balance]]"] {
         let exchange = client.chat(&format!("Hello {refusal}")).await.expect("an answer");
@@ -151,10 +168,10 @@ async fn a_restart_on_the_memory_store_brings_the_counters_back_from_the_rows() 
     let limits = "[[limits]]\napplies_to = 'member'\ntokens_per_day = 1000\nmessages_per_month = 9\nusd_per_month = 1.0\n\
                   [[limits]]\napplies_to = 'org'\ntokens_per_month = 5000\n[[limits]]\napplies_to = 'everyone'\nusd_per_day = 2.0\n";
     let config = limits.to_owned() + HUNDRED;
-    let librechat = ScriptedLibreChat::start(Setup::default().librechat).await.expect("a free port");
+    let librechat = ScriptedLibreChat::start(patient()).await.expect("a free port");
     let folder = tempfile::tempdir().expect("a folder");
-    let setup = Setup::with(&config);
-    let running = setup.gateway(&librechat, &folder);
+    let here = setup(&config);
+    let running = here.gateway(&librechat, &folder);
     let client =
         |running: &tollgate::serve::Running| ChatClient::new(&format!("http://{}", running.public), &librechat.token("ann@acme.test"));
     for _ in 0..2 {
@@ -165,7 +182,7 @@ async fn a_restart_on_the_memory_store_brings_the_counters_back_from_the_rows() 
     assert_eq!(before["limits"].as_array().map(Vec::len), Some(5), "every limit that applies: {before}");
     assert!(running.stop(), "everything is written");
 
-    let running = setup.gateway(&librechat, &folder);
+    let running = here.gateway(&librechat, &folder);
     let after = me(&client(&running)).await;
     assert_eq!(after, before, "the same as before the restart");
     let used = |resource: &str, window: &str, scope: &str| {

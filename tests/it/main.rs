@@ -1,6 +1,7 @@
 //! Everything that enters by the front door or needs a real server, in one binary so that it links once.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::format_collect, reason = "a test may spend a string")]
 
 mod support;
 
@@ -14,6 +15,7 @@ mod demo;
 mod following;
 mod identity;
 mod limits;
+mod metrics;
 mod recordings;
 mod records;
 mod refusals;

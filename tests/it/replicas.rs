@@ -4,13 +4,14 @@ mod outages;
 mod processes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tollgate::db::Database;
 use tollgate::records::{RecordStore, StoredUsage};
 use tollgate::scripted::client::{Answer, ChatBody, ChatClient};
-use tollgate::scripted::{Options, ScriptedLibreChat};
+use tollgate::scripted::{Options, ScriptedLibreChat, Wire};
 use tollgate::serve::Running;
 
 use crate::support::gateway::{Setup, metrics_at, value_of, wait_for};
@@ -48,11 +49,16 @@ struct Site {
 
 impl Site {
     async fn new() -> Self {
+        Self::speaking(Wire::default()).await
+    }
+
+    async fn speaking(wire: Wire) -> Self {
         let postgres = tokio::task::spawn_blocking(Postgres::shared).await.expect("PostgreSQL");
         let database = postgres.database();
         let opened = Database::open(&database).expect("the address is good");
         opened.migrate().await.expect("an empty database can be migrated");
-        let librechat = ScriptedLibreChat::start(Options::default()).await.expect("a free port");
+        let librechat =
+            ScriptedLibreChat::start(Options { wire, linger: Duration::from_secs(10), ..Options::default() }).await.expect("a free port");
         Self { librechat, redis: RedisServer::start(), database, records: opened.records(), _postgres: postgres }
     }
 
@@ -104,6 +110,11 @@ impl Site {
     }
 }
 
+/// [`QUICK`], but whoever starts a chat has time to come and listen before it is followed.
+fn unhurried() -> String {
+    QUICK.replace("follow_after_ms = 100", "follow_after_ms = 2500")
+}
+
 /// Starts a chat that must be let through: its conversation, and when it was created.
 async fn begin(client: &ChatClient, text: &str) -> (String, Option<i64>) {
     let answer = client.start(&ChatBody::new(text)).await.expect("an answer");
@@ -121,7 +132,7 @@ fn started(answer: &Answer) -> (String, Option<i64>) {
 async fn a_chat_over_two_gateways_is_charged_once_with_what_the_stream_showed() {
     let site = Site::new().await;
     // The owner looks only after everything is over: what it knows comes from the other gateway.
-    let ([a, b], _folders) = site.gateways(&QUICK.replace("follow_after_ms = 100", "follow_after_ms = 2500"));
+    let ([a, b], _folders) = site.gateways(&unhurried());
     let (conversation, created_at) = begin(&site.ann(&a), ORDINARY).await;
     let frames = site.ann(&b).stream(&conversation, created_at).await.expect("a stream");
     assert!(frames.iter().any(|frame| frame.kind() == "final"), "the stream through the other gateway ends");
@@ -160,7 +171,7 @@ async fn a_chat_stopped_through_another_gateway_is_charged_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_gateway_learnt_the_other_estimates_with() {
     let site = Site::new().await;
-    let ([a, b], _folders) = site.gateways(QUICK);
+    let ([a, b], _folders) = site.gateways(&unhurried());
     let mut last: Option<(String, String)> = None;
     for (turn, (gateway, context)) in [(&a, 4000), (&b, 9000), (&a, 9500)].into_iter().enumerate() {
         let body = ChatBody::new(&format!("Hello [[tokens=5 context={context} in={context} out=57]]"));

@@ -89,6 +89,27 @@ async fn a_stream_that_outlasts_its_grace_is_ended_and_charged() {
     assert!(rows[0].0 > 0, "by what was seen: {rows:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direct_stream_that_outlasts_its_grace_is_charged_what_was_heard_of_it() {
+    let librechat = tollgate::scripted::Options { wire: tollgate::scripted::Wire::Direct, ..tollgate::scripted::Options::default() };
+    let gateway = Setup { librechat, ..Setup::with("[shutdown]\ngrace_seconds = 1") }.start().await;
+    let client = gateway.client("ada@acme.test");
+    let opened = client.open(&ChatBody::new("For ever [[tokens=100000 delay=10 usage=off]]")).await.expect("an answer");
+    let tollgate::scripted::client::Opened::Stream(mut stream) = opened else { panic!("not a stream: {opened:?}") };
+    stream.until("on_message_delta").await.expect("it speaks");
+    let records = format!("sqlite:{}", gateway.folder().path().join("tollgate.db").display());
+    let TestParts { running, _librechat, _folder } = parts(gateway);
+    let stopping = tokio::task::spawn_blocking(move || running.stop());
+    let mut heard = 1_u64;
+    while let Ok(Some(frame)) = stream.next().await {
+        heard += u64::from(frame.kind() == "on_message_delta");
+    }
+    assert!(stopping.await.expect("a stop"), "everything was written");
+    let rows = rows_of(&records).await;
+    assert_eq!(rows.len(), 1, "what ran is charged: {rows:?}");
+    assert!(rows[0].1 >= heard / 2, "{heard} words were heard, and {} tokens charged", rows[0].1);
+}
+
 /// A gateway taken apart, so that it can be stopped while its LibreChat and its folder stay.
 struct TestParts {
     running: tollgate::serve::Running,

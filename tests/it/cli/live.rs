@@ -30,7 +30,7 @@ fn check(place: &Place, user: Option<&str>) -> Ran {
 /// What was said of one thing that was tried: `ok ...`, `failed ...` or `not tried ...`.
 #[track_caller]
 fn said_of(ran: &Ran, what: &str) -> String {
-    let tried = ran.out.split_once("Tried:").map(|(_, tried)| tried).unwrap_or_else(|| panic!("nothing was tried: {ran:?}"));
+    let (_, tried) = ran.out.split_once("Tried:").unwrap_or_else(|| panic!("nothing was tried: {ran:?}"));
     let line = tried.lines().find(|line| line.contains(&format!("  {what}  ")) || line.contains(&format!("  {what} ")));
     line.unwrap_or_else(|| panic!("{what} was not tried:\n{}", ran.out)).trim().to_owned()
 }

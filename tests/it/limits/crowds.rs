@@ -1,7 +1,6 @@
 //! Many at once: a limit that fits so many admits exactly so many, wherever its counter is.
 
 use tokio::task::JoinSet;
-use tollgate::scripted::Options;
 
 use super::*;
 use crate::support::gateway::wait_for;
@@ -13,11 +12,11 @@ const FITS: usize = 38;
 
 /// What one ordinary message holds: its text and 100 tokens of room. The crowd's limit has room for [`FITS`] of them.
 async fn limit_for_the_crowd() -> String {
-    let gateway = Setup::with(HUNDRED).start().await;
+    let gateway = setup(HUNDRED).start().await;
     answered(&gateway, &gateway.client("ann@acme.test"), ORDINARY).await;
     let needs = usize::try_from(gateway.usage_rows(1).await[0].estimate_tokens).expect("a small number");
     format!(
-        "[[limits]]\napplies_to = 'org'\ntokens_per_day = {}\n[[limits]]\napplies_to = 'everyone'\nmessages_per_day = 1000\n{HUNDRED}",
+        "[[limits]]\napplies_to = 'org'\ntokens_per_day = {}\n[[limits]]\napplies_to = 'everyone'\nmessages_per_day = 1000\n{HUNDRED}{FOLLOWED}",
         needs * FITS + needs / 2
     )
 }
@@ -57,12 +56,12 @@ async fn settled(librechat: &ScriptedLibreChat, url: &str) {
 
 /// Patient with a busy machine: what is tried here is not the store's timeout.
 fn on_redis(server: &RedisServer, config: &str) -> Setup {
-    Setup { store: server.url(), store_keys: "timeout_ms = 10000".to_owned(), ..Setup::with(config) }
+    Setup { store: server.url(), store_keys: "timeout_ms = 10000".to_owned(), ..setup(config) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exactly_as_many_as_fit_on_memory() {
-    let gateway = Setup::with(&limit_for_the_crowd().await).start().await;
+    let gateway = setup(&limit_for_the_crowd().await).start().await;
     crowd(&gateway.librechat, &[gateway.url()]).await;
     settled(&gateway.librechat, &gateway.url()).await;
 }
@@ -78,10 +77,10 @@ async fn exactly_as_many_as_fit_on_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exactly_as_many_as_fit_on_two_gateways() {
     let server = RedisServer::start();
-    let setup = on_redis(&server, &limit_for_the_crowd().await);
-    let librechat = ScriptedLibreChat::start(Options::default()).await.expect("a free port");
+    let here = on_redis(&server, &limit_for_the_crowd().await);
+    let librechat = ScriptedLibreChat::start(patient()).await.expect("a free port");
     let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
-    let gateways = folders.each_ref().map(|folder| setup.gateway(&librechat, folder));
+    let gateways = folders.each_ref().map(|folder| here.gateway(&librechat, folder));
     let urls = gateways.each_ref().map(|gateway| format!("http://{}", gateway.public));
     crowd(&librechat, &urls).await;
     settled(&librechat, &urls[1]).await;
@@ -90,10 +89,10 @@ async fn exactly_as_many_as_fit_on_two_gateways() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exactly_as_many_as_fit_on_two_processes() {
     let server = RedisServer::start();
-    let setup = on_redis(&server, &limit_for_the_crowd().await);
-    let librechat = ScriptedLibreChat::start(Options::default()).await.expect("a free port");
+    let here = on_redis(&server, &limit_for_the_crowd().await);
+    let librechat = ScriptedLibreChat::start(patient()).await.expect("a free port");
     let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
-    let [one, other] = folders.each_ref().map(|folder| setup.text(&librechat, folder));
+    let [one, other] = folders.each_ref().map(|folder| here.text(&librechat, folder));
     let (one, other) = tokio::join!(TollgateProcess::start(&one), TollgateProcess::start(&other));
     crowd(&librechat, &[one.url(), other.url()]).await;
     settled(&librechat, &one.url()).await;

@@ -1,6 +1,6 @@
 //! Near the edge of a limit, beside it, and without a price.
 
-use std::time::Duration;
+use tollgate::clock::{Clock as _, SystemClock};
 
 use super::*;
 
@@ -8,7 +8,7 @@ use super::*;
 async fn the_room_shrinks_before_anyone_is_refused() {
     let config = "[[limits]]\napplies_to = 'member'\ntokens_per_day = 1000\n\
                   [estimate]\nanswer_tokens = 800\nleast_answer_tokens = 50\n[generations]\nfollow_after_ms = 100\n";
-    let gateway = Setup::with(config).start().await;
+    let gateway = setup(config).start().await;
     let client = gateway.client("ann@acme.test");
     gateway.librechat.hold_answers(true);
     let first = tokio::spawn({
@@ -43,7 +43,7 @@ async fn the_room_shrinks_before_anyone_is_refused() {
 async fn a_shadow_refuses_nobody_and_counts() {
     let config = "[[limits]]\napplies_to = 'member'\nmessages_per_day = 1\nmode = 'enforce'\n\
                   [[limits]]\napplies_to = 'org'\ntokens_per_day = 200\n[limits_defaults]\nmode = 'shadow'\n";
-    let gateway = Setup::with(&(config.to_owned() + HUNDRED)).start().await;
+    let gateway = setup(&(config.to_owned() + HUNDRED)).start().await;
     let client = gateway.client("ann@acme.test");
     for _ in 0..3 {
         answered(&gateway, &client, ORDINARY).await;
@@ -67,7 +67,7 @@ async fn a_shadow_refuses_nobody_and_counts() {
 
 /// An org-scoped token for a LibreChat account of acme, with a cap for its org.
 fn org_token(user: &User, max_tokens: u64) -> String {
-    let now = jiff::Timestamp::now().as_second();
+    let now = SystemClock.now().as_second();
     let claims = serde_json::json!({
         "sub": "person-1", "email": user.email, "name": "Ann", "role": "user", "iat": now, "exp": now + 600,
         "organization": {"id": "acme", "name": "Acme", "domain": "acme.test", "plan_type": "pro", "librechat_config": {"max_tokens": max_tokens}},
@@ -81,7 +81,7 @@ fn org_token(user: &User, max_tokens: u64) -> String {
 async fn a_token_may_cap_its_org_but_never_loosen() {
     let config = "[[limits]]\napplies_to = 'org'\ntokens_per_month = 1000\n[[issuers]]\nname = 'dashboard'\norgs = ['acme']\n\
                   algorithm = 'HS256'\nsecret = 'an-issuers-own-secret-0123456789'\nmay_name_users = true\n";
-    let gateway = Setup::with(&(config.to_owned() + HUNDRED)).start().await;
+    let gateway = setup(&(config.to_owned() + HUNDRED)).start().await;
     let ann = User::new("ann@acme.test");
     gateway.librechat.add_user(ann.clone());
     let capped = ChatClient::new(&gateway.url(), &org_token(&ann, 200));
@@ -100,7 +100,7 @@ async fn a_token_may_cap_its_org_but_never_loosen() {
 async fn an_unknown_model_costs_the_default_price_or_nothing_or_is_refused() {
     let limits = "[[limits]]\napplies_to = 'member'\nusd_per_day = 0.003\n".to_owned() + HUNDRED;
     for unknown_model in ["default_price", "free", "reject"] {
-        let gateway = Setup::with(&format!("{limits}[prices]\nunknown_model = '{unknown_model}'\n")).start().await;
+        let gateway = setup(&format!("{limits}[prices]\nunknown_model = '{unknown_model}'\n")).start().await;
         let client = gateway.client("ann@acme.test");
         if unknown_model == "reject" {
             let answer = client.start(&ChatBody::new("Hello")).await.expect("an answer");
@@ -128,7 +128,7 @@ async fn an_unknown_model_costs_the_default_price_or_nothing_or_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follow_up_is_estimated_with_what_its_conversation_carries() {
     let config = "[[limits]]\napplies_to = 'member'\ntokens_per_day = 8000\n".to_owned() + HUNDRED;
-    let gateway = Setup::with(&config).start().await;
+    let gateway = setup(&config).start().await;
     let client = gateway.client("ann@acme.test");
     let first = answered(&gateway, &client, "Hello [[tokens=5 context=4000 in=4000 out=57]]").await;
     let (conversation, answer) = (first.conversation_id().expect("a conversation"), first.answer_id().expect("an answer"));

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tollgate::clock::{Clock as _, ManualClock};
-use tollgate::scripted::Options;
 
 use super::*;
 
@@ -15,12 +14,12 @@ fn instant(text: &str) -> Timestamp {
 /// A gateway in this zone whose members may send one message a day, at this time.
 async fn gateway_in(zone: &str, now: &str, limits: &str) -> (TestGateway, Arc<ManualClock>) {
     let clock = ManualClock::at(instant(now));
-    let setup = Setup {
+    let here = Setup {
         clock: clock.clone(),
-        librechat: Options { clock: clock.clone(), ..Options::default() },
-        ..Setup::with(&format!("time_zone = '{zone}'\n{limits}{HUNDRED}"))
+        librechat: Options { clock: clock.clone(), ..patient() },
+        ..setup(&format!("time_zone = '{zone}'\n{limits}{HUNDRED}"))
     };
-    (setup.start().await, clock)
+    (here.start().await, clock)
 }
 
 const ONE_A_DAY: &str = "[[limits]]\napplies_to = 'member'\nmessages_per_day = 1\n";

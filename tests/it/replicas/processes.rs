@@ -1,12 +1,12 @@
 //! Gateways as real processes: one is killed, one stalls, one is asked to stop.
 
-use std::time::Duration;
-
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use tollgate::clock::{Clock as _, SystemClock};
 use tollgate::limits::redis::RedisStore;
 use tollgate::limits::{Bucket, Charge, Period, Reserve, Resource, Scope, Store as _, Window};
 use tollgate::scripted::User;
+use tollgate::scripted::client::Opened;
 use tollgate::shared::{Redis, RedisSettings};
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ async fn two_processes(site: &Site, folder: &TempDir) -> (TollgateProcess, Tollg
 /// A reservation of Ann's whose replica died before it forwarded anything.
 async fn leave_one_held(site: &Site) {
     let redis = Redis::new(RedisSettings::new(site.redis.url()), tokio::runtime::Handle::current()).expect("the address is good");
-    let period = Period::at(Window::Day, Timestamp::now(), &TimeZone::UTC);
+    let period = Period::at(Window::Day, SystemClock.now(), &TimeZone::UTC);
     let scope = Scope::Member { org: "acme".into(), member: User::new("ann@acme.test").id.into() };
     let bucket = Bucket { scope, resource: Resource::Tokens, period };
     let charges = [Charge { bucket, enforce: None, shadow: None, fixed: 5000, per_room_token: 0 }];
@@ -33,7 +33,7 @@ async fn leave_one_held(site: &Site) {
         least_room: 0,
         owner: "a replica that is gone",
         lease: Duration::from_secs(1),
-        now: Timestamp::now() - SignedDuration::from_secs(5),
+        now: SystemClock.now() - SignedDuration::from_secs(5),
         record: "{}",
     };
     RedisStore::new(redis).reserve(&reserve).await.expect("the store answers");
@@ -113,7 +113,7 @@ async fn a_process_that_stalled_longer_than_its_lease_does_not_settle_again() {
     assert!(!by_a.contains(messages), "who did not settle does not count:\n{}", a.log());
     assert!((value_of(&by_b, messages) - 2.0).abs() < 1e-9);
     let exchange = ann_a.chat(ORDINARY).await.expect("an answer");
-    assert!(exchange.last().is_some(), "and the process goes on as before");
+    assert_eq!(exchange.start.status, 200, "and the process goes on as before: {}", exchange.start.text);
     let rows = site.rows(3).await;
     site.counters_match(&ann_a, &rows).await;
 }
@@ -131,4 +131,25 @@ async fn a_process_that_is_asked_to_stop_leaves_nothing_behind() {
     let rows = site.rows(2).await;
     assert_eq!(rows[1].usage_source, "frames", "{}", b.log());
     site.counters_match(&ann_b, &rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direct_stream_of_a_killed_process_is_settled_by_what_was_saved() {
+    let site = Site::speaking(Wire::Direct).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut a, b) = two_processes(&site, &folder).await;
+    let ann_a = site.client(&a.url(), "ann@acme.test");
+    let opened = ann_a.open(&ChatBody::new("Hello [[tokens=500 delay=30]]")).await.expect("an answer");
+    let Opened::Stream(mut stream) = opened else { panic!("before 0.8.2 the answer is the stream: {opened:?}") };
+    stream.until("on_message_delta").await.expect("its first words");
+    wait_for("it to be written down as forwarded", || async {
+        let key = site.redis.keys().into_iter().find(|key| key.contains(":reservation:") && key.contains("{o:"))?;
+        (site.redis.command::<String>(&["HGET", &key, "stage"]) == "forwarded").then_some(())
+    })
+    .await;
+    a.kill();
+    let rows = site.rows(1).await;
+    assert_eq!(rows[0].status, "aborted", "LibreChat stops a run whose direct stream is closed: {:?}\n{}", rows[0], b.log());
+    assert!(rows[0].total_tokens > 0 && rows[0].messages == 1, "it is never settled at zero: {:?}", rows[0]);
+    site.counters_match(&site.client(&b.url(), "ann@acme.test"), &rows).await;
 }

@@ -11,7 +11,6 @@ use tollgate::scripted::client::ChatClient;
 use tollgate::scripted::{Options, User};
 use tollgate::scripted::{ScriptedLibreChat, auth};
 use tollgate::serve::{self, Running};
-use uuid::Uuid;
 
 /// How long anything that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -157,15 +156,6 @@ impl TestGateway {
             let mut rows = self.running.app.records.usage_rows(10_000).await.expect("readable rows");
             rows.reverse();
             (rows.len() >= count).then_some(rows)
-        })
-        .await
-    }
-
-    /// The usage rows of one generation, once there are any.
-    pub async fn usage_of(&self, generation: Uuid) -> Vec<StoredUsage> {
-        wait_for("the usage rows of a generation", || async {
-            let rows = self.running.app.records.usage_of(generation).await.expect("readable rows");
-            (!rows.is_empty()).then_some(rows)
         })
         .await
     }

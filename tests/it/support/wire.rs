@@ -76,11 +76,6 @@ impl Wire {
         let _ = self.stream.shutdown().await;
     }
 
-    /// Closes the connection as a crash would: the peer sees a reset.
-    pub fn reset(self) {
-        let _ = self.stream.set_zero_linger();
-    }
-
     /// The next message to come, interim answers (1xx, except 101) left out.
     pub async fn answer(&mut self) -> Message {
         self.answer_to("GET").await
