@@ -233,6 +233,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_came_after_a_pause_is_told_apart() {
+        let call = |seq, input| {
+            let id = CallId { run_id: "r".into(), seq, usage_type: String::new() };
+            (id, CallUsage { model: "m".into(), tokens: Tokens { input, output: 1, ..Tokens::default() } })
+        };
+        let mut before = Observation { end: Some(End::Paused), ..Observation::default() };
+        before.calls.extend([call(1, 10)]);
+        before.contexts.insert("a".into(), Context { nth: 0, tokens: 9 });
+        before.transcript.append("a", "So far");
+        let mut whole = Observation { end: Some(End::Completed), ..before.clone() };
+        whole.calls.extend([call(2, 30)]);
+        whole.reported = Some(Tokens { input: 40, output: 2, ..Tokens::default() });
+        whole.transcript.append("a", ", so good");
+        let after = whole.clone().since(&before);
+        assert_eq!(after.calls.into_iter().collect::<Vec<_>>(), [call(2, 30)]);
+        assert_eq!(after.reported, Some(Tokens { input: 30, output: 1, ..Tokens::default() }));
+        assert_eq!(after.transcript.by_agent().collect::<Vec<_>>(), [("a", ", so good")]);
+        assert!(after.contexts.is_empty(), "no new prompt was seen");
+        let nothing = whole.clone().since(&whole);
+        assert!(nothing.calls.is_empty() && nothing.transcript.is_empty() && nothing.contexts.is_empty(), "nothing comes after the end");
+    }
+
     fn merged(one: &Observation, other: &Observation) -> Observation {
         let mut both = one.clone();
         both.merge(other);

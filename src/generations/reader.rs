@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::observation::{Context, End, Observation, Transcript};
 use crate::librechat::chat::bounded;
-use crate::librechat::frames::{self, ContextUsage, Ending, FinalFrame, Frame, SavedAnswer, SyncState};
+use crate::librechat::frames::{self, ContextUsage, Ending, FinalFrame, Frame, SyncState};
+use crate::librechat::saved::SavedAnswer;
 use crate::sse::EventReader;
 
 /// How much of an answer's text one reader keeps for counting. Longer answers come with real usage, or are counted short.

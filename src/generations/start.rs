@@ -95,3 +95,19 @@ pub fn digest(id: Uuid, text: &str) -> String {
         .finalize();
     digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_known_again_by_its_generation_only() {
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert_eq!(digest(one, " Hello\n"), digest(one, "Hello"), "LibreChat may trim");
+        assert_ne!(digest(one, "Hello"), digest(other, "Hello"), "it tells nothing to whoever does not know the generation");
+        let long = "x".repeat(5_000);
+        for changed in [format!("y{long}"), format!("{long}y"), long[1..].to_owned()] {
+            assert_ne!(digest(one, &changed), digest(one, &long));
+        }
+    }
+}

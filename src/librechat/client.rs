@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
 
-use super::frames::{self, RunStatus, SavedMessages};
+use super::frames::{self, RunStatus};
+use super::saved::{self, SavedMessages};
 use crate::clock::SharedClock;
 use crate::identity::mint::Minter;
 
@@ -154,7 +155,7 @@ impl LibreChat {
     pub async fn messages(&self, person: &Person, conversation_id: &str) -> Result<SavedMessages, CallError> {
         let path = format!("/api/messages/{}", escaped(conversation_id));
         let body = self.read(self.get(person, &path, &[])).await?;
-        frames::saved_messages(&body).ok_or(CallError::Unreadable)
+        saved::saved_messages(&body).ok_or(CallError::Unreadable)
     }
 
     /// The person's newest conversations, newest first.

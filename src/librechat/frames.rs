@@ -9,7 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chat::bounded;
-use super::usage::{CallId, CallUsage, Count, RawCallUsage, RawMessageUsage, Tokens};
+use super::deltas::{Text, read_content_delta, read_plain_delta, read_tool_call_delta};
+use super::saved::{RawMessage, RawPart, owned, plain};
+use super::usage::{CallId, CallUsage, Count, RawCallUsage, Tokens};
 use crate::sse::Event;
 
 /// What a frame says.
@@ -141,56 +143,6 @@ pub fn read<'a>(event: Event<'a>) -> Frame<'a> {
         return if event.name == "error" { Frame::Error } else { Frame::Other };
     };
     if event.name == "error" { Frame::Error } else { raw.read() }
-}
-
-/// An answer as LibreChat saved it, from `GET /api/messages/:conversationId`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedAnswer {
-    /// Its id: the run's id.
-    pub message_id: String,
-    /// What the person had said, where that is saved too.
-    pub asked: Option<String>,
-    /// When it was saved, RFC 3339.
-    pub created_at: Option<jiff::Timestamp>,
-    /// Whether it was cut short.
-    pub unfinished: bool,
-    /// What it says, read as a final frame is.
-    pub frame: FinalFrame,
-    /// `metadata.contextUsage`, where it was saved.
-    pub context: Option<ContextUsage>,
-}
-
-/// The messages of a conversation as LibreChat saved them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SavedMessages {
-    /// What the person said, oldest first.
-    pub said: Vec<String>,
-    /// What was answered, oldest first.
-    pub answers: Vec<SavedAnswer>,
-}
-
-/// Reads the saved messages of a conversation.
-pub fn saved_messages(json: &[u8]) -> Option<SavedMessages> {
-    let messages: Vec<RawMessage<'_>> = serde_json::from_slice(json).ok()?;
-    let (persons, answers): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message.is_created_by_user);
-    let said: Vec<(String, String)> =
-        persons.into_iter().filter_map(|message| Some((owned(message.message_id)?, plain(message.text)?))).collect();
-    let answers = answers.into_iter().map(|message| {
-        let asked = message.parent_message_id.as_deref().and_then(|parent| said.iter().find(|(id, _)| id == parent));
-        let asked = asked.map(|(_, text)| text.clone());
-        SavedAnswer { asked, ..message.into_saved() }
-    });
-    Some(SavedMessages { answers: answers.collect(), said: said.into_iter().map(|(_, text)| text).collect() })
-}
-
-/// A name or id from the wire, cut where it is longer than any real one: what is remembered of a stream is bounded.
-fn owned(id: Option<Cow<'_, str>>) -> Option<String> {
-    id.map(|id| bounded(&id))
-}
-
-/// Text as it stands in a message.
-fn plain(raw: Option<&RawValue>) -> Option<String> {
-    serde_json::from_str::<RawText>(raw?.get()).ok().map(RawText::into_string)
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "they are LibreChat's own flags")]
@@ -356,117 +308,9 @@ struct RawStep<'a> {
     run_id: Option<Cow<'a, str>>,
 }
 
-/// `{"id": step, "delta": {...}}`: what differs is what the delta holds.
-#[derive(Deserialize)]
-struct RawDelta<'a, D> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    delta: D,
-}
-
-#[derive(Deserialize)]
-struct ContentDelta<'a> {
-    #[serde(borrow, default)]
-    content: Option<OneOrMany<'a>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany<'a> {
-    Many(#[serde(borrow)] Vec<ContentPiece<'a>>),
-    One(#[serde(borrow)] ContentPiece<'a>),
-}
-
-#[derive(Deserialize)]
-struct ContentPiece<'a> {
-    #[serde(borrow, default)]
-    text: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    think: Option<Text<'a>>,
-}
-
-/// Text that is copied only where something in it is escaped; an `Option<Cow<str>>` always is.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// The usual delta, `{"content": [{"type": "text", "text": "..."}]}`, without the detour through an untagged enum.
-#[derive(Deserialize)]
-struct PlainContentDelta<'a> {
-    #[serde(borrow)]
-    content: Vec<ContentPiece<'a>>,
-}
-
-/// The frame that nearly all frames are, read in one go: `{"event":"on_message_delta","data":{...}}` in this order and of the
-/// usual shape. `None` for everything else, which is then read with care.
-fn read_plain_delta(frame: &[u8]) -> Option<Frame<'_>> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct PlainDelta<'a> {
-        #[serde(rename = "event")]
-        _event: serde::de::IgnoredAny,
-        #[serde(borrow)]
-        data: RawDelta<'a, PlainContentDelta<'a>>,
-    }
-    if !frame.starts_with(br#"{"event":"on_message_delta","#) && !frame.starts_with(br#"{"event":"on_reasoning_delta","#) {
-        return None;
-    }
-    let PlainDelta { data: RawDelta { id, delta }, .. } = serde_json::from_slice(frame).ok()?;
-    Some(Frame::Delta { step_id: id, text: joined(delta.content) })
-}
-
-fn read_content_delta(data: &str) -> Option<Frame<'_>> {
-    if let Ok(RawDelta { id, delta: PlainContentDelta { content } }) = serde_json::from_str(data) {
-        return Some(Frame::Delta { step_id: id, text: joined(content) });
-    }
-    let RawDelta { id, delta: ContentDelta { content } } = serde_json::from_str(data).ok()?;
-    let pieces = match content? {
-        OneOrMany::Many(pieces) => pieces,
-        OneOrMany::One(piece) => vec![piece],
-    };
-    Some(Frame::Delta { step_id: id, text: joined(pieces) })
-}
-
-fn joined(pieces: Vec<ContentPiece<'_>>) -> Cow<'_, str> {
-    let mut texts = pieces.into_iter().filter_map(|piece| Some(piece.text.or(piece.think)?.0));
-    let first = texts.next().unwrap_or_default();
-    texts.fold(first, |mut text, next| {
-        text.to_mut().push_str(&next);
-        text
-    })
-}
-
-fn read_tool_call_delta(data: &str) -> Option<Frame<'_>> {
-    #[derive(Deserialize)]
-    struct Delta<'a> {
-        #[serde(borrow, default)]
-        tool_calls: Option<Vec<Call<'a>>>,
-    }
-    #[derive(Deserialize)]
-    struct Call<'a> {
-        #[serde(borrow, default)]
-        name: Option<Cow<'a, str>>,
-        #[serde(borrow, default)]
-        args: Option<&'a RawValue>,
-    }
-    let RawDelta::<'_, Delta<'_>> { id, delta } = serde_json::from_str(data).ok()?;
-    let mut text = String::new();
-    for call in delta.tool_calls? {
-        text.push_str(&call.name.unwrap_or_default());
-        text.push_str(&argument_text(call.args));
-    }
-    Some(Frame::Delta { step_id: id, text: Cow::Owned(text) })
-}
-
-/// The arguments of a tool call as the model wrote them: a string of JSON, or the JSON itself.
-fn argument_text(args: Option<&RawValue>) -> String {
-    let raw = args.map_or("", RawValue::get);
-    serde_json::from_str::<String>(raw).unwrap_or_else(|_| if raw == "null" { String::new() } else { raw.to_owned() })
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawContextUsage<'a> {
+pub(super) struct RawContextUsage<'a> {
     #[serde(borrow, default)]
     run_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -485,7 +329,7 @@ struct RawBreakdown {
 }
 
 impl RawContextUsage<'_> {
-    fn total(self) -> ContextUsage {
+    pub(super) fn total(self) -> ContextUsage {
         let instructions = self.breakdown.map_or(0, |breakdown| breakdown.instruction_tokens.0);
         ContextUsage {
             run_id: bounded(&self.run_id.unwrap_or_default()),
@@ -570,135 +414,6 @@ impl RawFrame<'_> {
             text: None,
             index: None,
             error: None,
-        }
-    }
-}
-
-/// Text as a string, or as assistants write it, `{"value": "..."}`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawText {
-    Plain(String),
-    Value { value: String },
-}
-
-impl RawText {
-    fn into_string(self) -> String {
-        match self {
-            Self::Plain(text) | Self::Value { value: text } => text,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct RawPart<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(default)]
-    text: Option<RawText>,
-    #[serde(borrow, default)]
-    think: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    tool_call: Option<RawToolCall<'a>>,
-    #[serde(borrow, default, rename = "agentId")]
-    agent_id: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct RawToolCall<'a> {
-    #[serde(borrow, default)]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    args: Option<&'a RawValue>,
-}
-
-impl RawPart<'_> {
-    fn into_answer(self) -> Option<AnswerPart> {
-        if self.kind.as_deref() == Some("error") {
-            return None;
-        }
-        let mut text = self.text.map(RawText::into_string).unwrap_or_default();
-        text.push_str(&self.think.unwrap_or_default());
-        if let Some(call) = self.tool_call {
-            text.push_str(&call.name.unwrap_or_default());
-            text.push_str(&argument_text(call.args));
-        }
-        Some(AnswerPart { agent_id: bounded(&self.agent_id.unwrap_or_default()), text })
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawMessage<'a> {
-    #[serde(borrow, default)]
-    message_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    parent_message_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    conversation_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    created_at: Option<Cow<'a, str>>,
-    #[serde(default)]
-    is_created_by_user: bool,
-    #[serde(default)]
-    unfinished: Option<bool>,
-    #[serde(default)]
-    error: Option<bool>,
-    #[serde(borrow, default)]
-    model: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    content: Option<Vec<RawPart<'a>>>,
-    #[serde(default)]
-    prompt_tokens: Count,
-    #[serde(borrow, default)]
-    metadata: Option<RawMetadata<'a>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawMetadata<'a> {
-    #[serde(default)]
-    usage: Option<RawMessageUsage>,
-    #[serde(borrow, default)]
-    context_usage: Option<RawContextUsage<'a>>,
-}
-
-impl RawMessage<'_> {
-    fn into_final(self) -> FinalFrame {
-        self.into_saved().frame
-    }
-
-    fn into_saved(self) -> SavedAnswer {
-        // The text of an error is LibreChat's, not a model's.
-        let is_error = self.error == Some(true);
-        let failed = is_error || self.content.as_ref().is_some_and(|parts| parts.iter().any(|part| part.kind.as_deref() == Some("error")));
-        let answer = self.content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect::<Vec<_>>());
-        // Before content parts there was only `text`; where there are parts, `text` repeats them or is empty.
-        let text = plain(self.text).filter(|_| !is_error);
-        let answer = answer
-            .filter(|parts| !parts.is_empty() || failed)
-            .or_else(|| text.filter(|text| !text.is_empty()).map(|text| vec![AnswerPart { agent_id: String::new(), text }]));
-        let (usage, context) = self.metadata.map_or((None, None), |metadata| {
-            (metadata.usage.and_then(RawMessageUsage::normalise), metadata.context_usage.map(RawContextUsage::total))
-        });
-        let run_id = owned(self.message_id);
-        SavedAnswer {
-            message_id: run_id.clone().unwrap_or_default(),
-            asked: None,
-            created_at: self.created_at.and_then(|time| time.parse().ok()),
-            unfinished: self.unfinished.unwrap_or_default(),
-            frame: FinalFrame {
-                ending: if failed { Ending::ProviderError } else { Ending::Complete },
-                conversation_id: owned(self.conversation_id),
-                run_id,
-                model: owned(self.model),
-                answer,
-                usage,
-                prompt_tokens: Some(self.prompt_tokens.0).filter(|tokens| *tokens > 0),
-            },
-            context,
         }
     }
 }

@@ -1,14 +1,16 @@
 //! What LibreChat says on the wire. No other room knows its JSON.
 //!
 //! [`routes`] tells which of its routes a request is for, [`chat`] reads what a chat start asks, [`start`] what
-//! LibreChat answers to it, [`frames`] the stream of the answer, [`openai`] the OpenAI-compatible API, [`client`]
+//! LibreChat answers to it, [`frames`] the stream of the answer, [`saved`] answers as they are kept, [`openai`] the OpenAI-compatible API, [`client`]
 //! speaks to LibreChat on a person's behalf, and [`address`] is where it is.
 
 pub mod address;
 pub mod chat;
 pub mod client;
+mod deltas;
 pub mod frames;
 pub mod openai;
 pub mod routes;
+pub mod saved;
 pub mod start;
 pub mod usage;

@@ -11,7 +11,6 @@ use super::{chat, client, own};
 use crate::app::App;
 use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
-use crate::identity::directory::Language;
 use crate::identity::{AccountError, Identity, OrgScoped, TokenError, Verified, bearer};
 use crate::librechat::routes::{self, Credential, Route};
 use crate::records::{AuditRow, Category, Outcome, Severity};
@@ -72,15 +71,6 @@ fn recognise(app: &App, session: &Session, ctx: &mut Ctx) {
     // Of a chain of proxies the first says how the client came.
     let proto = proto.and_then(|chain| chain.split(',').next());
     ctx.is_https = peer_is_trusted && proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
-    ctx.language = language(session, None);
-}
-
-/// The language of a person's answers.
-fn language(session: &Session, org: Option<Language>) -> Language {
-    let headers = &session.req_header().headers;
-    let text = |name| headers.get_all(name).iter().filter_map(|value: &http::HeaderValue| value.to_str().ok());
-    let cookie = text("cookie").flat_map(|cookies| cookies.split(';')).find_map(|cookie| cookie.trim().strip_prefix("lang="));
-    Language::of(org, cookie, text("accept-language").next())
 }
 
 async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(), Rejection> {
@@ -94,10 +84,6 @@ async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(),
             Err(reason) => return Err(refuse_token(app, session, ctx, reason)),
         },
     };
-    if let Some(org) = &identity.org {
-        ctx.zone = org.zone.clone();
-        ctx.language = language(session, org.language);
-    }
     ctx.identity = Some(identity);
     Ok(())
 }

@@ -77,7 +77,7 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     let message = read(&ctx.route, &body)?;
     ctx.body = Some(body);
     if let Some(zone) = message.time_zone.as_deref().and_then(|zone| TimeZone::get(zone).ok()) {
-        ctx.zone = zone;
+        ctx.zone = Some(zone);
     }
     let message = recall_model(app, &org, message).await;
     ctx.asks.conversation_id.clone_from(&message.conversation_id);

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::relay::Reading;
 use crate::generations::{Generation, Phase};
 use crate::identity::Identity;
-use crate::identity::directory::Language;
 use crate::librechat::routes::Route;
 
 /// A request on its way through the gateway.
@@ -44,10 +43,8 @@ pub struct Ctx {
     pub asks: Asks,
     /// What is read of the answer.
     pub reading: Reading,
-    /// The language its person is answered in.
-    pub language: Language,
-    /// The zone its person is answered in.
-    pub zone: TimeZone,
+    /// The zone its person is answered in, where the body names one; the org's otherwise.
+    pub zone: Option<TimeZone>,
     /// How it was refused: the word and the whole decision.
     pub refused: Option<Refused>,
     /// How long it took to admit it; of a chat start, from the end of its body.
@@ -109,8 +106,7 @@ impl Ctx {
             generation: None,
             asks: Asks::default(),
             reading: Reading::Nothing,
-            language: Language::En,
-            zone: TimeZone::UTC,
+            zone: None,
             refused: None,
             admitted_in: None,
             counted: None,

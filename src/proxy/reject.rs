@@ -1,5 +1,6 @@
 //! How a rejection is sent: the answer is made in [`crate::error`], here it is only put on the connection.
 
+use jiff::tz::TimeZone;
 use pingora_core::{Error, ErrorSource, ErrorType};
 use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
@@ -8,15 +9,18 @@ use super::body;
 use super::ctx::{Ctx, Refused};
 use crate::app::App;
 use crate::error::{Answer, AnswerContext, Audience, Rejection, reference};
+use crate::identity::directory::Language;
 use crate::librechat::routes::Route;
 
 /// Answers a request that is not forwarded.
 pub async fn send(app: &App, session: &mut Session, ctx: &mut Ctx, rejection: Rejection) {
     let reference = reference(&ctx.id);
+    let org = ctx.identity.as_ref().and_then(|identity| identity.org.as_deref());
+    let utc = TimeZone::UTC;
     let context = AnswerContext {
         audience: audience(&ctx.route),
-        language: ctx.language,
-        zone: &ctx.zone,
+        language: language(session, org.and_then(|org| org.language)),
+        zone: ctx.zone.as_ref().or(org.map(|org| &org.zone)).unwrap_or(&utc),
         now: app.clock.now(),
         reference: &reference,
         request_id: &ctx.request_id,
@@ -25,6 +29,14 @@ pub async fn send(app: &App, session: &mut Session, ctx: &mut Ctx, rejection: Re
     let detail = ctx.refused.take().and_then(|refused| refused.detail);
     ctx.refused = Some(Refused { kind: rejection.kind(), reference, detail });
     write(session, ctx, answer).await;
+}
+
+/// The language of a person's answers.
+fn language(session: &Session, org: Option<Language>) -> Language {
+    let headers = &session.req_header().headers;
+    let text = |name| headers.get_all(name).iter().filter_map(|value: &http::HeaderValue| value.to_str().ok());
+    let cookie = text("cookie").flat_map(|cookies| cookies.split(';')).find_map(|cookie| cookie.trim().strip_prefix("lang="));
+    Language::of(org, cookie, text("accept-language").next())
 }
 
 /// Puts an answer of ours on the connection. What is left of the request's body is read away, for a while; the connection

@@ -12,7 +12,11 @@ async fn a_pause_and_what_comes_after_are_two_charges_that_add_up_to_the_run() {
     let client = gateway.client("ada@acme.test");
     let (stream, created_at) = start(&client, "[[pause calls=2 in=100 out=57 delay=30]]").await;
     let before = client.stream(&stream, created_at).await.expect("a stream");
-    assert_eq!(before.last().map(|frame| frame.kind()), Some("on_pending_action"), "the stream ends without a final frame");
+    assert_eq!(
+        before.last().map(tollgate::scripted::client::Frame::kind),
+        Some("on_pending_action"),
+        "the stream ends without a final frame"
+    );
     let rows = rows_and_counters(&gateway, &client).await;
     assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), [(100, 57, 1, "frames", "paused")]);
 
