@@ -6,10 +6,6 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tollgate::cli::{self, Asked, Exit, Format, Source};
 
-/// Rows and generations are made on one thread and let go on another, which costs glibc's allocator a fifth of a request.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Organizations, limits, charges and records in front of an unmodified LibreChat.
 #[derive(Parser)]
 #[command(version)]

@@ -18,7 +18,7 @@ use tollgate::clock::SystemClock;
 use tollgate::config::Config;
 
 /// How long a proxy may take to start, and to come to rest after a load.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The first argument of this program in the role of the bare proxy.
 pub const BARE: &str = "bare-proxy";

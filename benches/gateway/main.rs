@@ -31,24 +31,20 @@ mod postgres;
 #[expect(dead_code, reason = "the tests use more of it")]
 mod redis;
 
-/// As in the binary, for the bare proxy too: what is compared is the proxies.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// How often everything is measured; the median counts.
-const ROUNDS: usize = 3;
+/// How often everything is measured, in turns.
+const ROUNDS: usize = 5;
 
 /// Clients at once where CPU time is measured.
 const CLIENTS: usize = 16;
 
 /// Requests in one measurement. Fewer than the audit queue holds, so that none of their rows is dropped.
-const REQUESTS: usize = 10_000;
+const REQUESTS: usize = 6_000;
 
 /// Chat starts in one measurement.
-const CHATS: usize = 3_000;
+const CHATS: usize = 2_000;
 
 /// How long requests arrive where latency is measured.
-const ARRIVALS: Duration = Duration::from_secs(2);
+const ARRIVALS: Duration = Duration::from_secs(1);
 
 /// Open streams where memory is measured, as far as the limit of open files allows.
 const OPEN_STREAMS: usize = 2_000;

@@ -132,6 +132,11 @@ pub struct AnswerPart {
 
 /// Reads an event. What cannot be read is [`Frame::Other`].
 pub fn read<'a>(event: Event<'a>) -> Frame<'a> {
+    if event.name != "error"
+        && let Some(delta) = read_plain_delta(event.data)
+    {
+        return delta;
+    }
     let Ok(raw) = serde_json::from_slice::<RawFrame<'a>>(event.data) else {
         return if event.name == "error" { Frame::Error } else { Frame::Other };
     };
@@ -192,7 +197,7 @@ fn plain(raw: Option<&RawValue>) -> Option<String> {
 #[derive(Deserialize)]
 struct RawFrame<'a> {
     #[serde(borrow, default)]
-    event: Option<Cow<'a, str>>,
+    event: Option<Text<'a>>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
     #[serde(default)]
@@ -230,7 +235,7 @@ struct RawFrame<'a> {
 impl<'a> RawFrame<'a> {
     fn read(self) -> Frame<'a> {
         if let Some(event) = &self.event {
-            return self.data.map_or(Frame::Other, |data| read_event(event, data.get()));
+            return self.data.map_or(Frame::Other, |data| read_event(&event.0, data.get()));
         }
         if self.is_final {
             return self.read_final();
@@ -375,16 +380,39 @@ enum OneOrMany<'a> {
 #[derive(Deserialize)]
 struct ContentPiece<'a> {
     #[serde(borrow, default)]
-    text: Option<Cow<'a, str>>,
+    text: Option<Text<'a>>,
     #[serde(borrow, default)]
-    think: Option<Cow<'a, str>>,
+    think: Option<Text<'a>>,
 }
+
+/// Text that is copied only where something in it is escaped; an `Option<Cow<str>>` always is.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The usual delta, `{"content": [{"type": "text", "text": "..."}]}`, without the detour through an untagged enum.
 #[derive(Deserialize)]
 struct PlainContentDelta<'a> {
     #[serde(borrow)]
     content: Vec<ContentPiece<'a>>,
+}
+
+/// The frame that nearly all frames are, read in one go: `{"event":"on_message_delta","data":{...}}` in this order and of the
+/// usual shape. `None` for everything else, which is then read with care.
+fn read_plain_delta(frame: &[u8]) -> Option<Frame<'_>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct PlainDelta<'a> {
+        #[serde(rename = "event")]
+        _event: serde::de::IgnoredAny,
+        #[serde(borrow)]
+        data: RawDelta<'a, PlainContentDelta<'a>>,
+    }
+    if !frame.starts_with(br#"{"event":"on_message_delta","#) && !frame.starts_with(br#"{"event":"on_reasoning_delta","#) {
+        return None;
+    }
+    let PlainDelta { data: RawDelta { id, delta }, .. } = serde_json::from_slice(frame).ok()?;
+    Some(Frame::Delta { step_id: id, text: joined(delta.content) })
 }
 
 fn read_content_delta(data: &str) -> Option<Frame<'_>> {
@@ -400,7 +428,7 @@ fn read_content_delta(data: &str) -> Option<Frame<'_>> {
 }
 
 fn joined(pieces: Vec<ContentPiece<'_>>) -> Cow<'_, str> {
-    let mut texts = pieces.into_iter().filter_map(|piece| piece.text.or(piece.think));
+    let mut texts = pieces.into_iter().filter_map(|piece| Some(piece.text.or(piece.think)?.0));
     let first = texts.next().unwrap_or_default();
     texts.fold(first, |mut text, next| {
         text.to_mut().push_str(&next);
@@ -682,4 +710,40 @@ fn conversation_id(raw: &RawValue) -> Option<String> {
         conversation_id: Option<String>,
     }
     serde_json::from_str::<Option<Conversation>>(raw.get()).ok()??.conversation_id.map(|id| bounded(&id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_with_care(data: &str) -> Frame<'_> {
+        serde_json::from_str::<RawFrame<'_>>(data).map_or(Frame::Other, RawFrame::read)
+    }
+
+    #[test]
+    fn the_usual_delta_is_read_as_any_frame_is() {
+        let frames = [
+            r#"{"event":"on_message_delta","data":{"id":"s1","delta":{"content":[{"type":"text","text":"Hi"}]}}}"#,
+            r#"{"event":"on_message_delta","data":{"id":"s\n1","delta":{"content":[{"type":"text","text":"\"é\u00e9\n"}]},"more":1}}"#,
+            r#"{"event":"on_reasoning_delta","data":{"id":"s1","delta":{"content":[{"type":"think","think":"Hm"},{"type":"text","text":"!"}]}}}"#,
+            r#"{"event":"on_message_delta","data":{"id":"s1","delta":{"content":[]}}}"#,
+            r#"{"event":"on_message_delta","data":{"id":"s1","delta":{"content":[{"text":null}]}}}"#,
+            r#"{"event":"on_message_delta","data":{"id":"s1","delta":{"content":{"type":"text","text":"alone"}}}}"#,
+            r#"{"event":"on_message_delta","data":{"id":"s1","delta":{}}}"#,
+            r#"{"event":"on_message_delta","data":{"id":"s1","delta":{"content":[{"text":"a"}]}},"extra":true}"#,
+            r#"{"event":"on_message_delta","data":{"id":"s1","delta":{"content":[{"text":"a"}]}},"event":"twice"}"#,
+            r#"{"event":"on_message_delta","data":null}"#,
+            r#"{"event":"on_message_delta","data":{"id":"s1"#,
+        ];
+        for data in frames {
+            assert_eq!(read(Event { name: "message", data: data.as_bytes() }), read_with_care(data), "{data}");
+        }
+    }
+
+    #[test]
+    fn the_usual_delta_is_not_copied() {
+        let data = br#"{"event":"on_message_delta","data":{"id":"s1","delta":{"content":[{"type":"text","text":"Hi"}]}}}"#;
+        let read = read(Event { name: "message", data });
+        assert!(matches!(read, Frame::Delta { step_id: Cow::Borrowed("s1"), text: Cow::Borrowed("Hi") }), "{read:?}");
+    }
 }

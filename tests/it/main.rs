@@ -12,6 +12,7 @@ mod cli;
 #[cfg(test)]
 mod config;
 mod demo;
+mod following;
 mod identity;
 mod limits;
 mod metrics;
