@@ -88,8 +88,8 @@ async fn metrics(place: &Place, screen: &Screen) -> Result<(), Wrong> {
     let text = until(|text: &reqwest::Result<String>| !matches!(text, Ok(text) if missing(text).is_some()), || get(&url)).await?;
     screen.heading("Metrics: some of those that Prometheus would read");
     let names = expected.map(|line| line.split('{').next().unwrap_or(line));
-    let named = |line: &&str| names.iter().any(|name| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
-    for line in text.lines().filter(named).filter(|line| !line.ends_with(" 0")) {
+    let is_shown = |line: &&str| names.iter().any(|name| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+    for line in text.lines().filter(is_shown).filter(|line| !line.ends_with(" 0")) {
         screen.line(&format!("  {line}"));
     }
     screen.line("");
