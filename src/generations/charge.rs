@@ -228,7 +228,7 @@ fn main_model(start: &Start, seen: &Observation) -> String {
 /// of an added conversation likewise with `____1` at the end.
 fn model_of_agent(start: &Start, seen: &Observation, agent: &str) -> String {
     match &start.added_model {
-        Some(added) if agent.ends_with("____1") || agent == added => added.clone(),
+        Some(added) if agent.ends_with("____1") || (agent == added && !added.is_empty()) => added.clone(),
         _ => main_model(start, seen),
     }
 }

@@ -39,7 +39,7 @@ pub struct Start {
     pub endpoint: String,
     /// The model, where the body or an earlier answer of the same agent names it.
     pub model: Option<String>,
-    /// The model that answers beside it (`addedConvo`).
+    /// The model that answers beside it (`addedConvo`); empty where that is not known.
     pub added_model: Option<String>,
     /// The saved agent or assistant.
     pub agent_id: Option<String>,

@@ -31,7 +31,10 @@ const MOST_ROOM: u64 = 1_000_000;
 struct Message {
     endpoint: String,
     model: Option<String>,
+    /// The second model; empty where it is a saved agent's and not known.
     added_model: Option<String>,
+    /// The saved agent that answers beside, where no model is named for it.
+    added_agent_id: Option<String>,
     agent_id: Option<String>,
     conversation_id: Option<String>,
     text: String,
@@ -79,7 +82,7 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     if let Some(zone) = message.time_zone.as_deref().and_then(|zone| TimeZone::get(zone).ok()) {
         ctx.zone = Some(zone);
     }
-    let message = recall_model(app, &org, message).await;
+    let message = recall_models(app, &org, &identity, message).await;
     ctx.asks.conversation_id.clone_from(&message.conversation_id);
     ctx.asks.model.clone_from(&message.model);
     let estimate = estimate(app, &org, &identity, &message).await?;
@@ -144,7 +147,8 @@ fn read(route: &Route, body: &Bytes) -> Result<Message, Rejection> {
     Ok(Message {
         endpoint: bounded(if in_path.is_empty() { chat.endpoint.as_deref().unwrap_or_default() } else { in_path }),
         model: chat.model.as_deref().filter(|model| !model.is_empty()).map(bounded),
-        added_model: added.map(|added| bounded(added.model.as_deref().or(added.agent_id.as_deref()).unwrap_or_default())),
+        added_model: added.map(|added| added.model.as_deref().map(bounded).unwrap_or_default()),
+        added_agent_id: added.filter(|added| added.model.is_none()).and_then(|added| added.agent_id.as_deref()).map(bounded),
         agent_id: chat.agent_id.as_deref().or(chat.assistant_id.as_deref()).map(bounded),
         conversation_id: chat.conversation_id().map(str::to_owned),
         text: chat.visible_text(),
@@ -157,13 +161,23 @@ fn read(route: &Route, body: &Bytes) -> Result<Message, Rejection> {
     })
 }
 
-/// A saved agent's start names no model: the last one seen for it is the best guess.
-async fn recall_model(app: &App, org: &Org, mut message: Message) -> Message {
-    if message.model.is_none()
-        && let Some(agent_id) = &message.agent_id
-    {
-        message.model = app.generations.recall().model_of(&org.id, agent_id).await;
+/// A saved agent's start names no model: the last one seen for it is the best guess. What is said to a running answer
+/// goes to the model of that answer.
+async fn recall_models(app: &App, org: &Org, identity: &Identity, mut message: Message) -> Message {
+    let recall = app.generations.recall();
+    if let Some(agent_id) = message.added_agent_id.take() {
+        message.added_model = Some(recall.model_of(&org.id, &agent_id).await.unwrap_or_default());
+    }
+    if message.model.is_none() {
         message.names_model = false;
+        message.model = match (&message.agent_id, &message.conversation_id) {
+            (Some(agent_id), _) => recall.model_of(&org.id, agent_id).await,
+            (None, Some(conversation_id)) => {
+                let running = app.generations.find(&identity.user, conversation_id, None);
+                running.and_then(|running| running.start().model.clone())
+            }
+            (None, None) => None,
+        };
     }
     message
 }
@@ -293,7 +307,7 @@ fn start_of(
         user_agent: super::settle::user_agent(session).unwrap_or_default(),
         endpoint: message.endpoint,
         model: message.model,
-        added_model: message.added_model.filter(|model| !model.is_empty()),
+        added_model: message.added_model,
         agent_id: message.agent_id,
         conversation_id: message.conversation_id,
         created_at: None,

@@ -56,5 +56,6 @@ async fn a_word_put_in_is_a_message_with_its_visible_text() {
     let visible = gateway.running.app.counter.count(Encoding::O200kBase, text);
     let mut found: Vec<_> = rows.iter().map(told).collect();
     found.sort_unstable();
+    assert!(rows.iter().all(|row| row.model == "lab-small"), "what is said to an answer goes to its model: {rows:?}");
     assert_eq!(found, [(visible, 0, 1, "counted", "completed"), (100, 57, 1, "frames", "completed")]);
 }
