@@ -17,6 +17,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use facts::Facts;
+
 use crate::identity::directory::Language;
 use crate::limits::Refusal;
 
@@ -228,8 +230,7 @@ impl Rejection {
             Self::Limit(refusal) => {
                 let reset = seconds_until(refusal.resets_at(), now);
                 // Running answers give back what they did not need, often long before the period ends.
-                let fits_later = refusal.used.saturating_add(refusal.needs) <= refusal.bar.limit;
-                Some(if fits_later { reset.min(HELD_RETRY_SECONDS) } else { reset })
+                Some(if Facts::of(refusal).fits_later() { reset.min(HELD_RETRY_SECONDS) } else { reset })
             }
             Self::StoreClosed | Self::Overloaded | Self::UpstreamAway | Self::UpstreamBroken | Self::UpstreamTimeout => {
                 Some(AWAY_RETRY_SECONDS)

@@ -4,7 +4,7 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 
-use crate::limits::Refusal;
+use crate::limits::{Refusal, Resource};
 
 /// The numbers of a refused limit, in the resource's unit.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,17 @@ pub(super) enum Reason {
 
 impl Facts {
     pub(super) fn of(refusal: &Refusal) -> Self {
-        Self { limit: refusal.bar.limit, used: refusal.used, held: refusal.held, needs: refusal.needs }
+        // A message that is being answered is a message: nobody is told to wait until its answer has finished.
+        let (used, held) = match refusal.bucket.resource {
+            Resource::Messages => (refusal.used.saturating_add(refusal.held), 0),
+            Resource::Tokens | Resource::Cost => (refusal.used, refusal.held),
+        };
+        Self { limit: refusal.bar.limit, used, held, needs: refusal.needs }
+    }
+
+    /// Whether it would fit if running answers gave back all they hold.
+    pub(super) fn fits_later(&self) -> bool {
+        self.used.saturating_add(self.needs) <= self.limit
     }
 
     pub(super) fn reason(&self) -> Reason {
@@ -48,7 +58,7 @@ impl Facts {
         } else if self.left() == 0 {
             Reason::Held
         } else {
-            Reason::NotEnough { fits_later: self.held > 0 && self.used.saturating_add(self.needs) <= self.limit }
+            Reason::NotEnough { fits_later: self.held > 0 && self.fits_later() }
         }
     }
 
