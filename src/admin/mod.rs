@@ -5,7 +5,7 @@ pub mod health;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::tz::TimeZone;
 
@@ -28,12 +28,12 @@ pub async fn serve(listener: tokio::net::TcpListener, router: Router) {
     }
 }
 
-async fn nothing_here(uri: Uri) -> Response {
-    problem(&Rejection::NotFound, uri.path())
+async fn nothing_here() -> Response {
+    problem(&Rejection::NotFound)
 }
 
 /// A rejection as RFC 9457 tells it.
-fn problem(rejection: &Rejection, _path: &str) -> Response {
+fn problem(rejection: &Rejection) -> Response {
     let context = AnswerContext {
         audience: Audience::Admin,
         language: Language::En,

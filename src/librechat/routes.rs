@@ -274,6 +274,38 @@ mod tests {
         Route::Chat(ChatRoute::Agents { endpoint: endpoint.into() })
     }
 
+    /// Every spelling that a row of the table stands for.
+    fn paths_of(row: &str) -> Vec<String> {
+        let mut paths: Vec<String> = row.split(", ").map(str::to_owned).collect();
+        while let Some(place) = paths.iter().position(|path| path.contains(['[', '{'])) {
+            let path = paths.swap_remove(place);
+            let (open, close) = if path.contains('{') { ('{', '}') } else { ('[', ']') };
+            // Alternatives within braces hold commas; `split(", ")` above leaves those alone.
+            let (before, rest) = path.split_once(open).expect("it was found");
+            let (inner, after) = rest.split_once(close).expect("what opens is closed");
+            let choices: Vec<&str> = if open == '{' { inner.split(',').collect() } else { vec!["", inner] };
+            paths.extend(choices.iter().map(|choice| format!("{before}{choice}{after}")));
+        }
+        paths.iter().map(|path| path.replace(":endpoint", "openAI").replace(":toolId", "execute_code")).collect()
+    }
+
+    #[test]
+    fn the_table_of_spending_routes_is_what_routes_do() {
+        for (method, row, credential, charged) in SPENDING_ROUTES {
+            for path in paths_of(row) {
+                let route = Route::of(method, &path);
+                assert!(route.spends(), "{method} {path} spends");
+                assert_eq!(route.credential(method), *credential, "{method} {path}");
+                let charged_as = match route {
+                    Route::Chat(_) | Route::AgentApi(_) => Spending::Generation,
+                    Route::Steer => Spending::VisibleText,
+                    _ => Spending::Audited,
+                };
+                assert_eq!(charged_as, *charged, "{method} {path}");
+            }
+        }
+    }
+
     #[test]
     fn chat_starts_in_every_spelling() {
         for path in ["/api/agents/chat/openAI", "/API/Agents/CHAT/openAI/", "//api/agents/chat//openAI", "/api/%61gents/chat/openAI"] {

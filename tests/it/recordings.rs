@@ -1,6 +1,7 @@
 //! Every recorded chat passes through the gateway byte for byte, and is charged what stands in the tables here.
 //!
-//! The tables are worked out by hand from the recordings. A prompt is, in order of trust, `input_tokens` of
+//! Prompts, provider usage, sources and statuses in the tables are worked out from the recordings by hand; how many tokens a
+//! text has was taken from our own counter, which property tests hold against tiktoken's. A prompt is, in order of trust, `input_tokens` of
 //! `on_token_usage`, `prePruneContextTokens + instructionTokens` of the last `on_context_usage`, or the larger of
 //! `promptTokens` and the tokens of the text that was sent. An answer is `output_tokens`, or the tokens of the text that
 //! came back. Tokens of texts are those of `o200k_base`.
