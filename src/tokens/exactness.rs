@@ -73,6 +73,27 @@ fn counts_equal_tiktokens_on_any_text() {
     assert_equal_to_tiktoken(1_000, &any::<String>());
 }
 
+/// The long s is the only letter outside ASCII that ends a contraction; random text seldom holds it where that matters.
+#[test]
+fn counts_equal_tiktokens_around_the_long_s() {
+    let pieces = prop::sample::select(vec!["ſ", "'ſ", "'", "s", "S", "'s", "e", "V", "ǅ", "一", " ", "\n", "1", "!", "\u{301}"]);
+    assert_equal_to_tiktoken(2_000, &prop::collection::vec(pieces, 1..16).prop_map(|pieces| pieces.concat()));
+}
+
+/// Every character between letters of either case, so that none is taken for a letter, mark, digit or space that it is not.
+#[test]
+fn every_character_is_what_tiktoken_takes_it_for() {
+    let counter = TokenCounter::load().unwrap();
+    let oracle = Oracle::load();
+    let characters: Vec<char> = (char::MIN..=char::MAX).collect();
+    for some in characters.chunks(64) {
+        let text: String = some.iter().flat_map(|character| ['a', *character, 'B', *character, *character, ' ']).collect();
+        for encoding in ENCODINGS {
+            assert_eq!(counter.count(encoding, &text), oracle.count(encoding, &text), "{encoding:?} of U+{:04X} and after", some[0] as u32);
+        }
+    }
+}
+
 /// Long runs, unbroken or broken once in a while, of few different units, so that they are counted in windows.
 #[test]
 fn counts_equal_tiktokens_on_long_runs() {

@@ -41,6 +41,7 @@ pub const HARD_TEXTS: &[HardText] = &[
     ("random emoji", |bytes| random(bytes, |x| 0x1_f300 + x % 800)),
     ("random Unicode", |bytes| random(bytes, |x| x % 0x11_0000)),
     ("special tokens", |bytes| repeat("<|endoftext|><|im_start|>", bytes)),
+    ("long words that end in a long s", |bytes| repeat(&(random(1500, |x| 'a' as u32 + x % 26) + "'ſ"), bytes)),
     ("contractions", |bytes| repeat("I'll we'Ve's'LL'd ", bytes)),
 ];
 
