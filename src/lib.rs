@@ -1,6 +1,9 @@
 //! Tollgate stands where LibreChat stood: it knows whose request it is, decides before anything is forwarded whether
 //! their limits allow it, follows the answer to its end, charges what was really used, and writes down who did what.
 
+// Both panic where nobody reads any more; `cli::say` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod admin;
 pub mod app;
 pub mod cli;

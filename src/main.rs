@@ -1,10 +1,13 @@
 //! Flags and subcommands; what they do is `tollgate::cli`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use tollgate::cli::{self, Asked, Exit, Format, Source};
+use tollgate::identity::ROLES;
 
 /// Organizations, limits, charges and records in front of an unmodified LibreChat.
 #[derive(Parser)]
@@ -68,9 +71,9 @@ enum LimitsCommand {
         /// The member's id: the user's id in LibreChat
         #[arg(long)]
         member: String,
-        /// The member's role
-        #[arg(long, default_value = "user", value_parser = ["user", "admin", "super_admin", "viewer"])]
-        role: String,
+        /// The member's role, as a token of an issuer gives it; user is assumed when left out
+        #[arg(long, value_parser = PossibleValuesParser::new(ROLES))]
+        role: Option<String>,
         /// The member's plan; the org's when left out
         #[arg(long)]
         plan: Option<String>,
@@ -133,7 +136,9 @@ fn run(command: Command) -> Exit {
     }
 }
 
-/// The environment, without variables that are not Unicode: none of ours is, and the standard library panics on them.
+/// The environment. The standard library panics on variables that are not Unicode; here the configuration finds them by
+/// the replacement characters in them.
 fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }

@@ -2,22 +2,20 @@
 
 use std::fmt::Write as _;
 
+use super::say::say;
 use super::{Exit, Source};
 use crate::config::{Config, ConfigErrors};
 
 /// `tollgate check`: says whether the configuration is good, and what it amounts to.
 pub fn check(source: &Source) -> Exit {
     match source.load() {
-        Ok(config) => {
-            print!("{}", describe(&config));
-            Exit::Success
-        }
+        Ok(config) => say(&describe(&config)),
         Err(exit) => exit,
     }
 }
 
 /// What is wrong with a configuration, as standard error shows it.
-pub fn complain(errors: &ConfigErrors) -> String {
+pub fn errors(errors: &ConfigErrors) -> String {
     let count = errors.iter().count();
     let mut text = format!("tollgate: the configuration has {count} {}:\n", if count == 1 { "error" } else { "errors" });
     for error in errors.iter() {
@@ -30,7 +28,7 @@ pub fn complain(errors: &ConfigErrors) -> String {
 /// What a good configuration amounts to, and what in it is probably not meant. Shows no secret.
 pub fn describe(config: &Config) -> String {
     let Config { public, admin, metrics, librechat, store, records, .. } = config;
-    let prices = config.prices.file.as_ref().map_or_else(|| "built in".to_owned(), |file| file.display().to_string());
+    let prices = config.prices.shown();
     let org_names = config.orgs.iter().map(|org| &*org.id).collect::<Vec<_>>().join(", ");
     let lines = [
         "The configuration is good.".to_owned(),

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::say::{say, say_json};
 use super::table::{amount_of, at, of_limits, shown};
-use super::{Exit, Format, Source, failed, print_json, wait_for};
+use super::{Exit, Format, Source, failed, misconfigured, wait_for};
 use crate::app::database_url;
 use crate::config::Config;
 use crate::db::{Database, Status};
@@ -16,19 +17,15 @@ use crate::records::StoredAudit;
 /// `tollgate explain`: the whole decision behind the reference of a refusal.
 pub fn explain(source: &Source, reference: &str, format: Format) -> Exit {
     let Some(reference) = read_reference(reference) else {
-        eprintln!("tollgate: \"{reference}\" is no reference: ten digits and letters, as the refusal showed them");
-        return Exit::Configuration;
+        return misconfigured(&format_args!("\"{reference}\" is no reference: ten digits and letters, as the refusal showed them"));
     };
     let config = match source.load_without_secret() {
-        Ok(config) => config,
+        Ok((config, _)) => config,
         Err(exit) => return exit,
     };
     wait_for(async move {
         match decision(&config, &reference).await {
-            Ok(Some(row)) => {
-                show(&config, &row, format);
-                Exit::Success
-            }
+            Ok(Some(row)) => show(&config, &row, format),
             Ok(None) => {
                 let place = &config.records.url;
                 failed(&format_args!(
@@ -55,12 +52,12 @@ async fn decision(config: &Config, reference: &str) -> Result<Option<StoredAudit
     row
 }
 
-fn show(config: &Config, row: &StoredAudit, format: Format) {
+fn show(config: &Config, row: &StoredAudit, format: Format) -> Exit {
     let zone =
         row.org_id.as_ref().and_then(|id| config.orgs.iter().find(|org| org.id == *id)).map_or(TimeZone::UTC, |org| org.zone.clone());
     match format {
-        Format::Json => print_json(&json_of(row)),
-        Format::Text => print!("{}", text_of(row, &zone)),
+        Format::Json => say_json(&json_of(row)),
+        Format::Text => say(&text_of(row, &zone)),
     }
 }
 
@@ -142,6 +139,27 @@ fn reason(word: &str) -> &str {
     match word {
         "limit" => "a limit did not leave room",
         "shadow" => "a limit in shadow mode did not leave room",
+        "no_org" => "the person belongs to no org: default_org names none, and no domain or token puts them into one",
+        "unknown_model" => "the price table does not know the model, and prices.unknown_model is reject",
+        "agent_api_off" => "librechat.agent_api is refuse",
+        "no_account" => "LibreChat has no account for the person that the token names, or it has another e-mail address",
+        "foreign_org" => "the token's issuer may not speak for this org",
+        "unauthorized" => "there was no token, or one that does not hold",
+        "store_closed" => "the store of counters did not answer, and a limit is closed then (on_failure)",
+        "malformed" => "the request could not be read",
+        "too_large" => "the body was larger than body.max_chat_bytes",
+        "too_slow" => "the body came too slowly",
+        "unsupported_media" => "the body was not plain JSON",
+        "length_required" => "the body was long and had no Content-Length",
+        "upstream_away" => "LibreChat could not be reached",
+        "upstream_broken" => "LibreChat broke the exchange off",
+        "upstream_timeout" => "LibreChat took too long to answer",
+        "overloaded" => "too much was waiting",
+        "draining" => "Tollgate was stopping",
+        "not_found" => "nothing is at this address",
+        "method_not_allowed" => "the address does not take this method",
+        "forbidden" => "the route is not for this caller",
+        "internal" => "Tollgate itself failed; its log says how",
         word => word,
     }
 }
@@ -162,11 +180,22 @@ fn limit_in_the_way(limit: &Value, zone: &TimeZone) -> String {
     facts.0
 }
 
+/// Which encoding the text was counted with, and whether it is the model's own.
+fn counted_with(estimate: &Value) -> String {
+    let Some(encoding) = estimate["encoding"].as_str() else { return String::new() };
+    let fit = match estimate["encoding_fit"].as_str() {
+        Some("exact") => ", which is the model's own",
+        Some("nearest") => ", the nearest to the model's own",
+        _ => "",
+    };
+    format!(", counted with {encoding}{fit}")
+}
+
 fn estimate(estimate: &Value) -> String {
     let Some(input) = estimate["input_tokens"].as_u64() else { return String::new() };
     let tokens = |key: &str| estimate[key].as_u64().map(|amount| format!("{} tokens", amount_of("tokens", amount))).unwrap_or_default();
     let mut facts = Facts::titled("The estimate it was judged by");
-    facts.add("text", &tokens("visible_tokens"));
+    facts.add("text", &(tokens("visible_tokens") + &counted_with(estimate)));
     facts.add("context", &tokens("context_tokens"));
     let models = estimate["models"]
         .as_u64()

@@ -3,22 +3,24 @@
 //! Counters in Redis are read there. Counters in memory live in the running process, so that it is asked, as the member,
 //! at its public listener; where none runs, they are rebuilt from the usage rows as it would at its start.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Exit, Format, Source, failed, print_json, table, wait_for};
+use super::say::{say, say_json};
+use super::{Exit, Format, SecretIs, Source, complain, failed, misconfigured, table, wait_for};
 use crate::app;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, StoreUrl};
 use crate::db::{Database, Status};
-use crate::identity::{Directory, Identity, LibreChatUser, Minter, Org};
+use crate::identity::{DEFAULT_ROLE, Directory, Identity, LibreChatUser, Minter, Org, is_user_id};
 use crate::limits::redis::RedisStore;
 use crate::limits::rules::Who;
 use crate::limits::{Bucket, Charge, Level, Store as _, explain};
+use crate::serve::reachable;
 use crate::shared::Redis;
 
 /// How long the running Tollgate may take to answer.
@@ -34,8 +36,8 @@ pub struct Asked {
     pub org: String,
     /// The member's id.
     pub member: String,
-    /// The member's role.
-    pub role: String,
+    /// The member's role, where it is given.
+    pub role: Option<String>,
     /// The plan; the org's when left out.
     pub plan: Option<String>,
 }
@@ -48,51 +50,82 @@ struct Levels {
 
 /// `tollgate limits explain`: every limit that applies to a member, why, and what is left of it.
 pub fn explain_limits(source: &Source, asked: &Asked, format: Format) -> Exit {
-    let config = match source.load_without_secret() {
-        Ok(config) => config,
+    let (config, secret) = match source.load_without_secret() {
+        Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
+    if !is_member_id(&asked.member) {
+        let member = &asked.member;
+        return misconfigured(&format_args!(
+            "\"{member}\" is no member's id: 24 digits and letters a to f, the _id in LibreChat's users collection"
+        ));
+    }
     let directory = Directory::new(config.orgs.clone());
     let Some(org) = directory.by_id(&asked.org).cloned() else {
         let known = directory.orgs().iter().map(|org| &*org.id).collect::<Vec<_>>().join(", ");
-        eprintln!("tollgate: there is no org \"{}\"; the orgs are: {}", asked.org, if known.is_empty() { "none" } else { &known });
-        return Exit::Configuration;
+        let known = if known.is_empty() { "none" } else { &known };
+        return misconfigured(&format_args!("there is no org \"{}\"; the orgs are: {known}", asked.org));
     };
     let rules = match config.rules() {
         Ok(rules) => rules,
         Err(contradictions) => {
-            for error in &contradictions {
-                eprintln!("tollgate: {error}");
-            }
+            contradictions.iter().for_each(|error| complain(error));
             return Exit::Configuration;
         }
     };
     let identity = Identity {
         user: asked.member.as_str().into(),
         name: None,
-        role: asked.role.as_str().into(),
+        role: asked.role.as_deref().unwrap_or(DEFAULT_ROLE).into(),
         plan: asked.plan.as_deref().map(Arc::from).or_else(|| org.plan.clone()),
         org: Some(org.clone()),
         org_tokens_per_month: None,
     };
     let now = SystemClock.now();
     let charges = Who::of(&identity).map(|who| rules.applies(&who, now)).unwrap_or_default();
+    let note = note_on_role(&config, asked);
     wait_for(async move {
-        match levels(&config, &directory, &identity, &charges, now).await {
-            Ok(levels) => {
-                show(&org, &identity, &charges, &levels, format);
-                Exit::Success
-            }
+        match levels(&config, secret, &directory, &identity, &charges, now).await {
+            Ok(levels) => show(&org, &identity, note, &charges, &levels, format),
             Err(reason) => failed(&reason),
         }
     })
 }
 
-async fn levels(config: &Config, directory: &Directory, identity: &Identity, charges: &[Charge], now: Timestamp) -> Result<Levels, String> {
+/// A user of LibreChat, or one of its API keys as the audit and usage rows name it.
+fn is_member_id(member: &str) -> bool {
+    is_user_id(member) || member.strip_prefix("key:").is_some_and(|key| key.len() == 16 && key.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// What to know of the role. No command can see which one a token gives; LibreChat's own tokens give none.
+fn note_on_role(config: &Config, asked: &Asked) -> &'static str {
+    match asked.role.as_deref() {
+        None if config.issuers.is_empty() => "",
+        None => " (assumed; --role names another)",
+        Some(DEFAULT_ROLE) => "",
+        Some(_) if config.issuers.is_empty() => " (which nobody has: roles come from the tokens of [[issuers]], and there are none)",
+        Some(_) => " (as a token of an issuer gives it)",
+    }
+}
+
+async fn levels(
+    config: &Config,
+    secret: SecretIs,
+    directory: &Directory,
+    identity: &Identity,
+    charges: &[Charge],
+    now: Timestamp,
+) -> Result<Levels, String> {
     let buckets: Vec<Bucket> = charges.iter().map(|charge| charge.bucket.clone()).collect();
     let StoreUrl::Redis(url) = &config.store.url else {
         let address = reachable(config.public.listen);
-        return match ask_running(config, address, identity, &buckets, now).await {
+        // A token that the running Tollgate refuses would stand in its audit rows as an attack.
+        let asked = match secret {
+            SecretIs::Missing => Err(format!("the Tollgate at {address} cannot be asked without LibreChat's secret")),
+            SecretIs::Given if !is_user_id(&identity.user) => Err("an API key's counters are told to nobody".to_owned()),
+            SecretIs::Given => ask_running(config, address, identity, &buckets, now).await,
+        };
+        return match asked {
             Ok(levels) => Ok(Levels { levels, learnt: format!("asked of the Tollgate that runs at {address}") }),
             Err(reason) => from_rows(config, directory, &buckets, now, &reason).await,
         };
@@ -156,17 +189,7 @@ async fn from_rows(config: &Config, directory: &Directory, buckets: &[Bucket], n
     Ok(Levels { levels, learnt: format!("rebuilt from the usage rows in {place}, since {reason}; answers that still run are not in them") })
 }
 
-/// Where a listener of this machine is reached.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
-}
-
-fn show(org: &Org, identity: &Identity, charges: &[Charge], levels: &Levels, format: Format) {
+fn show(org: &Org, identity: &Identity, note_on_role: &str, charges: &[Charge], levels: &Levels, format: Format) -> Exit {
     let limits = explain::told(charges, &levels.levels);
     let (member, role, plan) = (&*identity.user, &*identity.role, identity.plan.as_deref());
     let told = json!({
@@ -174,14 +197,10 @@ fn show(org: &Org, identity: &Identity, charges: &[Charge], levels: &Levels, for
         "time_zone": org.zone.iana_name(), "counters": levels.learnt, "limits": limits,
     });
     if format == Format::Json {
-        return print_json(&told);
+        return say_json(&told);
     }
     let plan = plan.map_or_else(String::new, |plan| format!(", plan {plan}"));
-    println!("Member {member} of {} ({}), role {role}{plan}", org.name, org.id);
-    println!("Counters: {}", levels.learnt);
-    if limits.is_empty() {
-        println!("No limit applies.");
-    } else {
-        print!("{}", table::of_limits(&table::shown(&told["limits"]), &org.zone));
-    }
+    let head = format!("Member {member} of {} ({}), role {role}{note_on_role}{plan}\nCounters: {}\n", org.name, org.id, levels.learnt);
+    let table = table::of_limits(&table::shown(&told["limits"]), &org.zone);
+    say(&(head + if limits.is_empty() { "No limit applies.\n" } else { &table }))
 }

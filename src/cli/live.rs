@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::say::say;
 use super::{Exit, Source, describe, wait_for};
 use crate::app::database_url;
 use crate::clock::SystemClock;
@@ -32,22 +33,22 @@ pub fn check_live(source: &Source, user: Option<&str>) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    print!("{}", describe(&config));
-    wait_for(async move {
+    let described = say(&describe(&config));
+    described.and(wait_for(async move {
         let mut tried = librechat(&config, user).await;
         tried.push(("store", store(&config).await));
         tried.push(("records", records(&config).await));
-        println!("Tried:");
-        for (what, outcome) in &tried {
+        let lines = tried.iter().map(|(what, outcome)| {
             let (word, said) = match outcome {
                 Works(said) => ("ok", said),
                 Fails(said) => ("failed", said),
                 NotTried(said) => ("not tried", said),
             };
-            println!("  {word:<9}  {what:<9}  {said}");
-        }
-        if tried.iter().any(|(_, outcome)| matches!(outcome, Fails(_))) { Exit::Failure } else { Exit::Success }
-    })
+            format!("  {word:<9}  {what:<9}  {said}\n")
+        });
+        let said = say(&("Tried:\n".to_owned() + &lines.collect::<String>()));
+        if tried.iter().any(|(_, outcome)| matches!(outcome, Fails(_))) { Exit::Failure } else { said }
+    }))
 }
 
 async fn librechat(config: &Config, user: Option<&str>) -> Vec<(&'static str, Outcome)> {
@@ -58,8 +59,8 @@ async fn librechat(config: &Config, user: Option<&str>) -> Vec<(&'static str, Ou
         Err(error) => return vec![("LibreChat", Fails(error.to_string()))],
     };
     let reached = match librechat.health().await {
-        Ok(200) => Works(format!("{upstream} answers")),
-        Ok(status) => Fails(format!("{upstream} answers GET /health with {status}: is librechat.upstreams LibreChat's own address?")),
+        Ok(()) => Works(format!("{upstream} answers")),
+        Err(CallError::Status(status)) => Fails(format!("{upstream} answers GET /health with {status}: is librechat.upstreams LibreChat's own address?")),
         Err(error) => Fails(format!("{upstream}: {error}: start LibreChat, or correct librechat.upstreams")),
     };
     let (secret, wire) = match (&reached, user) {

@@ -1,5 +1,6 @@
 //! `tollgate migrate`: brings the database of the records up to date.
 
+use super::say::say;
 use super::{Exit, Source, failed, wait_for};
 use crate::app::database_url;
 use crate::config::Config;
@@ -8,9 +9,9 @@ use crate::db::{Database, DatabaseError, Status};
 /// `tollgate migrate`: says what is pending, and does it. Doing it again changes nothing.
 pub fn migrate(source: &Source) -> Exit {
     match source.load_without_secret() {
-        Ok(config) => wait_for(async move {
+        Ok((config, _)) => wait_for(async move {
             match migrate_database(&config).await {
-                Ok(()) => Exit::Success,
+                Ok(said) => said,
                 Err(error) => failed(&error),
             }
         }),
@@ -18,23 +19,22 @@ pub fn migrate(source: &Source) -> Exit {
     }
 }
 
-async fn migrate_database(config: &Config) -> Result<(), DatabaseError> {
+async fn migrate_database(config: &Config) -> Result<Exit, DatabaseError> {
     let database = Database::open(&database_url(&config.records.url))?;
     let place = &config.records.url;
-    match database.status().await {
+    // Whether anyone reads it or not, what was begun is done.
+    let said = match database.status().await {
         Status::Ready => {
-            println!("{place}: up to date, nothing to do.");
             database.close().await;
-            return Ok(());
+            return Ok(say(&format!("{place}: up to date, nothing to do.\n")));
         }
         Status::Unreachable(reason) => return Err(DatabaseError::Unreachable(reason)),
-        Status::Missing(_) => println!("{place}: does not exist yet."),
-        Status::NotMigrated { pending: 1 } => println!("{place}: 1 migration is not applied yet."),
-        Status::NotMigrated { pending } => println!("{place}: {pending} migrations are not applied yet."),
-    }
+        Status::Missing(_) => say(&format!("{place}: does not exist yet.\n")),
+        Status::NotMigrated { pending: 1 } => say(&format!("{place}: 1 migration is not applied yet.\n")),
+        Status::NotMigrated { pending } => say(&format!("{place}: {pending} migrations are not applied yet.\n")),
+    };
     let migrated = database.migrate().await;
     database.close().await;
     migrated?;
-    println!("{place}: migrated.");
-    Ok(())
+    Ok(said.and(say(&format!("{place}: migrated.\n"))))
 }

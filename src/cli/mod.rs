@@ -7,6 +7,7 @@ mod explain;
 mod limits;
 mod live;
 mod migrate;
+mod say;
 mod table;
 
 use std::future::Future;
@@ -14,11 +15,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-pub use check::{check, complain, describe};
+pub use check::{check, describe, errors};
 pub use explain::explain;
 pub use limits::{Asked, explain_limits};
 pub use live::check_live;
 pub use migrate::migrate;
+pub(crate) use say::complain;
 
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors};
@@ -37,6 +39,11 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The status of two things of which both were done: the first that is not a success.
+    fn and(self, other: Self) -> Self {
+        if self == Self::Success { other } else { self }
+    }
+
     /// The status of the process.
     pub fn status(self) -> u8 {
         match self {
@@ -75,28 +82,36 @@ impl Source {
     /// The configuration, or why not on standard error.
     fn load(&self) -> Result<Config, Exit> {
         self.read().map_err(|errors| {
-            eprint!("{}", complain(&errors));
+            say::complain_aloud(&check::errors(&errors));
             Exit::Configuration
         })
     }
 
     /// The configuration for a command that can do without LibreChat's secret: where nothing but that is missing, a
     /// stand-in takes its place that signs nothing LibreChat or a running Tollgate would accept.
-    fn load_without_secret(&self) -> Result<Config, Exit> {
+    fn load_without_secret(&self) -> Result<(Config, SecretIs), Exit> {
         match self.read() {
             Err(errors) if errors.lacks_secret() => {
                 let stand_in = ("TOLLGATE_LIBRECHAT__JWT_SECRET".to_owned(), uuid::Uuid::new_v4().to_string());
                 let mut environment = self.environment.clone();
                 environment.push(stand_in);
-                Self { file: self.file.clone(), environment }.load()
+                Ok((Self { file: self.file.clone(), environment }.load()?, SecretIs::Missing))
             }
-            _ => self.load(),
+            _ => Ok((self.load()?, SecretIs::Given)),
         }
     }
 
     fn read(&self) -> Result<Config, ConfigErrors> {
         Config::load(self.file.as_deref(), self.environment.iter().cloned())
     }
+}
+
+/// Whether LibreChat's secret is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SecretIs {
+    Given,
+    /// A stand-in took its place.
+    Missing,
 }
 
 /// Whether the demo goes on after its conversation.
@@ -114,7 +129,7 @@ pub fn serve(source: &Source) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    if let Err(error) = log::install(config.log.format, config.log.level.as_str()) {
+    if let Err(error) = log::install(config.log.format, config.log.level.level()) {
         return failed(&error);
     }
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -122,16 +137,35 @@ pub fn serve(source: &Source) -> Exit {
         Ok(signals) => signals,
         Err(error) => return failed(&error),
     };
-    let running = match serve::start(config, Arc::new(SystemClock)) {
+    log_configuration(source, &config);
+    let running = match serve::start_unless_stopped(config, Arc::new(SystemClock), &signals) {
         Ok(running) => running,
-        Err(StartError::Build(error)) if error.is_configuration() => {
-            eprintln!("tollgate: {error}");
-            return Exit::Configuration;
+        Err(error @ StartError::Stopped) => {
+            tracing::info!("{error}");
+            return Exit::Success;
         }
+        Err(StartError::Build(error)) if error.is_configuration() => return misconfigured(&error),
         Err(error) => return failed(&error),
     };
-    signals.wait();
-    if running.stop() { Exit::Success } else { Exit::Failure }
+    let first = wait_for(async {
+        signals.nth(1).await;
+        Exit::Success
+    });
+    if running.stop_or_hurry(&signals) { first } else { Exit::Failure }
+}
+
+/// What it is started with, so that the log alone tells it. Shows no password.
+fn log_configuration(source: &Source, config: &Config) {
+    tracing::info!(
+        config.file = source.file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string()),
+        store = %config.store.url,
+        records = %config.records.url,
+        prices = config.prices.shown(),
+        orgs = config.orgs.len(),
+        limits = config.limits.len(),
+        issuers = config.issuers.len(),
+        "starting"
+    );
 }
 
 /// `tollgate demo`: Tollgate in front of a scripted LibreChat, with a short conversation.
@@ -141,8 +175,13 @@ pub fn demo(end: DemoEnd) -> Exit {
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Exit {
-    eprintln!("tollgate: {error}");
+    complain(error);
     Exit::Failure
+}
+
+fn misconfigured(error: &dyn std::fmt::Display) -> Exit {
+    complain(error);
+    Exit::Configuration
 }
 
 /// Runs what waits for others.
@@ -151,9 +190,4 @@ fn wait_for(command: impl Future<Output = Exit>) -> Exit {
         Ok(runtime) => runtime.block_on(command),
         Err(error) => failed(&format_args!("the runtime cannot be started: {error}")),
     }
-}
-
-/// Shows JSON on standard output.
-fn print_json(value: &serde_json::Value) {
-    println!("{value:#}");
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
+use crate::error::thousands;
 use crate::prices::format_usd;
 
 /// A limit as [`crate::limits::explain::Explained`] shows itself in JSON: here, from a running gateway, or in a row.
@@ -54,26 +55,13 @@ pub(super) fn of_limits(limits: &[Shown], zone: &TimeZone) -> String {
 
 /// An amount in its resource's unit: `1,234`, or dollars.
 pub(super) fn amount_of(resource: &str, amount: u64) -> String {
-    if resource == "cost" { format!("${}", format_usd(amount)) } else { grouped(amount) }
+    if resource == "cost" { format!("${}", format_usd(amount)) } else { thousands(u128::from(amount)) }
 }
 
 /// An instant on the clock of a zone: `2026-11-21 00:00 Asia/Seoul`.
 pub(super) fn at(instant: Timestamp, zone: &TimeZone) -> String {
     let zoned = instant.to_zoned(zone.clone());
     format!("{} {}", zoned.strftime("%Y-%m-%d %H:%M"), zone.iana_name().unwrap_or("UTC"))
-}
-
-/// A whole number with separators.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 /// Columns as wide as their widest cell; amounts stand to the right.

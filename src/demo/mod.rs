@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{DemoEnd, Exit};
+use crate::cli::{DemoEnd, Exit, complain};
 use crate::telemetry::log;
 use place::{Place, PlaceError};
 use screen::Screen;
@@ -38,11 +38,11 @@ impl From<reqwest::Error> for Wrong {
 /// Plays the demo, and ends as `end` says. Fails if it could not be played or anything was not as it should be.
 pub fn run(end: DemoEnd) -> Exit {
     // Where a log is set up already, that one will do.
-    let _ = log::install(log::Format::Text, "warn");
+    let _ = log::install(log::Format::Text, tracing::Level::WARN);
     match play(end, &Screen::of_stdout()) {
         Ok(exit) => exit,
         Err(error) => {
-            eprintln!("tollgate: the demo cannot be played: {error}");
+            complain(&format_args!("the demo cannot be played: {error}"));
             Exit::Failure
         }
     }
@@ -68,7 +68,7 @@ fn play(end: DemoEnd, screen: &Screen) -> Result<Exit, PlaceError> {
         runtime.block_on(interrupt.next());
     }
     if !place.close(&runtime) {
-        eprintln!("tollgate: not every row was written before the demo ended");
+        complain(&"not every row was written before the demo ended");
         exit = Exit::Failure;
     }
     Ok(exit)

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::people::{self, Person};
 use super::ports::{Ports, loopback};
 use crate::app::App;
+use crate::cli::complain;
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors};
 use crate::scripted::auth::Claims;
@@ -232,7 +233,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("tollgate: {} could not be removed: {error}", self.0.display());
+            complain(&format_args!("{} could not be removed: {error}", self.0.display()));
         }
     }
 }

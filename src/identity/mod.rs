@@ -17,8 +17,11 @@ pub use bearer::bearer;
 pub use directory::{Directory, Org};
 pub use mint::Minter;
 pub use tokens::{
-    IssuerKey, IssuerSettings, OrgScoped, OrgScopedClaims, SettingsError, TokenError, Verified, Verifier, VerifierSettings, Whose,
+    IssuerKey, IssuerSettings, OrgScoped, OrgScopedClaims, ROLES, SettingsError, TokenError, Verified, Verifier, VerifierSettings, Whose,
 };
+
+/// The role of whoever has no other: the first of [`ROLES`].
+pub const DEFAULT_ROLE: &str = ROLES[0];
 
 /// What authentication proved about a request.
 #[derive(Debug, Clone)]

@@ -38,7 +38,7 @@ pub use self::settings::{IssuerKey, IssuerSettings, LEAST_SECRET, SettingsError,
 pub const OWN_ISSUER: &str = "tollgate";
 
 /// The roles a member can have; a token that names another is a `user`'s.
-const ROLES: [&str; 4] = ["user", "admin", "super_admin", "viewer"];
+pub const ROLES: [&str; 4] = ["user", "admin", "super_admin", "viewer"];
 
 /// What a good token proves.
 #[derive(Debug, Clone)]

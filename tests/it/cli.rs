@@ -91,3 +91,50 @@ impl Ran {
         self
     }
 }
+
+/// Runs a command whose standard output is this, and nothing else around it.
+fn run_into(place: &Place, arguments: &[&str], out: impl Into<Stdio>) -> Ran {
+    let mut command = place.command(arguments, &[("JWT_SECRET", SECRET)]);
+    Ran::of(command.stdout(out).stderr(Stdio::piped()).spawn().and_then(std::process::Child::wait_with_output).expect("the program starts"))
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure_and_a_full_disk_is_one() {
+    let commands: [&[&str]; 5] = [
+        &["check"],
+        &["check", "--live"],
+        &["migrate"],
+        &["limits", "explain", "--org", "acme", "--member", "0123456789abcdef01234567"],
+        &["limits", "explain", "--org", "acme", "--member", "0123456789abcdef01234567", "--json"],
+    ];
+    for command in commands {
+        let place = Place::new("[librechat]\nupstreams = ['http://127.0.0.1:1']\n[[orgs]]\nid = 'acme'");
+        let heard = place.run(command);
+        let place = Place::new("[librechat]\nupstreams = ['http://127.0.0.1:1']\n[[orgs]]\nid = 'acme'");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let unheard = run_into(&place, command, writer);
+        unheard.expect(heard.status.expect("an exit status"), &[]);
+        assert_eq!(unheard.err, heard.err, "{command:?} has nothing to add where nobody reads");
+
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a full disk");
+        run_into(&place, command, full).expect(1, &["standard output cannot be written"]);
+    }
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a full disk");
+    let place = Place::new("[public]\nlisten = 'nowhere'");
+    let status = place.command(&["check"], &[]).stderr(full).status().expect("the program starts");
+    assert_eq!(status.code(), Some(64), "a standard error that is full changes nothing");
+}
+
+#[test]
+fn variables_that_are_not_utf_8_are_said() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let foreign = std::ffi::OsStr::from_bytes(b"caf\xe9-0123456789-0123456789");
+    for name in ["JWT_SECRET", "TOLLGATE_STORE__PREFIX"] {
+        let place = Place::new("");
+        let mut command = place.command(&["check"], &[("JWT_SECRET", SECRET)]);
+        let ran = Ran::of(command.env(name, foreign).env("OTHER", foreign).output().expect("the program starts"));
+        ran.expect(64, &[&format!("the environment variable {name} is not UTF-8")]);
+        assert!(!ran.err.contains("missing") && !ran.err.contains("OTHER"), "{}", ran.err);
+    }
+}

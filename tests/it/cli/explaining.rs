@@ -68,6 +68,17 @@ async fn counters_in_memory_are_asked_of_the_process_and_rebuilt_without_it() {
     let ran = explain_limits(&place, &ada, &["--role", "admin", "--json"]);
     assert_eq!(level(&ran, "member", "messages"), (1, 8), "another role has another limit on the same counter");
 
+    explain_limits(&place, &ada, &["--role", "admin"]).expect(0, &["role admin (which nobody has: roles come from the tokens of [[issuers]]"]);
+    // Nobody is asked with a token that would be refused: the running Tollgate would take it for an attack.
+    let secretless = {
+        let text = std::fs::read_to_string(place.path("tollgate.toml")).unwrap().replace("jwt_secret =", "# jwt_secret =");
+        explain_limits(&Place::new(&text), &ada, &[])
+    };
+    secretless.expect(0, &["rebuilt from the usage rows", "cannot be asked without LibreChat's secret"]);
+    explain_limits(&place, "key:0123456789abcdef", &[]).expect(0, &["rebuilt from the usage rows"]);
+    explain_limits(&place, "ada@acme.test", &[]).expect(64, &["\"ada@acme.test\" is no member's id"]);
+    assert!(gateway.audit_rows("auth.token_refused", 0).await.is_empty(), "no alarm was raised");
+
     let stranger = place.run_with(
         &["limits", "explain", "--org", "acme", "--member", &ada, "--json"],
         &[("TOLLGATE_LIBRECHAT__JWT_SECRET", "some-other-secret-0123456789")],
@@ -105,10 +116,12 @@ async fn counters_in_redis_are_read_there() {
 #[test]
 fn what_is_asked_for_must_exist() {
     let place = Place::new("[[orgs]]\nid = 'acme'");
-    place.run(&["limits", "explain", "--org", "acmee", "--member", "x"]).expect(64, &["\"acmee\"", "acme"]);
-    place.run(&["limits", "explain", "--org", "acme", "--member", "x", "--role", "root"]).expect(64, &["super_admin"]);
-    let ran = explain_limits(&place, "x", &[]);
-    ran.expect(0, &["No limit applies", "nothing listens at", "no usage rows"]);
+    let member = "0123456789abcdef01234567";
+    place.run(&["limits", "explain", "--org", "acmee", "--member", member]).expect(64, &["\"acmee\"", "acme"]);
+    place.run(&["limits", "explain", "--org", "acme", "--member", member, "--role", "root"]).expect(64, &["super_admin"]);
+    place.run(&["limits", "explain", "--org", "acme", "--member", member]).expect(0, &["No limit applies", "nothing listens at", "no usage rows"]);
+    let ran = explain_limits(&place, member, &[]);
+    ran.expect(0, &["No limit applies", "cannot be asked without LibreChat's secret", "no usage rows"]);
     assert!(!place.path("tollgate.db").exists(), "asking makes no database");
 }
 
@@ -135,6 +148,7 @@ async fn a_refusal_is_explained_by_its_reference() {
             "limits[0]: any member",
             "messages per day of the member",
             "The estimate it was judged by",
+            "counted with o200k_base, the nearest to the model's own",
             "Every limit that applied",
             "member cost per day",
             "$5.00",
