@@ -136,7 +136,7 @@ impl App {
         let directory = Arc::new(Directory::new(config.orgs.clone()));
         let rules = config.rules().map_err(BuildError::Limits)?;
         let prices = Arc::new(config.prices.table()?);
-        let metrics = Arc::new(metrics(&prices)?);
+        let metrics = Arc::new(metrics(&prices, config.metrics.org_labels)?);
         let counter = Arc::new(TokenCounter::load()?);
 
         let minter = Arc::new(Minter::new(config.librechat.jwt_secret.expose().as_bytes()));
@@ -148,6 +148,7 @@ impl App {
 
         let database = Database::open(&database_url(&config.records.url))?;
         database.migrate().await?;
+        database.try_to_write().await?;
         let records = database.records();
         let recorder = Recorder::start(records.clone(), config.records.recorder(), runtime);
 
@@ -221,12 +222,12 @@ impl App {
     }
 }
 
-fn metrics(prices: &Arc<PriceTable>) -> Result<Metrics, prometheus::Error> {
+fn metrics(prices: &Arc<PriceTable>, org_labels: usize) -> Result<Metrics, prometheus::Error> {
     let known = prices.clone();
     Metrics::new(MetricsSettings {
         version: env!("CARGO_PKG_VERSION"),
-        org_labels: crate::telemetry::metrics::DEFAULT_ORG_LABELS,
-        known_model: Box::new(move |model| known.known_name(model).is_some()),
+        org_labels,
+        known_model: Box::new(move |model| known.known_name(model).map(str::to_owned)),
     })
 }
 

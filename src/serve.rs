@@ -3,7 +3,7 @@
 //! One long-lived runtime of ours owns the store, the database, the writers, and everything that attends to generations.
 //! It is built before Pingora's and outlives them, so that the last row is written after the last request is gone.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use pingora_core::apps::HttpServerOptions;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
 
 use crate::admin;
 use crate::app::{App, BuildError};
@@ -29,6 +29,9 @@ const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 
 /// How often what nobody asks for is looked after: refused tokens, health.
 const UPKEEP: Duration = Duration::from_secs(2);
+
+/// How long the public listener may take to take connections. It takes a moment.
+const LISTENING: Duration = Duration::from_secs(5);
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,12 @@ pub enum StartError {
         /// Why not.
         reason: std::io::Error,
     },
+    /// The public listener does not take connections.
+    #[error("public.listen: {0} takes no connections")]
+    Deaf(SocketAddr),
+    /// It was asked to stop before it had started.
+    #[error("stopped before the start was complete")]
+    Stopped,
     /// Threads cannot be started.
     #[error("the runtime cannot be started: {0}")]
     Runtime(std::io::Error),
@@ -69,10 +78,15 @@ pub struct Running {
 
 /// Starts a gateway. Port 0 takes a free one. May be called from anywhere, also from within another runtime.
 pub fn start(config: Config, clock: SharedClock) -> Result<Running, StartError> {
-    on_a_thread(move || start_here(config, clock))
+    start_unless_stopped(config, clock, &Signals::none())
 }
 
-fn start_here(config: Config, clock: SharedClock) -> Result<Running, StartError> {
+/// The same, given up at the first signal.
+pub fn start_unless_stopped(config: Config, clock: SharedClock, signals: &Signals) -> Result<Running, StartError> {
+    on_a_thread(move || start_here(config, clock, signals))
+}
+
+fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<Running, StartError> {
     let threads =
         if config.runtime.threads == 0 { std::thread::available_parallelism().map_or(2, usize::from) } else { config.runtime.threads };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -88,53 +102,57 @@ fn start_here(config: Config, clock: SharedClock) -> Result<Running, StartError>
     let public = local_address("public", &bind("public", config.public.listen)?)?;
     let (metrics, admin) = (local_address("metrics", &metrics_listener)?, local_address("admin", &admin_listener)?);
 
-    let app = runtime.block_on(App::build(config, clock, runtime.handle()))?;
-    let (stop, stopping) = watch::channel(false);
-    {
-        let _inside = runtime.enter();
-        let listener = |listener: TcpListener| listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
-        let metrics_listener = listener(metrics_listener).map_err(StartError::Runtime)?;
-        let admin_listener = listener(admin_listener).map_err(StartError::Runtime)?;
-        runtime.spawn(admin::serve(metrics_listener, admin::metrics_routes(app.clone())));
-        runtime.spawn(admin::serve(admin_listener, admin::routes()));
-        runtime.spawn(app.generations.clone().keep_leases());
-        runtime.spawn(upkeep(app.clone()));
-    }
+    // Whoever asks is told that this process lives and is not ready, from the first moment on.
+    let (built, is_built) = oneshot::channel::<()>();
+    let starting = metrics_listener.try_clone().map_err(StartError::Runtime)?;
+    let starting = on_runtime(&runtime, starting)?;
+    runtime.spawn(admin::serve_until(starting, admin::starting_routes(), async move { drop(is_built.await) }));
+    let app = runtime.block_on(async {
+        tokio::select! {
+            () = signals.nth(1) => Err(StartError::Stopped),
+            app = App::build(config, clock, runtime.handle()) => Ok(app?),
+        }
+    })?;
+    let (metrics_listener, admin_listener) = (on_runtime(&runtime, metrics_listener)?, on_runtime(&runtime, admin_listener)?);
+    runtime.spawn(admin::serve(metrics_listener, admin::metrics_routes(app.clone())));
+    runtime.spawn(admin::serve(admin_listener, admin::routes()));
+    drop(built);
+    runtime.spawn(app.generations.clone().keep_leases());
+    runtime.spawn(upkeep(app.clone()));
 
+    let (stop, stopping) = watch::channel(false);
     let gateway = run_gateway(&app, public, threads, stopping)?;
-    runtime.block_on(until_listening(public));
+    if runtime.block_on(tokio::time::timeout(LISTENING, until_listening(public))).is_err() {
+        return Err(StartError::Deaf(public));
+    }
     app.ready.set(true);
     tracing::info!(public = %public, admin = %admin, metrics = %metrics, upstream = app.upstream.authority(), "serving");
     Ok(Running { app, public, admin, metrics, runtime: Some(runtime), stop, gateway: Some(gateway) })
 }
 
 impl Running {
-    /// Waits for SIGTERM or SIGINT.
-    pub fn wait_for_signal(&self) {
-        match Signals::listen() {
-            Ok(signals) => signals.wait(),
-            Err(error) => tracing::error!(error = %error, "signals cannot be waited for"),
-        }
-    }
-
-    /// Runs a future on the gateway's long-lived runtime.
-    pub fn block_on<F: Future>(&self, future: F) -> Option<F::Output> {
-        self.runtime.as_ref().map(|runtime| runtime.block_on(future))
-    }
-
     /// Stops: readiness fails, new chats are turned away, running streams get their grace, what is open is settled or
     /// handed over, everything is written. Answers whether everything was.
-    pub fn stop(mut self) -> bool {
-        on_a_thread(|| self.stop_all())
+    pub fn stop(self) -> bool {
+        self.stop_or_hurry(&Signals::none())
     }
 
-    fn stop_all(&mut self) -> bool {
+    /// The same; a second signal ends the grace.
+    pub fn stop_or_hurry(mut self, signals: &Signals) -> bool {
+        on_a_thread(|| self.stop_all(signals))
+    }
+
+    fn stop_all(&mut self, signals: &Signals) -> bool {
         let Some(runtime) = self.runtime.take() else { return true };
         let app = self.app.clone();
         tracing::info!(generations = app.generations.count_open(), "stopping");
         app.draining.set(true);
         runtime.block_on(async {
-            let _ = tokio::time::timeout(app.config.shutdown.grace, app.open_requests.none_left()).await;
+            tokio::select! {
+                () = app.open_requests.none_left() => {}
+                () = tokio::time::sleep(app.config.shutdown.grace) => {}
+                () = signals.nth(2) => tracing::warn!("asked again to stop: streams that still run get no more grace"),
+            }
         });
         let _ = self.stop.send(true);
         if let Some(gateway) = self.gateway.take() {
@@ -147,40 +165,54 @@ impl Running {
     }
 }
 
-/// SIGTERM and SIGINT, noticed from the moment this is made: also those that come before anyone waits.
+/// SIGTERM and SIGINT, counted from the moment this is made: also those that come before anyone waits.
 #[derive(Debug)]
-pub struct Signals {
-    runtime: Runtime,
-    terminate: Signal,
-    interrupt: Signal,
-}
+pub struct Signals(watch::Receiver<usize>);
 
 impl Signals {
-    /// Begins to notice. From now on neither signal ends the process by itself.
+    /// Begins to count, on a thread of its own. From now on neither signal ends the process by itself.
     pub fn listen() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (terminate, interrupt) = {
+        let (mut terminate, mut interrupt) = {
             let _inside = runtime.enter();
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
         };
-        Ok(Self { runtime, terminate, interrupt })
+        let (count, counted) = watch::channel(0);
+        let listen = async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                count.send_modify(|count| *count += 1);
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(listen))?;
+        Ok(Self(counted))
     }
 
-    /// Waits for the first of them.
-    pub fn wait(mut self) {
-        self.runtime.block_on(async {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
-        });
+    /// None will ever come.
+    pub fn none() -> Self {
+        Self(watch::channel(0).1)
+    }
+
+    /// Waits until so many have come in all.
+    pub async fn nth(&self, count: usize) {
+        if self.0.clone().wait_for(|counted| *counted >= count).await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        on_a_thread(|| self.stop_all());
+        on_a_thread(|| self.stop_all(&Signals::none()));
     }
+}
+
+fn on_runtime(runtime: &Runtime, listener: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
+    let _inside = runtime.enter();
+    listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener)).map_err(StartError::Runtime)
 }
 
 /// Runs what blocks on a thread of its own, which may belong to no runtime, and waits for it.
@@ -209,7 +241,7 @@ async fn upkeep(app: Arc<App>) {
         ticks.tick().await;
         app.refused_tokens.tick().into_iter().for_each(|row| app.recorder.record_audit(row));
         app.upstream.look_up().await;
-        let up = matches!(app.librechat.health().await, Ok(status) if status < 500);
+        let up = app.librechat.health().await.is_ok();
         if app.upstream_is_up.is_set() != up {
             tracing::info!(upstream = app.upstream.authority(), up, "LibreChat");
         }
@@ -255,13 +287,19 @@ fn run_gateway(
     std::thread::Builder::new().name("gateway".to_owned()).spawn(run).map_err(StartError::Runtime)
 }
 
-/// Waits, for a while, until the public listener takes connections.
+/// Where a listener is reached from this machine.
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// Waits until the public listener takes connections.
 async fn until_listening(public: SocketAddr) {
-    let reachable = if public.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], public.port())) } else { public };
-    for _ in 0..500 {
-        if tokio::net::TcpStream::connect(reachable).await.is_ok() {
-            return;
-        }
+    while tokio::net::TcpStream::connect(reachable(public)).await.is_err() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -275,5 +313,27 @@ impl ShutdownSignalWatch for OurSignal {
         let mut stopping = self.0.clone();
         let _ = stopping.wait_for(|stop| *stop).await;
         ShutdownSignal::GracefulTerminate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_that_takes_nothing_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(tokio::time::timeout(LISTENING, until_listening(address)).await.is_ok(), "it takes connections");
+        drop(listener);
+        let waited = tokio::time::timeout(Duration::from_millis(50), until_listening(address)).await;
+        assert!(waited.is_err(), "nobody listens any more");
+    }
+
+    #[test]
+    fn every_interface_is_reached_over_loopback() {
+        for (listen, reached) in [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80")] {
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), reached);
+        }
     }
 }

@@ -15,6 +15,12 @@ pub fn routes(app: Shared) -> Router {
     Router::new().route("/metrics", get(metrics)).route("/livez", get(|| async { "alive\n" })).route("/readyz", get(readyz)).with_state(app)
 }
 
+/// Its routes while everything is being built.
+pub fn starting_routes() -> Router {
+    let starting = || async { (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": "starting", "degraded": []}))) };
+    Router::new().route("/livez", get(|| async { "alive\n" })).fallback(starting)
+}
+
 async fn metrics(State(app): State<Shared>) -> Response {
     measure(&app).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.exposition()).into_response()

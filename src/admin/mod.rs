@@ -14,7 +14,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::error::{AnswerContext, Audience, Rejection};
 use crate::identity::directory::Language;
 
-pub use health::routes as metrics_routes;
+pub use health::{routes as metrics_routes, starting_routes};
 
 /// The admin API. Its accounts come with it; until then it has nothing to tell anyone.
 pub fn routes() -> Router {
@@ -23,7 +23,12 @@ pub fn routes() -> Router {
 
 /// Serves a router until the runtime ends.
 pub async fn serve(listener: tokio::net::TcpListener, router: Router) {
-    if let Err(error) = axum::serve(listener, router).await {
+    serve_until(listener, router, std::future::pending()).await;
+}
+
+/// Serves a router until this is over.
+pub async fn serve_until(listener: tokio::net::TcpListener, router: Router, over: impl Future<Output = ()> + Send + 'static) {
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(over).await {
         tracing::error!(error = %error, "a listener ended");
     }
 }

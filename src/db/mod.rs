@@ -22,6 +22,10 @@ use sqlite::Sqlite;
 /// Where migrations are noted. A name of its own, since other programs that use sqlx may share the database.
 const MIGRATIONS_TABLE: &str = "tollgate_migrations";
 
+/// Inserts nothing, and needs all that inserting rows needs.
+const TRIALS: [&str; 2] =
+    ["INSERT INTO usage_events SELECT * FROM usage_events WHERE false", "INSERT INTO audit_events SELECT * FROM audit_events WHERE false"];
+
 /// The database that `[records] url` names.
 #[derive(Debug, Clone)]
 pub struct Database(Kind);
@@ -44,6 +48,9 @@ pub enum DatabaseError {
     /// It cannot be reached.
     #[error("the records database cannot be reached: {0}")]
     Unreachable(String),
+    /// It can be read, but takes no rows.
+    #[error("the records database cannot be written: {0}")]
+    ReadOnly(String),
     /// A migration failed, or one that was applied is not the one we carry.
     #[error("the records database cannot be migrated: {0}")]
     Migrate(String),
@@ -96,6 +103,15 @@ impl Database {
         match &self.0 {
             Kind::Sqlite(sqlite) => sqlite.migrate().await,
             Kind::Postgres(postgres) => postgres.migrate().await,
+        }
+    }
+
+    /// Whether it takes rows, tried without leaving any: a file that may only be read, a server that only follows another
+    /// and a user without the right to insert say so.
+    pub async fn try_to_write(&self) -> Result<(), DatabaseError> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => sqlite.try_to_write().await,
+            Kind::Postgres(postgres) => postgres.try_to_write().await,
         }
     }
 

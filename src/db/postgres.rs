@@ -47,6 +47,13 @@ impl Postgres {
         migrated.map_err(|error| DatabaseError::Migrate(error.to_string()))
     }
 
+    pub(super) async fn try_to_write(&self) -> Result<(), DatabaseError> {
+        for trial in super::TRIALS {
+            sqlx::query(trial).execute(&self.pool).await.map_err(|error| DatabaseError::ReadOnly(error.to_string()))?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn status(&self) -> Status {
         match self.applied().await {
             Ok(applied) => super::pending(&migrator(), &applied),

@@ -76,6 +76,19 @@ impl Sqlite {
         migrated
     }
 
+    pub(super) async fn try_to_write(&self) -> Result<(), DatabaseError> {
+        for trial in super::TRIALS {
+            match sqlx::query(trial).execute(&self.pool).await {
+                // Another process writes, so that it can be written.
+                Err(error) if !is_busy(&error) => {
+                    return Err(DatabaseError::ReadOnly(format!("{}: {error}", self.options.get_filename().display())));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn status(&self) -> Status {
         let file = self.options.get_filename();
         if !self.in_memory && !file.exists() {

@@ -100,6 +100,9 @@ const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 /// How long an ordinary call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long its health check may take: it is asked every 2 s, and answers from memory.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
 impl LibreChat {
     /// A client for the LibreChat at `base`, such as `http://127.0.0.1:3080`.
     pub fn new(base: &str, minter: Arc<Minter>, clock: SharedClock) -> Result<Self, CallError> {
@@ -213,11 +216,11 @@ impl LibreChat {
         Ok(response.bytes_stream().map(|chunk| chunk.map_err(|error| CallError::Away(plain(&error)))))
     }
 
-    /// The health check that every version has; answers the status.
-    pub async fn health(&self) -> Result<u16, CallError> {
-        let request = self.http.get(format!("{}/health", self.base)).timeout(CALL_TIMEOUT);
+    /// The health check that every version has, and answers with 200 where LibreChat is well.
+    pub async fn health(&self) -> Result<(), CallError> {
+        let request = self.http.get(format!("{}/health", self.base)).timeout(HEALTH_TIMEOUT);
         let response = request.send().await.map_err(|error| CallError::Away(plain(&error)))?;
-        Ok(response.status().as_u16())
+        if response.status() == 200 { Ok(()) } else { Err(CallError::Status(response.status().as_u16())) }
     }
 
     fn get(&self, person: &Person, path: &str, query: &[(&str, &str)]) -> reqwest::RequestBuilder {

@@ -183,3 +183,30 @@ async fn the_program_ends_with_0_on_sigterm_and_loses_nothing() {
     assert!(over.elapsed() < Duration::from_secs(3), "after its last stream it took {:?}", over.elapsed());
     assert_eq!(rows_of(&records).await, vec![(70, 40, "frames".to_owned(), "completed".to_owned())]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_the_grace_and_loses_nothing() {
+    let librechat = ScriptedLibreChat::start(tollgate::scripted::Options::default()).await.expect("a free port");
+    let config = format!(
+        "[public]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n\
+         [librechat]\nupstreams = [\"{}\"]\njwt_secret = \"{}\"\ndefault_org = \"acme\"\n[shutdown]\ngrace_seconds = 600\n\
+         [[orgs]]\nid = \"acme\"\n",
+        librechat.url(),
+        librechat.jwt_secret()
+    );
+    let mut process = crate::support::process::TollgateProcess::start(&config).await;
+    let client = ChatClient::new(&process.url(), &librechat.token("ada@acme.test"));
+    let started = client.start(&ChatBody::new("For ever [[tokens=100000 delay=50]]")).await.expect("an answer").json();
+    let id = started["conversationId"].as_str().expect("a conversation").to_owned();
+    let mut stream = client.listen(&id, started["generationCreatedAt"].as_i64()).await.expect("a stream");
+    stream.until("on_message_delta").await.expect("it speaks");
+
+    process.signal("TERM");
+    let metrics = process.metrics;
+    wait_for("the stop to begin", || async { (probe(metrics, "/readyz").await.1.contains("stopping")).then_some(()) }).await;
+    let since = Instant::now();
+    assert_eq!(process.terminate().await.code(), Some(0), "it ends with 0:\n{}", process.log());
+    assert!(since.elapsed() < Duration::from_secs(20), "it took {:?}", since.elapsed());
+    let rows = rows_of(&format!("sqlite:{}", process.folder().join("tollgate.db").display())).await;
+    assert_eq!(rows.len(), 1, "what ran is charged: {rows:?}");
+}

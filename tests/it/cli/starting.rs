@@ -2,7 +2,9 @@
 
 use std::io::Read as _;
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{Place, Ran, SECRET};
@@ -89,12 +91,14 @@ fn redis_away_at_the_start_is_said_and_the_start_goes_on() {
         assert!(Instant::now() < deadline, "it neither said so nor ended:\n{said}");
         if !signalled && said.contains("serving") && said.contains("Redis is unavailable") {
             signalled = true;
-            let killed = std::process::Command::new("kill").args(["-TERM", &serving.id().to_string()]).status();
-            assert!(killed.is_ok_and(|killed| killed.success()), "SIGTERM could not be sent");
+            terminate(&serving);
         }
     }
     let status = serving.wait().expect("it ends").code();
-    Ran { status, out: String::new(), err: said }.expect(0, &["Redis is unavailable", "127.0.0.1:1", "stopped"]);
+    Ran { status, out: String::new(), err: said }.expect(
+        0,
+        &["Redis is unavailable", "127.0.0.1:1", "stopped", "config.file=\"tollgate.toml\"", "store=Redis at 127.0.0.1:1", "prices=\"built in, version "],
+    );
 }
 
 #[test]
@@ -109,4 +113,68 @@ fn migrating_twice_changes_nothing() {
     let place = Place::new(&format!("[records]\nurl = '{}'", postgres.database()));
     place.run_with(&["migrate"], &[]).expect(0, &["not applied yet", "migrated."]);
     place.run_with(&["migrate"], &[]).expect(0, &["up to date, nothing to do"]);
+}
+
+fn terminate(process: &Child) {
+    let killed = std::process::Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
+    assert!(killed.is_ok_and(|killed| killed.success()), "SIGTERM could not be sent");
+}
+
+#[test]
+fn a_database_that_cannot_be_written_stops_the_start() {
+    let place = Place::new("");
+    place.run(&["migrate"]).expect(0, &["migrated."]);
+    let permit = |path: std::path::PathBuf, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    permit(place.folder.path().to_owned(), 0o777);
+    permit(place.path("tollgate.toml"), 0o644);
+    permit(place.path("tollgate.db"), 0o444);
+    let mut serve = place.command(&["serve"], &[("JWT_SECRET", SECRET)]);
+    if place.folder.path().metadata().unwrap().uid() == 0 {
+        // Root may write everything.
+        serve.uid(65_534);
+    }
+    let ran = Ran::of(serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().and_then(Child::wait_with_output).unwrap());
+    ran.expect(1, &["the records database cannot be written", "tollgate.db"]);
+}
+
+/// A database that takes connections and never says a word, so that a start in front of it waits.
+fn silent_database() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://postgres@{}/tollgate", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_waits_is_alive_and_not_ready_and_can_be_stopped() {
+    let (_silent, url) = silent_database();
+    let metrics = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let place = Place::new(&format!("[metrics]\nlisten = '{metrics}'\n[records]\nurl = '{url}'"));
+    let mut serving = place.command(&["serve"], &[("JWT_SECRET", SECRET)]).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let get = |path: &'static str| async move {
+        let answer = reqwest::get(format!("http://{metrics}{path}")).await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    };
+    let (status, said) = crate::support::gateway::wait_for("an answer", || get("/readyz")).await;
+    assert!(status == 503 && said.contains("starting"), "{status} {said}");
+    assert_eq!(get("/livez").await, Some((200, "alive\n".to_owned())));
+    assert_eq!(get("/metrics").await.map(|(status, _)| status), Some(503));
+
+    let since = Instant::now();
+    terminate(&serving);
+    let mut said = String::new();
+    serving.stderr.take().expect("its standard error").read_to_string(&mut said).expect("its log");
+    let status = serving.wait().expect("it ends").code();
+    assert!(since.elapsed() < Duration::from_secs(3), "it took {:?} to stop", since.elapsed());
+    Ran { status, out: String::new(), err: said }.expect(0, &["stopped before the start was complete"]);
+}
+
+#[test]
+fn a_price_table_that_is_named_must_be_there_also_under_its_usual_name() {
+    let place = Place::new("");
+    place.run(&["check"]).expect(0, &["prices     built in, version "]);
+    let place = Place::new("[prices]\nfile = 'config/prices.toml'");
+    place.run(&["check"]).expect(64, &["prices.file", "cannot read config/prices.toml", "tollgate.toml, line 2"]);
+    std::fs::create_dir(place.path("config")).unwrap();
+    place.write("config/prices.toml", "version = 'ours-7'\n[default]\ninput = 1\noutput = 2\n");
+    place.run(&["check"]).expect(0, &["prices     config/prices.toml, version ours-7"]);
 }

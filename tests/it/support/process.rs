@@ -78,6 +78,11 @@ impl TollgateProcess {
         format!("http://{}", self.public)
     }
 
+    /// Its working directory.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -112,7 +117,8 @@ impl TollgateProcess {
         }
     }
 
-    fn signal(&self, name: &str) {
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
         let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status();
         assert!(status.is_ok_and(|status| status.success()), "SIG{name} could not be sent to tollgate");
     }
