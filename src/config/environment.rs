@@ -24,6 +24,7 @@ pub(super) fn layers(variables: impl Iterator<Item = (String, String)>, errors: 
     let (mut librechats, mut ours) = (Table::new(), Table::new());
     for (name, key) in LIBRECHATS_NAMES {
         if let Some(value) = variables.get(name) {
+            check_text(name, value, errors);
             set(&mut librechats, &["librechat", key], name, value);
         }
     }
@@ -32,14 +33,22 @@ pub(super) fn layers(variables: impl Iterator<Item = (String, String)>, errors: 
         let Some(setting) = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase) else { continue };
         let steps: Vec<&str> = setting.split("__").collect();
         if steps.len() > 1 || lists.contains(&setting.as_str()) {
+            check_text(name, value, errors);
             set(&mut ours, &steps, name, value);
         } else if keys::<Sections>(None).contains(&setting.as_str()) {
             errors.whole(format!("the environment variable {name} names a section; name its keys one by one: {name}__KEY"), None);
-        } else if let Some(meant) = forgotten_underscore(&setting) {
+        } else if let Some(meant) = misspelt(&setting, &lists) {
             errors.whole(format!("the environment variable {name} names no setting; did you mean {meant}?"), None);
         }
     }
     [librechats, ours]
+}
+
+/// What was not UTF-8 has replacement characters where it was not.
+fn check_text(name: &str, value: &str, errors: &mut Errors) {
+    if value.contains(char::REPLACEMENT_CHARACTER) {
+        errors.whole(format!("the environment variable {name} is not UTF-8"), None);
+    }
 }
 
 fn set(table: &mut Table, steps: &[&str], name: &str, value: &str) {
@@ -61,8 +70,12 @@ fn set(table: &mut Table, steps: &[&str], name: &str, value: &str) {
     }
 }
 
-/// The variable that was meant by one with a single underscore: `public_listen`.
-fn forgotten_underscore(setting: &str) -> Option<String> {
+/// The variable that was meant by one of a list without its s, or by one with a single underscore: `limit`,
+/// `public_listen`.
+fn misspelt(setting: &str, lists: &[&str]) -> Option<String> {
+    if let Some(list) = lists.iter().find(|list| list.strip_suffix('s') == Some(setting)) {
+        return Some(format!("{PREFIX}{}", list.to_ascii_uppercase()));
+    }
     keys::<Sections>(None).iter().find_map(|section| {
         let key = setting.strip_prefix(section)?.strip_prefix('_')?;
         let known = keys::<Sections>(Some(section)).contains(&key);

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::errors::Errors;
 use super::ready;
 use super::values::amount;
+use crate::identity::ROLES;
 use crate::limits::rules::AppliesTo;
 use crate::limits::{Mode, OnFailure, Resource, Window};
 use crate::prices::Usd;
@@ -97,9 +98,6 @@ impl LimitKeys {
         keys.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)))
     }
 }
-
-/// The roles that a token can give a person.
-const ROLES: [&str; 4] = ["user", "admin", "super_admin", "viewer"];
 
 /// Checks every limit. `orgs` are the ids of the known orgs, `None` when those could not all be read.
 pub(super) fn check(

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::errors::Errors;
-use super::values::{listen, networks};
+use super::values::{bounded, listen, networks};
 
 /// The listener that stands where LibreChat stood.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,13 +29,20 @@ pub struct Admin {
     pub listen: SocketAddr,
 }
 
-/// The listener of `/metrics`, `/livez` and `/readyz`.
+/// The listener of `/metrics`, `/livez` and `/readyz`, and what its metrics tell apart.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
     /// Its address; port 0 takes any free one.
     #[serde(deserialize_with = "listen")]
     pub listen: SocketAddr,
+    /// How many orgs have a label of their own; the others share one.
+    #[serde(deserialize_with = "labels")]
+    pub org_labels: usize,
+}
+
+fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    bounded(u64::deserialize(deserializer)?, 10_000)
 }
 
 /// Reports listeners that would take each other's port.

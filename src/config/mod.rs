@@ -44,7 +44,7 @@ pub use store::{Store, StoreUrl};
 
 use crate::identity::directory::Org;
 use errors::Errors;
-use layers::{Origin, Table, Value};
+use layers::{Origin, Table};
 
 /// The documented defaults: the built-in layer, word for word `config/tollgate.toml`.
 pub const DEFAULTS: &str = include_str!("../../config/tollgate.toml");
@@ -120,7 +120,7 @@ impl Config {
         for layer in environment::layers(environment, &mut errors) {
             layers::merge(&mut tree, layer);
         }
-        let config = read::read::<Sections>(&tree, &built_in, &mut errors).and_then(|sections| sections.check(&built_in, &mut errors));
+        let config = read::read::<Sections>(&tree, &built_in, &mut errors).and_then(|sections| sections.check(&tree, &mut errors));
         match config {
             Some(config) if errors.is_empty() => Ok(config),
             _ => Err(errors.finish(&tree)),
@@ -168,7 +168,7 @@ struct Sections {
 
 impl Sections {
     /// Checks what the parts have to do with each other and the world. `None` only when something was reported.
-    fn check(self, built_in: &Table, errors: &mut Errors) -> Option<Config> {
+    fn check(self, tree: &Table, errors: &mut Errors) -> Option<Config> {
         listeners::check(&self.public, &self.admin, &self.metrics, errors);
         chats::check(&self.estimate, errors);
 
@@ -183,7 +183,9 @@ impl Sections {
         let limits = limits::check(self.limits, &self.limits_defaults, self.store.on_failure, known, errors);
         let store = store::check(self.store, errors);
         let records = records::check(self.records, errors);
-        let prices = prices::check(self.prices, text_of(built_in, "prices", "file"), errors);
+        let by_nobody = matches!(layers::origin_of(tree, "prices.file"), None | Some(Origin::BuiltIn));
+        let named = if by_nobody { prices::Named::ByNobody } else { prices::Named::ByOperator };
+        let prices = prices::check(self.prices, named, errors);
 
         let mut config = Config {
             public: self.public,
@@ -211,14 +213,6 @@ impl Sections {
         }
         config.warnings = warnings::of(&config);
         Some(config)
-    }
-}
-
-fn text_of<'tree>(tree: &'tree Table, section: &str, key: &str) -> Option<&'tree str> {
-    let Value::Table(section) = &tree.get(section)?.value else { return None };
-    match &section.get(key)?.value {
-        Value::Text(text) => Some(text),
-        _ => None,
     }
 }
 

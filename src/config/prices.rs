@@ -25,11 +25,20 @@ pub(super) struct PricesKeys {
     unknown_model: UnknownModel,
 }
 
-/// Checks the section. The default file need not be there: a binary alone prices by the table it carries.
-pub(super) fn check(keys: PricesKeys, default_file: Option<&str>, errors: &mut Errors) -> Prices {
+/// Who named the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    /// The operator, in a file or a variable.
+    ByOperator,
+    /// The built-in defaults.
+    ByNobody,
+}
+
+/// Checks the section. A file that nobody named need not be there: a binary alone prices by the table it carries.
+pub(super) fn check(keys: PricesKeys, named: Named, errors: &mut Errors) -> Prices {
     let file = match std::fs::metadata(&keys.file) {
         Ok(found) if found.is_file() => Some(keys.file),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && keys.file.to_str() == default_file => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named == Named::ByNobody => None,
         found => {
             let why = found.map_or_else(|error| error.to_string(), |_| "it is no file".to_owned());
             errors.add("prices.file", format!("cannot read {}: {why}; relative names start in the working directory", keys.file.display()));

@@ -35,14 +35,14 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    /// The word, as [`crate::telemetry::log::install`] takes it.
-    pub fn as_str(self) -> &'static str {
+    /// The same, as [`crate::telemetry::log::install`] takes it.
+    pub fn level(self) -> tracing::Level {
         match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
+            Self::Error => tracing::Level::ERROR,
+            Self::Warn => tracing::Level::WARN,
+            Self::Info => tracing::Level::INFO,
+            Self::Debug => tracing::Level::DEBUG,
+            Self::Trace => tracing::Level::TRACE,
         }
     }
 }

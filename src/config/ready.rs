@@ -102,6 +102,15 @@ impl Prices {
     }
 }
 
+impl Prices {
+    /// Which table is used, and its version, for people.
+    pub fn shown(&self) -> String {
+        let file = self.file.as_ref().map_or_else(|| "built in".to_owned(), |file| file.display().to_string());
+        let version = self.table().map_or_else(|error| error.to_string(), |table| format!("version {}", table.version()));
+        format!("{file}, {version}")
+    }
+}
+
 impl super::Store {
     /// How to reach the Redis at this address.
     pub fn redis(&self, url: &super::Secret) -> RedisSettings {

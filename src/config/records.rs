@@ -114,8 +114,10 @@ fn read_url(url: Secret) -> Result<RecordsUrl, String> {
         return Err("sslmode asks for TLS, which this build does not have; allowed: disable, allow, prefer, or no sslmode".to_owned());
     }
     let on_a_socket = split(rest).host.is_empty() && says("host=", |host| !host.is_empty());
-    if server_of(rest).is_none() && !on_a_socket {
-        return Err(format!("names no server; {ALLOWED}"));
+    if let Err(wrong) = server_of(rest)
+        && !on_a_socket
+    {
+        return Err(format!("{wrong}; {ALLOWED}"));
     }
     check_url(text).map_err(|error| format!("{error}; {ALLOWED}"))?;
     Ok(RecordsUrl::Postgres(url))
@@ -170,6 +172,7 @@ mod tests {
         ] {
             let error = read_url(Secret::new(url)).expect_err(url);
             assert!(!error.contains("hunter2"), "the error of {url:?} shows a password: {error}");
+            assert_eq!(error.contains("the port"), url.contains("@db:"), "{url:?}: {error}");
         }
     }
 }

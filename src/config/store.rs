@@ -82,7 +82,7 @@ fn read_url(url: Secret) -> Result<StoreUrl, String> {
     let Some(rest) = text.strip_prefix("redis://") else {
         return Err(format!("is no address of a store; {ALLOWED}"));
     };
-    let server = server_of(rest).ok_or_else(|| format!("names no server; {ALLOWED}"))?;
+    let server = server_of(rest).map_err(|wrong| format!("{wrong}; {ALLOWED}"))?;
     let path = server.rest.split('?').next().unwrap_or_default().trim_start_matches('/');
     if !path.is_empty() && path.parse::<u32>().is_err() {
         return Err(format!("the database is not a number; {ALLOWED}"));
@@ -117,12 +117,14 @@ mod tests {
             "redis://",
             "redis://:hunter2@",
             "redis://host:port",
+            "redis://:hunter2@host:70000/0",
             "redis://host/x",
             "rediss://hunter2@host",
             "http://hunter2",
         ] {
             let error = read_url(Secret::new(url)).expect_err(url);
             assert!(!error.contains("hunter2"), "the error of {url:?} shows a password: {error}");
+            assert_eq!(error.contains("the port"), url.contains("host:"), "{url:?}: {error}");
         }
     }
 }

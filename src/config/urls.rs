@@ -9,15 +9,19 @@ pub(super) struct Server<'a> {
     pub rest: &'a str,
 }
 
-/// Takes `[user[:password]@]host[:port][/path][?query]` apart; `None` without a host or with a port that is none.
-pub(super) fn server_of(text: &str) -> Option<Server<'_>> {
+/// Takes `[user[:password]@]host[:port][/path][?query]` apart, or says why it names no server.
+pub(super) fn server_of(text: &str) -> Result<Server<'_>, &'static str> {
     let server = split(text);
     let port = match server.host.rsplit_once(']') {
         Some((_, after)) => after.strip_prefix(':').or(if after.is_empty() { None } else { Some("") }),
         None => server.host.rsplit_once(':').map(|(_, port)| port),
     };
     let named = !server.host.is_empty() && !server.host.starts_with(':') && !server.host.contains(char::is_whitespace);
-    (named && port.is_none_or(|port| port.parse::<u16>().is_ok())).then_some(server)
+    match port {
+        _ if !named => Err("names no server"),
+        Some(port) if port.parse::<u16>().is_err() => Err("the port is no number up to 65535"),
+        _ => Ok(server),
+    }
 }
 
 /// Splits without judging.

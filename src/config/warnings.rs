@@ -1,6 +1,7 @@
 //! What is allowed but probably not meant. It is said by `tollgate check` and once at start, and stops nothing.
 
 use super::{Config, RecordsUrl, StoreUrl};
+use crate::identity::DEFAULT_ROLE;
 use crate::limits::Mode;
 use crate::limits::rules::AppliesTo;
 
@@ -32,10 +33,15 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         config.insecure.short_secrets,
         "insecure.short_secrets is on: a signing secret that is short enough can be guessed from one token.",
     );
+    let nobody_belongs = !config.orgs.is_empty() && librechat.default_org.is_none() && config.issuers.is_empty();
     let domains = config.orgs.iter().any(|org| !org.domains.is_empty());
     warn_if(
-        domains && !librechat.trust_email_domains && librechat.default_org.is_none() && config.issuers.is_empty(),
-        "Nobody belongs to an org: domains are not used while librechat.trust_email_domains is false, librechat.default_org names none, and there are no issuers.",
+        nobody_belongs && !librechat.trust_email_domains,
+        "Nobody belongs to an org, so nobody may chat: librechat.default_org names none, there are no issuers, and librechat.trust_email_domains is false, so that domains are not used.",
+    );
+    warn_if(
+        nobody_belongs && librechat.trust_email_domains && !domains,
+        "Nobody belongs to an org, so nobody may chat: librechat.default_org names none, there are no issuers, and no org has domains.",
     );
     warn_if(config.orgs.is_empty(), "There is no org, so nobody may chat: add [[orgs]] and say who belongs to them.");
     warn_if(
@@ -47,6 +53,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         "limits_defaults.mode is shadow: limits are watched, and refuse nobody.",
     );
     warnings.extend(unknown_plans(config));
+    warnings.extend(unknown_roles(config));
     warnings
 }
 
@@ -63,4 +70,16 @@ fn unknown_plans(config: &Config) -> Vec<String> {
             format!("limits[{index}] is for the plan \"{plan}\", which no org has: it applies to nobody.")
         })
         .collect()
+}
+
+/// Limits for roles that nobody has: LibreChat's own tokens carry none, so that without issuers everyone is a user.
+fn unknown_roles(config: &Config) -> Vec<String> {
+    let in_vain = config.limits.iter().filter_map(|limit| {
+        let role = limit.role.as_deref().filter(|role| config.issuers.is_empty() && *role != DEFAULT_ROLE)?;
+        Some(format!(
+            "limits[{}] is for the role \"{role}\", which only the tokens of [[issuers]] give, and there are none: it applies to nobody.",
+            limit.index
+        ))
+    });
+    in_vain.collect()
 }

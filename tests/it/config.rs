@@ -235,6 +235,8 @@ fn every_example_is_good() {
         let environment: &[(&str, &str)] = if text.contains("jwt_secret_file") { &[] } else { &[("JWT_SECRET", SECRET)] };
         let config = read(&text, environment).unwrap_or_else(|errors| panic!("{} is wrong:\n{errors}", path.display()));
         assert!(!config.orgs.is_empty() && !config.limits.is_empty(), "{} shows orgs and limits", path.display());
+        let warnings: Vec<_> = config.warnings.iter().filter(|warning| !warning.contains("limits_defaults.mode is shadow")).collect();
+        assert!(warnings.is_empty(), "{} shows what is probably not meant: {warnings:?}", path.display());
         examples += 1;
     }
     assert!(examples >= 4, "only {examples} examples were found");

@@ -40,7 +40,7 @@ fn no_error_shows_a_secret() {
 fn a_missing_secret_is_an_error_of_its_own() {
     let errors = read("", &[("JWT_SECRET", "")]).unwrap_err();
     assert!(errors.lacks_secret());
-    says("missing_secret", &tollgate::cli::complain(&errors));
+    says("missing_secret", &tollgate::cli::errors(&errors));
     let errors = read("[librechat]\njwt_secret_file = '/no/such/file'", &[]).unwrap_err();
     assert!(!errors.lacks_secret(), "a secret that was given but cannot be read is another error");
     says("unreadable_secret", &errors);
@@ -125,6 +125,7 @@ fn wrong_environment() {
                 ("TOLLGATE_PUBLIC__LISTNE", "127.0.0.1:8080"),
                 ("TOLLGATE_PUBLIK__LISTEN", "127.0.0.1:8080"),
                 ("TOLLGATE_ADMIN_LISTEN", "127.0.0.1:8080"),
+                ("TOLLGATE_LIMIT", "[]"),
                 ("TOLLGATE_METRICS", "{ listen = '127.0.0.1:8080' }"),
                 ("TOLLGATE_LIMITS__0__ORG", "acme"),
                 ("TOLLGATE_ORGS", "[{ id ="),
@@ -349,7 +350,33 @@ fn what_is_probably_not_meant_is_said() {
     let file = "[limits_defaults]\nmode = 'shadow'\n[[orgs]]\nid = 'a'\ndomains = ['a.test']\n[records]\nurl = 'postgres://db/x'\n\
                 [[limits]]\napplies_to = 'member'\nplan = 'gold'\nmessages_per_day = 1";
     let config = read(file, &[("JWT_SECRET", published), ("JWT_REFRESH_SECRET", published)]).unwrap();
-    says("warnings", &tollgate::cli::describe(&config));
+    let table = config.prices.shown();
+    says("warnings", &tollgate::cli::describe(&config).replace(&table, "THE PRICE TABLE"));
+}
+
+#[test]
+fn limits_and_orgs_that_concern_nobody_are_warned_of() {
+    let warned = |file: &str| read(file, &[("JWT_SECRET", SECRET)]).unwrap_or_else(|errors| panic!("{errors}")).warnings.join("\n");
+    let org = "[[orgs]]\nid = 'acme'\n";
+    let issuer = "[[issuers]]\nname = 'd'\norgs = ['acme']\nalgorithm = 'HS256'\nsecret = 'dashboard-secret-0123456789abcdef'\n";
+    let role = |role: &str| format!("[[limits]]\napplies_to = 'member'\nrole = '{role}'\nmessages_per_day = 1\n");
+    let belongs = "[librechat]\ndefault_org = 'acme'\n";
+    let trusts = "[librechat]\ntrust_email_domains = true\n";
+    for (file, words) in [
+        (org.to_owned(), "Nobody belongs to an org"),
+        (format!("{org}domains = ['acme.test']\n"), "so that domains are not used"),
+        (format!("{trusts}{org}"), "no org has domains"),
+        (format!("{belongs}{org}{}", role("admin")), "limits[0] is for the role \"admin\""),
+    ] {
+        assert!(warned(&file).contains(words), "{words:?} is not said of\n{file}{}", warned(&file));
+    }
+    for file in [
+        format!("{belongs}{org}{}", role("user")),
+        format!("{trusts}{org}domains = ['acme.test']\n"),
+        format!("{org}{issuer}{}", role("admin")),
+    ] {
+        assert_eq!(warned(&file), "", "nothing is wrong with\n{file}");
+    }
 }
 
 #[test]
