@@ -11,9 +11,10 @@ use super::{chat, client, own};
 use crate::app::App;
 use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
-use crate::identity::{AccountError, Identity, OrgScoped, TokenError, Verified, bearer};
+use crate::identity::{AccountError, DEFAULT_ROLE, Identity, OrgScoped, TokenError, Verified, bearer};
 use crate::librechat::routes::{self, Credential, Route};
 use crate::records::{AuditRow, Category, Outcome, Severity};
+use crate::telemetry::metrics;
 
 /// What becomes of a request that may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,7 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
     }
     authenticate(app, session, ctx).await?;
     if ctx.route.spends() && ctx.identity.as_ref().is_some_and(|identity| identity.org.is_none()) {
+        app.metrics.decision(metrics::Outcome::Policy, None);
         return Err(Rejection::NoOrg);
     }
     match ctx.route {
@@ -127,7 +129,7 @@ fn agent_key(app: &App, session: &Session) -> Result<Identity, Rejection> {
         org,
         user: format!("key:{short:016x}").into(),
         name: None,
-        role: "user".into(),
+        role: DEFAULT_ROLE.into(),
         org_tokens_per_month: None,
     })
 }

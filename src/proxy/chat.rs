@@ -21,7 +21,7 @@ use crate::limits::rules::{Amounts, Who};
 use crate::limits::{Bucket, Charge, Decision, OnFailure, Period, Refusal, Reserve, StoreError, Window};
 use crate::prices::{Found, UnknownModel, Usage};
 use crate::telemetry::metrics;
-use crate::tokens::Encoding;
+use crate::tokens::{Encoding, Fit};
 
 /// The most room that is reserved for an answer, in tokens, whatever its body asks for.
 const MOST_ROOM: u64 = 1_000_000;
@@ -62,6 +62,8 @@ struct Estimate {
     least_room: u64,
     models: u64,
     amounts: Amounts,
+    /// What the text was counted with, and whether that is the model's own.
+    encoding: (Encoding, Fit),
 }
 
 /// Admits a message and opens its generation.
@@ -119,7 +121,7 @@ fn expect_plain_json(session: &Session) -> Result<(), Rejection> {
 
 fn read(route: &Route, body: &Bytes) -> Result<Message, Rejection> {
     let malformed = |error: &serde_json::Error| match error.classify() {
-        serde_json::error::Category::Data => Rejection::Malformed(Malformed::Field("body")),
+        serde_json::error::Category::Data if body.trim_ascii_start().starts_with(b"{") => Rejection::Malformed(Malformed::Shape),
         _ => Rejection::Malformed(Malformed::NotJson),
     };
     if let Route::AgentApi(_) = route {
@@ -184,7 +186,8 @@ async fn recall_models(app: &App, org: &Org, identity: &Identity, mut message: M
 
 async fn estimate(app: &App, org: &Org, identity: &Identity, message: &Message) -> Result<Estimate, Rejection> {
     let model = message.model.as_deref().unwrap_or_default();
-    let visible = app.counter.count_off_loop(Encoding::for_model(model).0, message.text.clone()).await;
+    let encoding = Encoding::for_model(model);
+    let visible = app.counter.count_off_loop(encoding.0, message.text.clone()).await;
     let context = match &message.conversation_id {
         Some(conversation_id) if message.has_answer => app.generations.recall().context_of(&org.id, &identity.user, conversation_id).await,
         _ => 0,
@@ -204,6 +207,8 @@ async fn estimate(app: &App, org: &Org, identity: &Identity, message: &Message) 
             (Found::Unknown, UnknownModel::Free) => continue,
             // What names no model cannot name an unknown one.
             (Found::Unknown, UnknownModel::Reject) if message.names_model && !model.is_empty() => {
+                app.metrics.unpriced_message();
+                app.metrics.decision(metrics::Outcome::Policy, None);
                 return Err(Rejection::UnknownModel { model: model.to_owned() });
             }
             (Found::Unknown, _) => app.prices.default_price(),
@@ -213,7 +218,7 @@ async fn estimate(app: &App, org: &Org, identity: &Identity, message: &Message) 
             amounts.cost_per_room = amounts.cost_per_room.saturating_add(price.output_nanos_per_token_ceil());
         }
     }
-    Ok(Estimate { input, context, room, least_room: room.min(settings.least_answer_tokens), models: count, amounts })
+    Ok(Estimate { input, context, room, least_room: room.min(settings.least_answer_tokens), models: count, amounts, encoding })
 }
 
 /// Decides over every limit at once, and holds what fits.
@@ -273,8 +278,8 @@ async fn reserve(
 
 /// The store is away: each enforced limit says itself what then.
 fn without_store(app: &App, start: Start, charges: &[Charge], error: &StoreError) -> Result<Start, Rejection> {
-    app.metrics.decision(metrics::Outcome::Degraded, None);
     let closed = charges.iter().filter_map(|charge| charge.enforce.as_ref()).any(|bar| bar.on_failure == OnFailure::Closed);
+    app.metrics.decision(if closed { metrics::Outcome::DegradedRefused } else { metrics::Outcome::DegradedAdmitted }, None);
     if closed {
         tracing::debug!(error = %error, "a chat was refused because the store is away");
         return Err(Rejection::StoreClosed);
@@ -336,6 +341,8 @@ fn told(refusal: &Refusal, estimate: &Estimate) -> serde_json::Value {
             "rule": &*refusal.bar.why,
         },
         "estimate": {
+            "encoding": estimate.encoding.0.as_str(),
+            "encoding_fit": estimate.encoding.1.as_str(),
             "visible_tokens": estimate.input.saturating_sub(estimate.context),
             "context_tokens": estimate.context,
             "input_tokens": estimate.input,

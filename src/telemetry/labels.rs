@@ -1,5 +1,6 @@
 //! Label values from bounded sets: whatever clients send, the number of series stays under a bound that is known.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -46,25 +47,27 @@ impl FirstCome {
     }
 }
 
-/// Whether the price table knows a model of this name.
-pub type KnownModel = Box<dyn Fn(&str) -> bool + Send + Sync>;
+/// The price table's own name for a model, where it knows it: one entry of the table may stand for any number of names.
+pub type KnownModel = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// Models: only those that the price table knows, and of these only the first so many, because one entry of the table
-/// may stand for any number of names.
+/// Models, by the price table's own names; of these only the first so many.
 pub struct ModelLabels {
     known: KnownModel,
     first: FirstCome,
 }
 
 impl ModelLabels {
-    /// Models that `known` answers yes to, at most `most` of them.
+    /// Models that `known` has a name for, at most `most` of these names.
     pub fn new(known: KnownModel, most: usize) -> Self {
         Self { known, first: FirstCome::new(most) }
     }
 
     /// The label of this model.
-    pub fn label<'a>(&self, model: &'a str) -> &'a str {
-        if (self.known)(model) { self.first.label(model) } else { OTHER }
+    pub fn label(&self, model: &str) -> Cow<'static, str> {
+        match (self.known)(model) {
+            Some(name) if self.first.label(&name) == name => name.into(),
+            _ => OTHER.into(),
+        }
     }
 }
 
@@ -152,9 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn only_known_models_have_a_label() {
-        let models = ModelLabels::new(Box::new(|model| model.starts_with("gpt")), 1);
-        assert_eq!(["llama", "gpt-4o", "gpt-5", "gpt-4o"].map(|model| models.label(model)), [OTHER, "gpt-4o", OTHER, "gpt-4o"]);
+    fn only_known_models_have_a_label_and_it_is_the_tables_own() {
+        let known = |model: &str| ["gpt-4o", "gpt-5"].into_iter().find(|name| model.contains(name)).map(str::to_owned);
+        let models = ModelLabels::new(Box::new(known), 1);
+        assert_eq!(
+            ["llama", "openai/gpt-4o-junk1", "gpt-4o-junk2", "gpt-5", "gpt-4o"].map(|model| models.label(model).into_owned()),
+            [OTHER, "gpt-4o", "gpt-4o", OTHER, "gpt-4o"],
+        );
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! The log: text for people, JSON lines for machines, on standard error.
 //!
-//! A line reads alone. Fields have the same dotted names everywhere: `request.id`, `org.id`, `member.id`, `route`,
-//! `generation.id`, `conversation.id`, `model`, `http.method`, `http.status`, `error`. A failure is logged once, where it
-//! is handled. No bodies, tokens or e-mail addresses.
+//! A line reads alone. Fields have the same dotted names everywhere: `request.id`, `org.id`, `route`, `generation.id`,
+//! `conversation.id`, `model`, `http.method`, `http.status`, `error`. A failure is logged once, where it is handled. No
+//! bodies, tokens, e-mail addresses or ids of people, with one exception: a usage row that no database took is logged
+//! whole, since the log is then its only copy.
 
 use std::io::IsTerminal;
 
 use serde::Deserialize;
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -24,48 +26,23 @@ pub enum Format {
     Json,
 }
 
-/// Why the log cannot be set up.
+/// The process has a log already.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// The level is neither a word nor directives.
-    #[error("the log level {level:?} is none of error, warn, info, debug, trace, and no list of target=level: {reason}")]
-    Level {
-        /// As it was given.
-        level: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The process has a log already.
-    #[error("the log is set up already: {0}")]
-    Installed(String),
-}
+#[error("the log is set up already: {0}")]
+pub struct LogError(String);
 
-/// Sets up the log of this process, once. `level` is one word (`error`, `warn`, `info`, `debug`, `trace`), which is
-/// Tollgate's own level and leaves libraries at `warn`, or directives as `tracing-subscriber` takes them:
-/// `info,sqlx=debug`.
-pub fn install(format: Format, level: &str) -> Result<(), LogError> {
+/// Sets up the log of this process, once. `level` is Tollgate's own and leaves
+/// libraries at `warn` at most.
+pub fn install(format: Format, level: Level) -> Result<(), LogError> {
     let colours = std::io::stderr().is_terminal();
-    subscriber(format, filter(level)?, colours, std::io::stderr).try_init().map_err(|error| LogError::Installed(error.to_string()))
+    subscriber(format, filter(level), colours, std::io::stderr).try_init().map_err(|error| LogError(error.to_string()))
 }
 
-/// Whether [`install`] would take this level; for the check of a configuration.
-pub fn check_level(level: &str) -> Result<(), LogError> {
-    filter(level).map(|_| ())
+fn filter(level: Level) -> Targets {
+    Targets::new().with_default(level.min(Level::WARN)).with_target("tollgate", level)
 }
 
-fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    let wrong = |reason: String| LogError::Level { level: level.to_owned(), reason };
-    let directives = match level.trim().to_ascii_lowercase().as_str() {
-        "error" => "error".to_owned(),
-        word @ ("warn" | "info" | "debug" | "trace") => format!("warn,tollgate={word}"),
-        // A lone unknown word would be taken as a target and silence everything else.
-        word if !word.contains(['=', ',']) => return Err(wrong("unknown word".to_owned())),
-        _ => level.to_owned(),
-    };
-    EnvFilter::try_new(directives).map_err(|error| wrong(error.to_string()))
-}
-
-fn subscriber<W>(format: Format, filter: EnvFilter, colours: bool, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<W>(format: Format, filter: Targets, colours: bool, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
@@ -101,10 +78,10 @@ mod tests {
         }
     }
 
-    fn logged(format: Format, level: &str) -> String {
+    fn logged(format: Format, level: Level) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        tracing::subscriber::with_default(subscriber(format, filter(level).unwrap(), false, move || writer.clone()), || {
+        tracing::subscriber::with_default(subscriber(format, filter(level), false, move || writer.clone()), || {
             let _span = tracing::info_span!("admit", request.id = "r1").entered();
             tracing::info!(org.id = "acme", http.status = 429, "refused");
             tracing::info!(target: "sqlx", "chatter of a library");
@@ -116,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_json_line_is_one_object_with_dotted_fields() {
-        let text = logged(Format::Json, "info");
+        let text = logged(Format::Json, Level::INFO);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 1, "libraries and details are left out: {text}");
         let line: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
@@ -130,23 +107,15 @@ mod tests {
 
     #[test]
     fn a_text_line_has_the_same_fields_and_no_colours_away_from_a_terminal() {
-        let text = logged(Format::Text, "info,sqlx=off");
+        let text = logged(Format::Text, Level::INFO);
         assert!(text.contains("org.id=\"acme\" http.status=429"), "{text}");
         assert!(text.contains("admit{request.id=\"r1\"}"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text:?}");
     }
 
     #[test]
-    fn a_word_is_our_own_level_and_directives_are_taken_as_they_are() {
-        assert_eq!(logged(Format::Text, "debug").lines().count(), 2);
-        assert_eq!(logged(Format::Text, "error").lines().count(), 0);
-        assert_eq!(logged(Format::Text, "warn,sqlx=info").lines().count(), 1);
-    }
-
-    #[test]
-    fn a_level_that_means_nothing_is_refused() {
-        for level in ["loud", "", "tollgate=loud", "info,=,"] {
-            assert!(check_level(level).is_err(), "{level:?} must not be taken");
-        }
+    fn the_level_is_our_own_and_libraries_stay_at_warnings() {
+        assert_eq!(logged(Format::Text, Level::DEBUG).lines().count(), 2);
+        assert_eq!(logged(Format::Text, Level::ERROR).lines().count(), 0);
     }
 }

@@ -19,9 +19,6 @@ use crate::generations::charge::{Status, UsageSource};
 use crate::limits::{Bucket, Resource, Window};
 use crate::records::UsageRow;
 
-/// How many orgs have a label of their own, where the configuration does not say.
-pub const DEFAULT_ORG_LABELS: usize = 100;
-
 /// How many models have a label of their own.
 const MODEL_LABELS: usize = 50;
 
@@ -34,7 +31,7 @@ pub struct MetricsSettings<'a> {
     pub version: &'a str,
     /// How many orgs have a label of their own; the others share `other`.
     pub org_labels: usize,
-    /// Whether the price table knows a model; the others share `other`.
+    /// The price table's own name of a model; those it does not know share `other`.
     pub known_model: KnownModel,
 }
 
@@ -47,8 +44,12 @@ pub enum Outcome {
     Refused,
     /// A shadow limit would have refused it.
     ShadowRefused,
-    /// The store was away, and the limits let it pass or refused it for that.
-    Degraded,
+    /// It was refused before any limit: its person belongs to no org, or its model has no price.
+    Policy,
+    /// The store was away, and the limits are open then.
+    DegradedAdmitted,
+    /// The store was away, and a limit is closed then.
+    DegradedRefused,
 }
 
 impl Outcome {
@@ -58,7 +59,9 @@ impl Outcome {
             Self::Admitted => "admitted",
             Self::Refused => "refused",
             Self::ShadowRefused => "shadow_refused",
-            Self::Degraded => "degraded",
+            Self::Policy => "policy",
+            Self::DegradedAdmitted => "degraded_admitted",
+            Self::DegradedRefused => "degraded_refused",
         }
     }
 }
@@ -137,7 +140,7 @@ impl Metrics {
             generations_open: maker.gauge("generations_open", "Generations that this process owns and has not settled.")?,
             generations: maker.counters("generations_total", "Settled generations by how they ended.", &["status"])?,
             generations_taken_over: maker
-                .counter("generation_taken_over_total", "Generations taken over from a replica that fell silent.")?,
+                .counter("generations_taken_over_total", "Generations taken over from a replica that fell silent.")?,
             time_to_first_token: maker.histogram(
                 "time_to_first_token_seconds",
                 "From admission to the first piece of the answer.",
@@ -175,7 +178,7 @@ impl Metrics {
     /// Lets those series begin at zero whose labels are known beforehand: a rate misses the first step of a series that
     /// begins with it.
     fn begin_at_zero(&self) {
-        for decision in [Outcome::Admitted, Outcome::Degraded] {
+        for decision in [Outcome::Admitted, Outcome::Policy, Outcome::DegradedAdmitted, Outcome::DegradedRefused] {
             let _ = self.decisions.with_label_values(&[decision.as_str(), "none", "none", "none"]);
         }
         for decision in [Outcome::Refused, Outcome::ShadowRefused] {
@@ -262,7 +265,7 @@ impl Metrics {
 
     /// A usage row was charged: its tokens, cost, messages and source.
     pub fn usage(&self, row: &UsageRow) {
-        let (org, model) = (self.orgs.label(&row.org_id), self.models.label(&row.model));
+        let (org, model) = (self.orgs.label(&row.org_id), &*self.models.label(&row.model));
         let plain_input = row.input_tokens.saturating_sub(row.cache_read_tokens).saturating_sub(row.cache_write_tokens);
         for (kind, tokens) in [
             ("input", plain_input),

@@ -195,7 +195,7 @@ async fn a_clean_stop_hands_over_and_a_long_answer_keeps_its_owner() {
     begin(&ann, "Hello [[tokens=40 delay=60 in=100 out=57]]").await;
     let rows = site.rows(1).await;
     assert_eq!((rows[0].usage_source.as_str(), rows[0].status.as_str()), ("frames", "completed"));
-    let taken_over = || async { value_of(&metrics_at(b.metrics).await, "tollgate_generation_taken_over_total") };
+    let taken_over = || async { value_of(&metrics_at(b.metrics).await, "tollgate_generations_taken_over_total") };
     assert!(taken_over().await < 0.5, "a lease is renewed however long the answer takes");
 
     begin(&ann, "Hello [[tokens=60 delay=60 in=100 out=57]]").await;

@@ -73,7 +73,7 @@ async fn a_stalled_redis_closes_chats_and_nothing_else() {
     assert!(value_of(&metrics, "tollgate_store_up").abs() < 1e-9);
     assert!((value_of(&metrics, r#"tollgate_degraded{component="store"}"#) - 1.0).abs() < 1e-9);
     assert!(value_of(&metrics, r#"tollgate_store_operations_total{result="error",verb="reserve"}"#) >= 1.0);
-    let degraded = r#"tollgate_decisions_total{decision="degraded",resource="none",scope="none",window="none"}"#;
+    let degraded = r#"tollgate_decisions_total{decision="degraded_refused",resource="none",scope="none",window="none"}"#;
     assert!((value_of(&metrics, degraded) - 8.0).abs() < 1e-9);
     let me = ann.get("/_tollgate/me").await.expect("an answer");
     assert!(me.status == 200 && me.json()["limits"][0]["used"].is_null(), "limits are shown, their use is unknown: {}", me.text);
@@ -100,6 +100,8 @@ async fn a_stalled_redis_lets_chats_pass_and_charges_them_later_where_limits_are
     let (status, said) = readiness(&gateway).await;
     assert_eq!((status, &said["degraded"]), (200, &serde_json::json!(["store"])), "chats pass: {said}");
     assert_eq!(gateway.usage_rows(1).await.len(), 1, "the row does not wait for the store");
+    let degraded = r#"tollgate_decisions_total{decision="degraded_admitted",resource="none",scope="none",window="none"}"#;
+    assert!((value_of(&gateway.metrics().await, degraded) - 2.0).abs() < 1e-9);
     redis.resume();
     until_ready(&gateway).await;
     assert_eq!(gateway.usage_rows(2).await[1].total_tokens, 257);

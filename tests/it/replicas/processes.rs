@@ -77,7 +77,7 @@ async fn what_a_killed_process_left_is_settled_by_the_other() {
     site.counters_match(&ann_b, &rows).await;
     let metrics = metrics_at(b.metrics).await;
     assert!(
-        (value_of(&metrics, "tollgate_generation_taken_over_total") - 3.0).abs() < 1e-9,
+        (value_of(&metrics, "tollgate_generations_taken_over_total") - 3.0).abs() < 1e-9,
         "what was only held is released, not taken over"
     );
     site.rows(3).await;
