@@ -22,6 +22,7 @@ use facts::Facts;
 use crate::identity::directory::Language;
 use crate::limits::Refusal;
 
+pub(crate) use amounts::thousands;
 pub use reference::{read_reference, reference};
 
 /// Why a request is not served.
@@ -100,6 +101,8 @@ pub enum Malformed {
     Truncated,
     /// This header is missing, doubled or wrong.
     Header(&'static str),
+    /// A field of the body has the wrong type, or stands twice.
+    Shape,
     /// This field of the body or parameter of the query is missing or wrong.
     Field(&'static str),
     /// The path or query cannot be read.

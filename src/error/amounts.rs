@@ -6,7 +6,7 @@ use super::facts::Facts;
 const NANO_DECIMALS: u32 = 9;
 
 /// A whole number with separators: `1,234,567`.
-pub(super) fn thousands(number: u128) -> String {
+pub(crate) fn thousands(number: u128) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

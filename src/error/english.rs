@@ -58,6 +58,7 @@ fn malformed(reason: Malformed) -> String {
         Malformed::NotUtf8 => "its text is not valid UTF-8".to_owned(),
         Malformed::Truncated => "its body ended too early".to_owned(),
         Malformed::Header(name) => format!("its header {name} is missing or wrong"),
+        Malformed::Shape => "a field of its body has the wrong type, or stands twice".to_owned(),
         Malformed::Field(name) => format!("its field {name} is missing or wrong"),
         Malformed::Target => "its address is not valid".to_owned(),
     }
@@ -68,12 +69,12 @@ fn limit(refusal: &Refusal, opening: &Opening) -> String {
     let resource = refusal.bucket.resource;
     let name = limit_name(refusal);
     let amounts = Amounts::of(resource, &facts);
-    let used = amounts.used_of_limit(&facts);
     let held = amounts.show(facts.held);
     let and_held = if facts.held > 0 { format!(", and answers still running hold {held} more") } else { String::new() };
     let needs = amounts.with_unit(facts.needs);
     let smaller = smaller(resource);
     let (noun, full) = if resource == Resource::Cost { ("budget", "used up") } else { ("limit", "reached") };
+    let used = amounts.used_of_limit(&facts, noun);
     let opens = opens(opening);
     match facts.reason() {
         Reason::Closed => format!("{name} is {}, so you cannot send messages. Please ask your administrator.", amounts.with_unit(0)),
@@ -194,8 +195,12 @@ impl Amounts {
         }
     }
 
-    /// `200 of 1,000 tokens used`.
-    fn used_of_limit(&self, facts: &Facts) -> String {
-        format!("{} of {} used", self.show(facts.used), self.with_unit(facts.limit))
+    /// `200 of 1,000 tokens used`, or `1,113 tokens used, the limit is 1,000` where more was used than it allows.
+    fn used_of_limit(&self, facts: &Facts, noun: &str) -> String {
+        let (used, limit) = (self.show(facts.used), self.show(facts.limit));
+        if facts.used > facts.limit && used != limit {
+            return format!("{} used, the {noun} is {limit}", self.with_unit(facts.used));
+        }
+        format!("{used} of {} used", self.with_unit(facts.limit))
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Malformed(reason) => return format!("요청을 읽을 수 없습니다. {}", malformed(*reason)),
         Rejection::Unauthorized => "로그인 정보가 없거나 만료되었습니다. 다시 로그인해 주세요.",
         Rejection::ForeignOrg => "현재 로그인 정보로는 이 조직을 이용하실 수 없습니다.",
-        Rejection::NoOrg => "계정이 이곳의 조직에 속해 있지 않아 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
+        Rejection::NoOrg => "계정이 등록된 조직에 속해 있지 않아 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
         Rejection::Forbidden(Forbidden::AgentApiOff) => {
             "에이전트 API를 사용할 수 없도록 설정되어 있습니다. 웹 페이지를 이용하시거나 관리자에게 문의해 주세요."
         }
@@ -54,6 +54,7 @@ fn malformed(reason: Malformed) -> String {
         Malformed::NotUtf8 => "텍스트가 올바른 UTF-8이 아닙니다.".to_owned(),
         Malformed::Truncated => "본문이 중간에 끊겼습니다.".to_owned(),
         Malformed::Header(name) => format!("헤더가 없거나 올바르지 않습니다({name})."),
+        Malformed::Shape => "본문의 필드 형식이 올바르지 않거나 같은 필드가 두 번 있습니다.".to_owned(),
         Malformed::Field(name) => format!("필드가 없거나 올바르지 않습니다({name})."),
         Malformed::Target => "주소가 올바르지 않습니다.".to_owned(),
     }
@@ -64,11 +65,11 @@ fn limit(refusal: &Refusal, opening: &Opening) -> String {
     let resource = refusal.bucket.resource;
     let name = limit_name(refusal);
     let words = Words::of(resource, &facts);
-    let state = words.state(&facts);
     let needs = words.amount(facts.needs);
     let Words { subject, name_subject, toward, .. } = words;
     let smaller = smaller(resource);
     let noun = if resource == Resource::Cost { "예산" } else { "한도" };
+    let state = words.state(&facts, noun);
     let opens = opens(opening);
     match facts.reason() {
         Reason::Closed => {
@@ -78,7 +79,7 @@ fn limit(refusal: &Refusal, opening: &Opening) -> String {
         Reason::TooSmall => {
             let whole = words.amount(facts.limit);
             format!(
-                "이 메시지를 보내기에는 {name}{name_subject} 너무 작습니다. 최소 {needs}{subject} 필요하지만 전체가 {whole}입니다. {state}{smaller}"
+                "이 메시지를 보내기에는 {name}{name_subject} 너무 작습니다. 최소 {needs}{subject} 필요하지만 전체 {noun}{name_subject} {whole}입니다. {state}{smaller}"
             )
         }
         Reason::Held => format!(
@@ -171,14 +172,19 @@ impl Words {
         self.money.as_ref().map_or_else(|| self.amount(facts.left()), |money| format!("{}{}", money.left(facts), self.unit))
     }
 
-    /// What is used of the limit, and what running answers hold.
-    fn state(&self, facts: &Facts) -> String {
+    /// What is used of the limit, or of more than it allows, and what running answers hold.
+    fn state(&self, facts: &Facts, noun: &str) -> String {
         let Self { object, subject, .. } = self;
-        let used = format!("{} 중 {}{object} 사용했", self.amount(facts.limit), self.amount(facts.used));
-        if facts.held == 0 {
-            format!("{used}습니다.")
+        let (limit, used) = (self.amount(facts.limit), self.amount(facts.used));
+        let (said, end, goes_on) = if facts.used > facts.limit && used != limit {
+            (format!("{noun} {limit}, 사용 {used}"), "입니다.", "이며")
         } else {
-            format!("{used}고, 진행 중인 답변에 {}{subject} 더 예약되어 있습니다.", self.amount(facts.held))
+            (format!("{limit} 중 {used}{object} 사용했"), "습니다.", "고")
+        };
+        if facts.held == 0 {
+            format!("{said}{end}")
+        } else {
+            format!("{said}{goes_on}, 진행 중인 답변에 {}{subject} 더 예약되어 있습니다.", self.amount(facts.held))
         }
     }
 }

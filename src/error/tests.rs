@@ -65,6 +65,7 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::Malformed(Malformed::NotUtf8),
         Rejection::Malformed(Malformed::Truncated),
         Rejection::Malformed(Malformed::Header("Content-Length")),
+        Rejection::Malformed(Malformed::Shape),
         Rejection::Malformed(Malformed::Field("text")),
         Rejection::Malformed(Malformed::Target),
         Rejection::TooSlow,
