@@ -36,6 +36,12 @@ pub struct Explained {
     /// The limit, in dollars; only of cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_usd: Option<String>,
+    /// Settled use, in dollars; only of cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_usd: Option<String>,
+    /// Held by running answers, in dollars; only of cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_usd: Option<String>,
     /// What is left of it, in dollars; only of cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_usd: Option<String>,
@@ -81,6 +87,8 @@ fn of(bucket: &Bucket, mode: Mode, bar: &Bar, level: Option<Level>) -> Explained
         held: level.map(|level| level.held),
         left,
         limit_usd: is_cost.then(|| format_usd(bar.limit)),
+        used_usd: level.filter(|_| is_cost).map(|level| format_usd(level.used)),
+        held_usd: level.filter(|_| is_cost).map(|level| format_usd(level.held)),
         left_usd: left.filter(|_| is_cost).map(format_usd),
         resets_at: bucket.period.ends,
         why: bar.why.to_string(),

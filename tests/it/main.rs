@@ -12,6 +12,7 @@ mod cli;
 #[cfg(test)]
 mod config;
 mod demo;
+mod docs;
 mod following;
 mod identity;
 mod limits;
