@@ -122,7 +122,8 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
 
     let (stop, stopping) = watch::channel(false);
     let gateway = run_gateway(&app, public, threads, stopping)?;
-    if runtime.block_on(tokio::time::timeout(LISTENING, until_listening(public))).is_err() {
+    let listens = runtime.block_on(async { tokio::time::timeout(LISTENING, until_listening(public)).await });
+    if listens.is_err() {
         return Err(StartError::Deaf(public));
     }
     app.ready.set(true);

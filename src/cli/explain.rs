@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_refusal_without_a_decision_is_told_as_far_as_it_goes() {
         let text = text_of(&StoredAudit { detail: None, ..refused("no_org", Value::Null) }, &TimeZone::UTC);
-        assert!(text.contains("no_org") && !text.contains("estimate"), "{text}");
+        assert!(text.contains("belongs to no org") && !text.contains("estimate"), "{text}");
         let odd = json!({"refused_by": {"limit": "a lot"}, "estimate": 5, "limits": {"a": 1}});
         assert_eq!(text_of(&refused("no_org", odd), &TimeZone::UTC), text, "what cannot be read is left out");
     }

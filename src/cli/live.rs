@@ -60,7 +60,9 @@ async fn librechat(config: &Config, user: Option<&str>) -> Vec<(&'static str, Ou
     };
     let reached = match librechat.health().await {
         Ok(()) => Works(format!("{upstream} answers")),
-        Err(CallError::Status(status)) => Fails(format!("{upstream} answers GET /health with {status}: is librechat.upstreams LibreChat's own address?")),
+        Err(CallError::Status(status)) => {
+            Fails(format!("{upstream} answers GET /health with {status}: is librechat.upstreams LibreChat's own address?"))
+        }
         Err(error) => Fails(format!("{upstream}: {error}: start LibreChat, or correct librechat.upstreams")),
     };
     let (secret, wire) = match (&reached, user) {

@@ -17,7 +17,8 @@ const ALL_ROWS: u32 = 1_000;
 pub fn place(place: &Place, screen: &Screen) {
     let gateway = place.gateway();
     screen.heading(&format!("Tollgate {} in front of a scripted LibreChat", env!("CARGO_PKG_VERSION")));
-    let instead = |port: u16, usual: u16| if port == usual { String::new() } else { format!("  (not {usual}: the usual ports are not all free)") };
+    let instead =
+        |port: u16, usual: u16| if port == usual { String::new() } else { format!("  (not {usual}: the usual ports are not all free)") };
     screen.line(&format!("  Tollgate   {}{}", place.url(), instead(gateway.public.port(), Ports::USUAL.public)));
     screen.line(&format!("  admin      http://{}{}", gateway.admin, instead(gateway.admin.port(), Ports::USUAL.admin)));
     screen.line(&format!("  metrics    {}{}", place.metrics_url(), instead(gateway.metrics.port(), Ports::USUAL.metrics)));

@@ -64,6 +64,9 @@ async fn a_chat_that_cannot_be_read_is_refused_with_a_sentence() {
             "{what}: {}",
             answer.text()
         );
+        let shape = body.starts_with(b"{") && ["as text", "as model", "as conversation", "two "].iter().any(|words| what.contains(words));
+        let why = if shape { "wrong type, or stands twice" } else { "not a JSON object" };
+        assert!(json["info"].as_str().is_some_and(|text| text.contains(why)), "{what}: {}", answer.text());
     }
     assert!(gateway.librechat.runs().is_empty(), "LibreChat started nothing");
     assert_unharmed(&gateway).await;

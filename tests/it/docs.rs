@@ -46,7 +46,7 @@ fn the_secret_is_taken_out_of_librechats_env_as_the_documents_say() {
     let folder = TempDir::new().unwrap();
     let env = folder.path().join(".env");
     let export = line_with(&document("README.md"), "export JWT_SECRET=");
-    let copy = line_with(&document("docs/drop-in.md"), "/etc/tollgate/jwt_secret");
+    let copy = line_with(&document("docs/drop-in.md"), "sudo install -m 640");
     let copy = copy.rsplit_once(" | ").expect("a pipe").0.to_owned();
     let export = export + "; printf %s \"$JWT_SECRET\"";
     for written in ["S", "\"S\"", "'S'", "S\r", "\"S\"\r"] {

@@ -23,9 +23,10 @@ async fn what_happened_is_measured() {
     let gateway = Setup::with(config).start().await;
     let ann = gateway.client("ann@acme.test");
     // However a model is spelled, its label is the price table's name.
-    for (text, model) in
-        [("One [[tokens=5 first=60 in=100 out=50 cached=60]]", "gpt-5-mini"), ("Two [[tokens=5 in=100 out=50]]", "openai/GPT-5-mini-2025-08-07")]
-    {
+    for (text, model) in [
+        ("One [[tokens=5 first=60 in=100 out=50 cached=60]]", "gpt-5-mini"),
+        ("Two [[tokens=5 in=100 out=50]]", "openai/GPT-5-mini-2025-08-07"),
+    ] {
         ann.exchange(&ChatBody::new(text).with("model", model)).await.expect("an answer");
     }
     ann.chat("Three [[tokens=5 usage=off context=40]]").await.expect("an answer");

@@ -68,7 +68,8 @@ async fn counters_in_memory_are_asked_of_the_process_and_rebuilt_without_it() {
     let ran = explain_limits(&place, &ada, &["--role", "admin", "--json"]);
     assert_eq!(level(&ran, "member", "messages"), (1, 8), "another role has another limit on the same counter");
 
-    explain_limits(&place, &ada, &["--role", "admin"]).expect(0, &["role admin (which nobody has: roles come from the tokens of [[issuers]]"]);
+    explain_limits(&place, &ada, &["--role", "admin"])
+        .expect(0, &["role admin (which nobody has: roles come from the tokens of [[issuers]]"]);
     // Nobody is asked with a token that would be refused: the running Tollgate would take it for an attack.
     let secretless = {
         let text = std::fs::read_to_string(place.path("tollgate.toml")).unwrap().replace("jwt_secret =", "# jwt_secret =");
@@ -119,7 +120,9 @@ fn what_is_asked_for_must_exist() {
     let member = "0123456789abcdef01234567";
     place.run(&["limits", "explain", "--org", "acmee", "--member", member]).expect(64, &["\"acmee\"", "acme"]);
     place.run(&["limits", "explain", "--org", "acme", "--member", member, "--role", "root"]).expect(64, &["super_admin"]);
-    place.run(&["limits", "explain", "--org", "acme", "--member", member]).expect(0, &["No limit applies", "nothing listens at", "no usage rows"]);
+    place
+        .run(&["limits", "explain", "--org", "acme", "--member", member])
+        .expect(0, &["No limit applies", "nothing listens at", "no usage rows"]);
     let ran = explain_limits(&place, member, &[]);
     ran.expect(0, &["No limit applies", "cannot be asked without LibreChat's secret", "no usage rows"]);
     assert!(!place.path("tollgate.db").exists(), "asking makes no database");

@@ -108,9 +108,10 @@ async fn an_unknown_model_costs_the_default_price_or_nothing_or_is_refused() {
             assert!(answer.text.contains("has no price"), "{}", answer.text);
             assert_eq!(starts(&gateway.librechat), 0, "nothing was forwarded");
             let metrics = gateway.metrics().await;
-            for counter in
-                ["tollgate_unpriced_messages_total", r#"tollgate_decisions_total{decision="policy",resource="none",scope="none",window="none"}"#]
-            {
+            for counter in [
+                "tollgate_unpriced_messages_total",
+                r#"tollgate_decisions_total{decision="policy",resource="none",scope="none",window="none"}"#,
+            ] {
                 assert!((value_of(&metrics, counter) - 1.0).abs() < 1e-9, "{counter} counts it");
             }
             let known = client.exchange(&ChatBody::new(ORDINARY).with("model", "gpt-5-nano")).await.expect("an answer");
