@@ -200,7 +200,7 @@ impl Signals {
     /// Waits until so many have come in all.
     pub async fn nth(&self, count: usize) {
         if self.0.clone().wait_for(|counted| *counted >= count).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -69,7 +69,9 @@ pub fn explain_limits(source: &Source, asked: &Asked, format: Format) -> Exit {
     let rules = match config.rules() {
         Ok(rules) => rules,
         Err(contradictions) => {
-            contradictions.iter().for_each(|error| complain(error));
+            for error in &contradictions {
+                complain(error);
+            }
             return Exit::Configuration;
         }
     };
