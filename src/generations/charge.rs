@@ -356,7 +356,7 @@ mod tests {
             let call = CallId { run_id: "r".into(), seq, usage_type: String::new(), unnumbered: None };
             seen.calls.insert(call, CallUsage { model: model.into(), tokens: Tokens { input, output: 1, ..Tokens::default() } });
         }
-        seen.reported = Some(Tokens { input: 999, ..Tokens::default() });
+        seen.reported = Some(Tokens { input: 9, output: 9, ..Tokens::default() });
         let charged = charge(&start(), &seen, &words);
         assert!(charged.uses.iter().all(|used| used.source == UsageSource::Frames));
         let totals: Vec<_> = charged.uses.iter().map(|entry| (entry.model.as_str(), entry.tokens.input, entry.tokens.output)).collect();
