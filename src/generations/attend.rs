@@ -29,13 +29,16 @@ struct Following {
     alive_at: Timestamp,
     pause: Duration,
     looks: u32,
+    /// The last error on a stream after which LibreChat was asked.
+    asked_after: Option<Timestamp>,
     written: Option<Phase>,
 }
 
 impl Generations {
     pub(super) async fn attend(self: Arc<Self>, generation: Arc<Generation>) {
         // What is rare or short stands in boxes: this future lives as long as the run does, and there are many of them.
-        let mut following = Following { alive_at: self.parts.clock.now(), pause: Duration::from_millis(500), looks: 0, written: None };
+        let mut following =
+            Following { alive_at: self.parts.clock.now(), pause: Duration::from_millis(500), looks: 0, asked_after: None, written: None };
         loop {
             let phase = generation.phase();
             if following.written != Some(phase) && matches!(phase, Phase::Asked | Phase::Direct | Phase::Running) {
@@ -69,6 +72,12 @@ impl Generations {
 
     /// Waits for a change; when nobody watches for a while, sees for itself.
     async fn follow(&self, generation: &Arc<Generation>, following: &mut Following) {
+        // An error on a stream may be that stream's alone.
+        let error_at = generation.error_at();
+        if let (true, Some(conversation_id)) = (error_at > following.asked_after, generation.conversation_id()) {
+            following.asked_after = error_at;
+            return Box::pin(self.ask_how_it_ended(generation, &conversation_id, following)).await;
+        }
         if generation.watchers() > 0 {
             following.alive_at = self.parts.clock.now();
             // A client that does not read its stream must not keep the generation open for ever.
@@ -113,7 +122,7 @@ impl Generations {
             Err(CallError::Status(_)) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let mut reader = StreamReader::default();
+        let mut reader = StreamReader::detached();
         loop {
             tokio::select! {
                 chunk = tokio::time::timeout(LONGEST_SILENCE, stream.next()) => match chunk {
@@ -160,6 +169,10 @@ impl Generations {
     async fn read_saved(&self, generation: &Arc<Generation>, conversation_id: &str, following: &mut Following) {
         if let Some(seen) = self.saved_answer(generation, conversation_id).await {
             return self.tell_end(generation, &seen);
+        }
+        if generation.error_at().is_some() {
+            // It is over, and an error was the last that was seen of it.
+            return generation.closed(End::Failed, self.parts.clock.now());
         }
         following.looks += 1;
         if self.hear_others(generation).await {

@@ -3,6 +3,9 @@
 //! The order of trust: usage frames, then the usage on the final frame or the saved answer, then what the status route
 //! collected, then LibreChat's own count of the last prompt of each agent with the answer counted here, then the larger
 //! of its estimate and ours of the prompt with the answer counted here. `tokenCount` is never used: it is wrong often enough.
+//!
+//! Usage frames may have been missed, and a call that was cut off has none. So what the final frame reports beyond them is
+//! charged too, and so is what was underway when a run was stopped or failed.
 
 use std::collections::BTreeMap;
 
@@ -101,20 +104,20 @@ pub fn charge(start: &Start, seen: &Observation, count: &dyn Fn(&str, &str) -> u
         Some(End::Aborted) => Status::Aborted,
         Some(End::Failed) => Status::Failed,
         Some(End::Paused) => Status::Paused,
+        None if seen.error_at.is_some() => Status::Failed,
         None => Status::Lost,
     };
     if !seen.measured_anything() {
         return unmeasured(start, seen, status);
     }
     let uses = if !seen.calls.is_empty() {
-        let mut uses = by_model(start, seen, &seen.calls, UsageSource::Frames);
-        uses.extend(without_usage(start, seen, &seen.calls, count));
-        uses
+        of_frames(start, seen, status, count)
     } else if let Some(tokens) = seen.reported {
         vec![ModelUse { model: main_model(start, seen), tokens, source: UsageSource::Message }]
     } else if !seen.status_calls.is_empty() {
         let mut uses = by_model(start, seen, &seen.status_calls, UsageSource::Status);
-        uses.extend(without_usage(start, seen, &seen.status_calls, count));
+        let silent = without_usage(start, seen, &seen.status_calls);
+        uses.extend(counted_beside(start, seen, silent, count));
         uses
     } else if !seen.contexts.is_empty() {
         let prompts = seen.contexts.iter().map(|(agent, context)| (agent.clone(), context.tokens)).collect();
@@ -156,29 +159,92 @@ fn by_model(start: &Start, seen: &Observation, calls: &BTreeMap<CallId, CallUsag
     models.into_iter().map(|(model, tokens)| ModelUse { model, tokens, source }).collect()
 }
 
-/// What models used whose provider gave no usage, where that of another model in the same run did: a model that was sent
-/// a prompt and of which no call tells.
-fn without_usage(
+/// What the usage frames tell, what was missed of them, what agents used of whom none tells, and what was cut off.
+fn of_frames(start: &Start, seen: &Observation, status: Status, count: &dyn Fn(&str, &str) -> u64) -> Vec<ModelUse> {
+    let mut uses = by_model(start, seen, &seen.calls, UsageSource::Frames);
+    let missed = beyond(&seen.calls, seen.reported);
+    if missed.total() > 0 {
+        add(&mut uses, ModelUse { model: main_model(start, seen), tokens: missed, source: UsageSource::Message });
+    }
+    let silent = without_usage(start, seen, &seen.calls);
+    let cut_off = cut_off(start, seen, status, &silent, count);
+    uses.extend(counted_beside(start, seen, silent, count));
+    for more in cut_off {
+        add(&mut uses, more);
+    }
+    uses
+}
+
+/// What the final frame reports beyond the calls that were seen: a tab that came late saw only the last ones.
+fn beyond(calls: &BTreeMap<CallId, CallUsage>, reported: Option<Tokens>) -> Tokens {
+    let told = calls.values().fold(Tokens::default(), |sum, call| sum.plus(call.tokens));
+    reported.filter(|reported| reported.total() > told.total()).map(|reported| reported.minus(told)).unwrap_or_default()
+}
+
+/// Adds what a model used to what is known of it already. Where that comes from several sources, the least trusted is told.
+fn add(uses: &mut Vec<ModelUse>, more: ModelUse) {
+    let alone = uses.len() == 1 && more.model.is_empty();
+    match uses.iter_mut().find(|known| alone || known.model == more.model || is_asked_for_as(&known.model, &more.model)) {
+        Some(known) => {
+            known.tokens = known.tokens.plus(more.tokens);
+            known.source = known.source.max(more.source);
+        }
+        None => uses.push(more),
+    }
+}
+
+/// Whether a provider may call a model so that was asked for by a shorter name: `gpt-4o-2024-08-06` is `gpt-4o`, while
+/// `gpt-4o-mini` is not.
+fn is_asked_for_as(told: &str, asked: &str) -> bool {
+    let version =
+        |rest: &str| rest.len() > 1 && rest.starts_with(['-', '@']) && !rest.contains(|letter: char| letter.is_ascii_alphabetic());
+    !asked.is_empty() && told.strip_prefix(asked).is_some_and(version)
+}
+
+/// What was underway when a run was stopped or failed, or was lost sight of: the provider was sent these prompts and wrote
+/// these texts, and no usage will tell of them. A pause comes between two calls, and a whole answer leaves none open.
+fn cut_off(
     start: &Start,
     seen: &Observation,
-    calls: &BTreeMap<CallId, CallUsage>,
+    status: Status,
+    silent: &[(String, u64)],
     count: &dyn Fn(&str, &str) -> u64,
 ) -> Vec<ModelUse> {
+    if matches!(status, Status::Completed | Status::Paused) {
+        return Vec::new();
+    }
+    let calls = seen.underway.calls.iter().filter(|(agent, _)| !silent.iter().any(|(of, _)| of == *agent));
+    let used = calls.map(|(agent, call)| {
+        let model = model_of_agent(start, seen, agent);
+        let output = count(&model, call.text());
+        ModelUse { model, tokens: Tokens { input: call.tokens, output, ..Tokens::default() }, source: UsageSource::Context }
+    });
+    used.collect()
+}
+
+/// The prompts of agents whose model gave no usage, where that of another model in the same run did: a model that was sent
+/// a prompt and of which no call tells.
+fn without_usage(start: &Start, seen: &Observation, calls: &BTreeMap<CallId, CallUsage>) -> Vec<(String, u64)> {
     let prompts_sent: u64 = seen.contexts.values().map(|context| u64::from(context.nth) + 1).sum();
     let calls_told = calls.keys().filter(|call| call.usage_type.is_empty()).count() as u64;
     if seen.contexts.len() < 2 || calls_told >= prompts_sent {
         return Vec::new();
     }
-    // Providers may name a model more closely than it was asked for: `gpt-4o-2024-08-06`.
-    let is_told =
-        |model: &str| model.is_empty() || calls.values().any(|call| call.model.starts_with(model) || model.starts_with(&call.model));
-    let silent: Vec<_> = seen.contexts.iter().filter(|(agent, _)| !is_told(&model_of_agent(start, seen, agent))).collect();
+    let is_told = |model: &str| {
+        let of = |told: &str| told.is_empty() || told == model || is_asked_for_as(told, model) || is_asked_for_as(model, told);
+        model.is_empty() || calls.values().any(|call| of(&call.model))
+    };
+    let silent = seen.contexts.iter().filter(|(agent, _)| !is_told(&model_of_agent(start, seen, agent)));
+    silent.map(|(agent, context)| (agent.clone(), context.tokens)).collect()
+}
+
+/// What those agents used, beside others: their prompts, with what each of them wrote counted here.
+fn counted_beside(start: &Start, seen: &Observation, silent: Vec<(String, u64)>, count: &dyn Fn(&str, &str) -> u64) -> Vec<ModelUse> {
     let mut theirs = Observation { model: seen.model.clone(), ..Observation::default() };
     for (agent, text) in seen.transcript.by_agent().filter(|(agent, _)| silent.iter().any(|(of, _)| of == agent)) {
         theirs.transcript.append(agent, text);
     }
-    let prompts = silent.into_iter().map(|(agent, context)| (agent.clone(), context.tokens)).collect();
-    counted(start, &theirs, prompts, UsageSource::Context, count)
+    counted(start, &theirs, silent, UsageSource::Context, count)
 }
 
 /// Prompts as given per agent, with what each agent wrote counted here.
@@ -218,10 +284,37 @@ fn merge_models(uses: impl Iterator<Item = ModelUse>) -> Vec<ModelUse> {
     merged
 }
 
-/// The model of the answer. Of a saved agent LibreChat saves the agent's id in its place, which is no model.
+/// The model of the answer: as LibreChat saved it or the calls name it, and only where they do not as the body asked for it,
+/// which LibreChat need not have followed. Of an assistant it saves the assistant's id, which is no model.
 fn main_model(start: &Start, seen: &Observation) -> String {
-    let saved = seen.model.as_ref().filter(|model| start.agent_id.as_ref() != Some(*model));
-    start.model.as_ref().or(saved).cloned().unwrap_or_default()
+    let told = || only_model_told(start, seen);
+    saved_model(start, seen).or_else(told).or(start.model.as_deref()).unwrap_or_default().to_owned()
+}
+
+/// The model that every call names. Where two models answer, a call does not say whose it is.
+fn only_model_told<'a>(start: &Start, seen: &'a Observation) -> Option<&'a str> {
+    let mut models = named_calls(seen).map(|(_, usage)| usage.model.as_str());
+    let first = models.next().filter(|_| start.added_model.is_none())?;
+    models.all(|model| model == first).then_some(first)
+}
+
+fn named_calls(seen: &Observation) -> impl Iterator<Item = (&CallId, &CallUsage)> {
+    let calls = if seen.calls.is_empty() { &seen.status_calls } else { &seen.calls };
+    calls.iter().filter(|(call, usage)| call.is_primary() && !usage.model.is_empty())
+}
+
+fn saved_model<'a>(start: &Start, seen: &'a Observation) -> Option<&'a str> {
+    seen.model.as_deref().filter(|model| start.agent_id.as_deref() != Some(*model))
+}
+
+/// The model that an agent turned out to use, by what LibreChat said and not by what the body did. Nothing where two models
+/// answered, since a call does not say whose it is.
+pub fn taught_model(start: &Start, seen: &Observation) -> Option<String> {
+    if start.added_model.is_some() {
+        return None;
+    }
+    let told = named_calls(seen).max_by_key(|(_, usage)| usage.tokens.total()).map(|(_, usage)| usage.model.as_str());
+    told.or(saved_model(start, seen)).map(str::to_owned)
 }
 
 /// The model behind an agent's id: LibreChat names the passing agent of a plain chat `endpoint__model___label`, and that
@@ -236,7 +329,7 @@ fn model_of_agent(start: &Start, seen: &Observation, agent: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generations::observation::Context;
+    use crate::generations::observation::{Context, OpenCall};
 
     fn start() -> Start {
         serde_json::from_value(serde_json::json!({
@@ -260,10 +353,10 @@ mod tests {
     fn frames_are_trusted_most_and_split_by_model() {
         let mut seen = ended(End::Completed);
         for (seq, model, input) in [(1, "a", 10), (2, "b", 20), (3, "a", 30)] {
-            let call = CallId { run_id: "r".into(), seq, usage_type: String::new() };
+            let call = CallId { run_id: "r".into(), seq, usage_type: String::new(), unnumbered: None };
             seen.calls.insert(call, CallUsage { model: model.into(), tokens: Tokens { input, output: 1, ..Tokens::default() } });
         }
-        seen.reported = Some(Tokens { input: 999, ..Tokens::default() });
+        seen.reported = Some(Tokens { input: 9, output: 9, ..Tokens::default() });
         let charged = charge(&start(), &seen, &words);
         assert!(charged.uses.iter().all(|used| used.source == UsageSource::Frames));
         let totals: Vec<_> = charged.uses.iter().map(|entry| (entry.model.as_str(), entry.tokens.input, entry.tokens.output)).collect();
@@ -291,7 +384,7 @@ mod tests {
             seen.contexts.insert(agent.into(), Context { nth: 0, tokens });
             seen.transcript.append(agent, "one two");
         }
-        let call = CallId { run_id: "r".into(), seq: 1, usage_type: String::new() };
+        let call = CallId { run_id: "r".into(), seq: 1, usage_type: String::new(), unnumbered: None };
         let tokens = Tokens { input: 30, output: 5, ..Tokens::default() };
         seen.calls.insert(call, CallUsage { model: "gpt-4o-2024-08-06".into(), tokens });
         let charged = charge(&start, &seen, &words);
@@ -301,10 +394,83 @@ mod tests {
     }
 
     #[test]
-    fn an_agents_id_is_no_model() {
-        let start = Start { model: None, agent_id: Some("agent_x".into()), ..start() };
-        let seen = Observation { model: Some("agent_x".into()), prompt_tokens: Some(9), ..ended(End::Completed) };
+    fn an_assistants_id_is_no_model() {
+        let start = Start { model: None, agent_id: Some("asst_x".into()), ..start() };
+        let seen = Observation { model: Some("asst_x".into()), prompt_tokens: Some(9), ..ended(End::Completed) };
         assert_eq!(charge(&start, &seen, &words).uses[0].model, "", "the price table's default decides");
+        assert_eq!(taught_model(&start, &seen), None);
+    }
+
+    #[test]
+    fn what_libre_chat_saved_outranks_what_the_body_asked_for() {
+        let start = Start { model: Some("nonsense".into()), ..start() };
+        let seen = Observation { model: Some("gpt-4o".into()), ..ended(End::Completed) };
+        assert_eq!(charge(&start, &seen, &words).uses[0].model, "gpt-4o");
+        assert_eq!(charge(&start, &ended(End::Completed), &words).uses[0].model, "nonsense", "nothing else names one");
+        assert_eq!(taught_model(&start, &seen).as_deref(), Some("gpt-4o"));
+        assert_eq!(taught_model(&start, &ended(End::Completed)), None, "a body teaches nothing");
+        let beside = Start { added_model: Some("dear".into()), ..start };
+        assert_eq!(taught_model(&beside, &seen), None);
+    }
+
+    fn told(seq: i64, model: &str, input: u64, output: u64) -> (CallId, CallUsage) {
+        let call = CallId { run_id: "r".into(), seq, usage_type: String::new(), unnumbered: None };
+        (call, CallUsage { model: model.into(), tokens: Tokens { input, output, ..Tokens::default() } })
+    }
+
+    fn rows(charged: &Charged) -> Vec<(&str, u64, u64, UsageSource)> {
+        charged.uses.iter().map(|used| (used.model.as_str(), used.tokens.input, used.tokens.output, used.source)).collect()
+    }
+
+    #[test]
+    fn what_is_reported_beyond_the_frames_is_charged_too() {
+        let mut seen = ended(End::Completed);
+        seen.calls.extend([told(2, "lab-small-2024-08-06", 100, 10)]);
+        seen.reported = Some(Tokens { input: 90_100, output: 5_010, ..Tokens::default() });
+        assert_eq!(rows(&charge(&start(), &seen, &words)), [("lab-small-2024-08-06", 90_100, 5_010, UsageSource::Message)]);
+        let other = Observation { model: Some("lab".into()), ..seen.clone() };
+        let expected = [("lab-small-2024-08-06", 100, 10, UsageSource::Frames), ("lab", 90_000, 5_000, UsageSource::Message)];
+        assert_eq!(rows(&charge(&start(), &other, &words)), expected, "another model's calls were missed");
+        seen.reported = Some(Tokens { input: 90, output: 5, ..Tokens::default() });
+        assert_eq!(rows(&charge(&start(), &seen, &words)), [("lab-small-2024-08-06", 100, 10, UsageSource::Frames)]);
+    }
+
+    #[test]
+    fn the_call_that_was_cut_off_is_charged() {
+        let mut seen = ended(End::Aborted);
+        seen.calls.extend([told(1, "lab-small", 100, 10)]);
+        seen.contexts.insert("a".into(), Context { nth: 1, tokens: 90_000 });
+        let mut open = OpenCall::new(90_000);
+        open.append(&"word ".repeat(3_000));
+        seen.underway.calls.insert("a".into(), open);
+        let expected = [("lab-small", 90_100, 3_010, UsageSource::Context)];
+        for end in [Some(End::Aborted), Some(End::Failed), None] {
+            seen.end = end;
+            assert_eq!(rows(&charge(&start(), &seen, &words)), expected, "{end:?}");
+        }
+        for end in [End::Completed, End::Paused] {
+            seen.end = Some(end);
+            assert_eq!(rows(&charge(&start(), &seen, &words)), [("lab-small", 100, 10, UsageSource::Frames)], "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_closer_name_is_the_same_model_and_a_longer_one_is_not() {
+        for (told, asked) in
+            [("gpt-4o-2024-08-06", "gpt-4o"), ("claude-sonnet-4@20250514", "claude-sonnet-4"), ("gemini-2.0-flash-001", "gemini-2.0-flash")]
+        {
+            assert!(is_asked_for_as(told, asked), "{told}");
+        }
+        for (told, asked) in [("gpt-4o-mini", "gpt-4o"), ("gpt-4o-mini-2024-07-18", "gpt-4o"), ("gpt-4.1", "gpt-4"), ("x", "")] {
+            assert!(!is_asked_for_as(told, asked), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_error_and_no_other_end_is_a_failure() {
+        let seen = Observation { error_at: Some(jiff::Timestamp::UNIX_EPOCH), ..Observation::default() };
+        let charged = charge(&start(), &seen, &words);
+        assert_eq!((charged.status, charged.uses[0].tokens.total()), (Status::Failed, 0));
     }
 
     #[test]

@@ -145,6 +145,11 @@ impl Generation {
         }
     }
 
+    /// When a stream of its own last ended in an error.
+    pub fn error_at(&self) -> Option<Timestamp> {
+        self.state.lock().seen.error_at
+    }
+
     /// What has been seen of it so far.
     pub fn seen(&self) -> Observation {
         self.state.lock().seen.clone()

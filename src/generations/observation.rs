@@ -4,6 +4,7 @@
 //! it. What they saw is merged, and the merge keeps three laws: order does not matter, grouping does not matter, and
 //! seeing something twice is seeing it once. So anyone may tell at any time, and nothing is charged twice.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -70,6 +71,54 @@ impl Transcript {
     }
 }
 
+/// The model calls that began and of which no usage has been told yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Underway {
+    /// How far the calls that were told reach, by their numbers; 0 before the first.
+    pub after: i64,
+    /// By agent: the prompt that was sent, and what was written since.
+    pub calls: BTreeMap<String, OpenCall>,
+}
+
+/// A model call of which no usage has been told yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OpenCall {
+    /// Its prompt by LibreChat's own counting, in tokens.
+    pub tokens: u64,
+    /// How many bytes of text it has; the longer of two is kept.
+    bytes: usize,
+    text: String,
+}
+
+impl OpenCall {
+    /// A call with this prompt, of which nothing was written yet.
+    pub fn new(tokens: u64) -> Self {
+        Self { tokens, ..Self::default() }
+    }
+
+    /// Appends what was written.
+    pub fn append(&mut self, text: &str) {
+        self.bytes += text.len();
+        self.text.push_str(text);
+    }
+
+    /// What was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Underway {
+    /// Who saw more calls told knows better what is underway; who saw as many may have seen others of them, or more of them.
+    fn merge(&mut self, other: &Self) {
+        match self.after.cmp(&other.after) {
+            Ordering::Less => self.clone_from(other),
+            Ordering::Equal => keep_greater_each(&mut self.calls, &other.calls),
+            Ordering::Greater => {}
+        }
+    }
+}
+
 /// What has been seen of a generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
@@ -91,6 +140,9 @@ pub struct Observation {
     pub status_calls: BTreeMap<CallId, CallUsage>,
     /// The last prompt of each agent, by LibreChat's own counting.
     pub contexts: BTreeMap<String, Context>,
+    /// What was underway when it was last seen.
+    #[serde(default)]
+    pub underway: Underway,
     /// LibreChat's estimate of the prompt, from the final frame.
     pub prompt_tokens: Option<u64>,
     /// What was written.
@@ -101,6 +153,9 @@ pub struct Observation {
     pub end: Option<End>,
     /// When its end was first seen.
     pub ended_at: Option<Timestamp>,
+    /// When a stream of its own last ended in an error. That may be the run's end, or that stream's alone.
+    #[serde(default)]
+    pub error_at: Option<Timestamp>,
 }
 
 impl Observation {
@@ -115,12 +170,14 @@ impl Observation {
         keep_greater_each(&mut self.contexts, &other.contexts);
         keep_greater(&mut self.reported, other.reported.as_ref());
         keep_greater(&mut self.prompt_tokens, other.prompt_tokens.as_ref());
+        self.underway.merge(&other.underway);
         if other.transcript > self.transcript {
             self.transcript = other.transcript.clone();
         }
         self.first_token_at = earlier(self.first_token_at, other.first_token_at);
         keep_greater(&mut self.end, other.end.as_ref());
         self.ended_at = earlier(self.ended_at, other.ended_at);
+        keep_greater(&mut self.error_at, other.error_at.as_ref());
     }
 
     /// What came after `before`, which was seen of the same run.
@@ -133,6 +190,9 @@ impl Observation {
         let spent = calls.values().fold(Tokens::default(), |sum, call| sum.plus(call.tokens));
         self.reported = self.reported.map(|tokens| tokens.minus(spent)).filter(|tokens| tokens.total() > 0);
         self.contexts.retain(|agent, context| before.contexts.get(agent).is_none_or(|known| known.tokens != context.tokens));
+        if self.underway == before.underway {
+            self.underway = Underway::default();
+        }
         let mut transcript = Transcript { complete: self.transcript.complete, ..Transcript::default() };
         for (agent, text) in self.transcript.by_agent() {
             let known = before.transcript.by_agent.get(agent).map_or("", String::as_str);
@@ -207,26 +267,35 @@ mod tests {
             contexts in prop::collection::btree_map("[xy]", (0u32..3, 0u64..9), 0..2),
             text in prop::collection::vec(("[xy]?", "[a-z]{0,4}"), 0..3),
             complete: bool,
-            times in (prop::option::of(0i64..9), prop::option::of(0i64..9)),
+            after in 0i64..3,
+            underway in prop::collection::btree_map("[xy]?", (0u64..3, "[a-z]{0,3}"), 0..2),
+            times in (prop::option::of(0i64..9), prop::option::of(0i64..9), prop::option::of(0i64..9)),
             end in prop::option::of(prop::sample::select(vec![End::Paused, End::Failed, End::Aborted, End::Completed])),
         ) -> Observation {
             let mut transcript = Transcript { complete, ..Transcript::default() };
             for (agent, text) in &text {
                 transcript.append(agent, text);
             }
+            let open = |(agent, (tokens, text)): (String, (u64, String))| {
+                let mut call = OpenCall::new(tokens);
+                call.append(&text);
+                (agent, call)
+            };
             let second = |second| Timestamp::from_second(second).expect("in range");
             Observation {
                 created,
                 conversation_id: name.clone(),
                 run_id: name,
                 calls: calls.into_iter().map(|((seq, run_id), input)| (
-                    CallId { run_id, seq, usage_type: String::new() },
+                    CallId { run_id, seq, usage_type: String::new(), unnumbered: None },
                     CallUsage { model: String::new(), tokens: Tokens { input, ..Tokens::default() } },
                 )).collect(),
                 contexts: contexts.into_iter().map(|(agent, (nth, tokens))| (agent, Context { nth, tokens })).collect(),
                 transcript,
                 first_token_at: times.0.map(second),
+                underway: Underway { after, calls: underway.into_iter().map(open).collect() },
                 ended_at: times.1.map(second),
+                error_at: times.2.map(second),
                 end,
                 ..Observation::default()
             }
@@ -236,7 +305,7 @@ mod tests {
     #[test]
     fn what_came_after_a_pause_is_told_apart() {
         let call = |seq, input| {
-            let id = CallId { run_id: "r".into(), seq, usage_type: String::new() };
+            let id = CallId { run_id: "r".into(), seq, usage_type: String::new(), unnumbered: None };
             (id, CallUsage { model: "m".into(), tokens: Tokens { input, output: 1, ..Tokens::default() } })
         };
         let mut before = Observation { end: Some(End::Paused), ..Observation::default() };

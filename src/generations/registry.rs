@@ -243,7 +243,7 @@ impl Generations {
 
     /// Tells the owner of a generation, another replica, what a stream of it through this one showed.
     pub fn tell_owner(self: &Arc<Self>, org: Arc<str>, member: Arc<str>, conversation_id: String, seen: Observation) {
-        if self.parts.board.is_none() || !(seen.measured_anything() || seen.end.is_some()) {
+        if self.parts.board.is_none() || !(seen.measured_anything() || seen.end.is_some() || seen.error_at.is_some()) {
             return;
         }
         let generations = Arc::clone(self);

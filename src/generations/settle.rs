@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::charge::{Charged, ModelUse, Status, charge};
+use super::charge::{Charged, ModelUse, Status, charge, taught_model};
 use super::generation::Generation;
 use super::observation::{End, Observation};
 use super::registry::Generations;
@@ -61,7 +61,8 @@ impl Generations {
     /// What was seen; of a stopped run, with the usage that LibreChat saves with its answer but does not send.
     async fn seen_in_the_end(&self, generation: &Generation) -> Observation {
         let mut seen = generation.seen();
-        let stopped_unmetered = seen.end == Some(End::Aborted) && seen.calls.is_empty() && seen.reported.is_none();
+        // Whoever came late saw only the last calls of it.
+        let stopped_unmetered = seen.end == Some(End::Aborted) && seen.reported.is_none();
         if stopped_unmetered
             && seen.created
             && generation.created_at().is_some()
@@ -150,8 +151,8 @@ impl Generations {
         // Several calls within one answer each sent the prompt again; the last prompt is what grows.
         let context = seen.contexts.values().map(|context| context.tokens).max();
         let tokens = context.map_or(last.total(), |context| context.saturating_add(last.output));
-        let model = charged.uses.iter().max_by_key(|used| used.tokens.total()).map_or("", |used| used.model.as_str());
-        self.recall.learn(start, start.conversation_id.as_deref(), tokens, model).await;
+        let model = taught_model(start, seen).unwrap_or_default();
+        self.recall.learn(start, start.conversation_id.as_deref(), tokens, &model).await;
     }
 
     fn measure(&self, start: &Start, seen: &Observation, charged: &Charged, rows: &[UsageRow]) {

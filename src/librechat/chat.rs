@@ -29,12 +29,11 @@ pub struct ChatBody<'a> {
     /// LibreChat's endpoint, where the body names it.
     #[serde(borrow, default)]
     pub endpoint: Option<Cow<'a, str>>,
-    /// The model; absent for saved agents.
+    /// The model; absent for saved agents, and not looked at by LibreChat where it is not.
     #[serde(borrow, default)]
     pub model: Option<Cow<'a, str>>,
-    /// The saved agent.
     #[serde(borrow, default, rename = "agent_id")]
-    pub agent_id: Option<Cow<'a, str>>,
+    agent_id: Option<Cow<'a, str>>,
     /// The assistant.
     #[serde(borrow, default, rename = "assistant_id")]
     pub assistant_id: Option<Cow<'a, str>>,
@@ -58,12 +57,22 @@ pub struct AddedConversation<'a> {
     /// Its endpoint.
     #[serde(borrow, default)]
     pub endpoint: Option<Cow<'a, str>>,
-    /// Its model.
     #[serde(borrow, default)]
-    pub model: Option<Cow<'a, str>>,
-    /// Its saved agent.
+    model: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub agent_id: Option<Cow<'a, str>>,
+    agent_id: Option<Cow<'a, str>>,
+}
+
+impl AddedConversation<'_> {
+    /// The saved agent that answers, whichever endpoint stands beside it.
+    pub fn saved_agent(&self) -> Option<&str> {
+        self.agent_id.as_deref().filter(|id| is_saved_agent(id))
+    }
+
+    /// The model that answers; a saved agent brings its own.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref().filter(|_| self.saved_agent().is_none())
+    }
 }
 
 impl<'a> ChatBody<'a> {
@@ -94,6 +103,14 @@ impl<'a> ChatBody<'a> {
         self.text.as_deref()
     }
 
+    /// The saved agent that answers, with a model and settings of its own: LibreChat then looks at no other model and no
+    /// `max_tokens`. It asks one only where the endpoint is `agents`, and takes any other id for none at all. The body's
+    /// endpoint counts; that of the path where it names none.
+    pub fn saved_agent(&self, in_path: &str) -> Option<&str> {
+        let endpoint = self.endpoint.as_deref().unwrap_or(in_path);
+        self.agent_id.as_deref().filter(|id| endpoint == "agents" && is_saved_agent(id))
+    }
+
     /// The conversation that goes on; `None` for a new one.
     pub fn conversation_id(&self) -> Option<&str> {
         self.conversation_id.as_deref().filter(|id| !id.is_empty() && *id != "new" && id.len() <= MAX_ID_BYTES)
@@ -104,6 +121,11 @@ impl<'a> ChatBody<'a> {
         // Which of them counts depends on the provider.
         [&self.max_tokens, &self.max_output_tokens].into_iter().flatten().filter_map(whole).max().filter(|tokens| *tokens > 0)
     }
+}
+
+/// Whether an id is a saved agent's. LibreChat tells them from models and passing agents by how they begin.
+pub fn is_saved_agent(id: &str) -> bool {
+    id.starts_with("agent_")
 }
 
 /// The longest id that is kept. LibreChat's are UUIDs and short names; anything longer is somebody's experiment.
@@ -149,7 +171,20 @@ mod tests {
         assert_eq!(body.visible_text(), "Be short\nHello\na\nb\nc");
         assert_eq!(body.conversation_id(), None);
         assert_eq!(body.answer_tokens(), Some(250));
-        assert_eq!(body.added_convo.expect("a second model").model.as_deref(), Some("lab-large"));
+        assert_eq!(body.added_convo.expect("a second model").model(), Some("lab-large"));
+    }
+
+    #[test]
+    fn a_saved_agent_brings_its_own_model() {
+        let read = |json: &'static str| ChatBody::read(json.as_bytes()).expect("a chat body");
+        let named = read(r#"{"endpoint":"agents","agent_id":"agent_x","model":"nonsense"}"#);
+        assert_eq!(named.saved_agent("openAI"), Some("agent_x"), "the body's endpoint counts");
+        assert_eq!(read(r#"{"agent_id":"agent_x"}"#).saved_agent("agents"), Some("agent_x"));
+        for none in [r#"{"endpoint":"openAI","agent_id":"agent_x"}"#, r#"{"endpoint":"agents","agent_id":"ephemeral"}"#] {
+            assert_eq!(read(none).saved_agent("agents"), None, "{none}: LibreChat takes the model of the body");
+        }
+        let beside = read(r#"{"addedConvo":{"endpoint":"openAI","agent_id":"agent_y","model":"nonsense"}}"#).added_convo.expect("one");
+        assert_eq!((beside.saved_agent(), beside.model()), (Some("agent_y"), None));
     }
 
     #[test]

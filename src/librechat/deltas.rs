@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::frames::Frame;
+use super::usage::{lenient, lenient_list, readable};
 
 /// `{"id": step, "delta": {...}}`: what differs is what the delta holds.
 #[derive(Deserialize)]
@@ -18,14 +19,7 @@ struct RawDelta<'a, D> {
 #[derive(Deserialize)]
 struct ContentDelta<'a> {
     #[serde(borrow, default)]
-    content: Option<OneOrMany<'a>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany<'a> {
-    Many(#[serde(borrow)] Vec<ContentPiece<'a>>),
-    One(#[serde(borrow)] ContentPiece<'a>),
+    content: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -71,10 +65,9 @@ pub(super) fn read_content_delta(data: &str) -> Option<Frame<'_>> {
         return Some(Frame::Delta { step_id: id, text: joined(content) });
     }
     let RawDelta { id, delta: ContentDelta { content } } = serde_json::from_str(data).ok()?;
-    let pieces = match content? {
-        OneOrMany::Many(pieces) => pieces,
-        OneOrMany::One(piece) => vec![piece],
-    };
+    let content = content?;
+    // One piece may stand alone; among several an odd one is passed over.
+    let pieces = readable(content).or_else(|| Some(vec![serde_json::from_str(content.get()).ok()?]))?;
     Some(Frame::Delta { step_id: id, text: joined(pieces) })
 }
 
@@ -90,12 +83,12 @@ fn joined(pieces: Vec<ContentPiece<'_>>) -> Cow<'_, str> {
 pub(super) fn read_tool_call_delta(data: &str) -> Option<Frame<'_>> {
     #[derive(Deserialize)]
     struct Delta<'a> {
-        #[serde(borrow, default)]
+        #[serde(borrow, default, deserialize_with = "lenient_list")]
         tool_calls: Option<Vec<Call<'a>>>,
     }
     #[derive(Deserialize)]
     struct Call<'a> {
-        #[serde(borrow, default)]
+        #[serde(borrow, default, deserialize_with = "lenient")]
         name: Option<Cow<'a, str>>,
         #[serde(borrow, default)]
         args: Option<&'a RawValue>,

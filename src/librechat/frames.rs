@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use super::chat::bounded;
 use super::deltas::{Text, read_content_delta, read_plain_delta, read_tool_call_delta};
-use super::saved::{RawMessage, RawPart, owned, plain};
-use super::usage::{CallId, CallUsage, Count, RawCallUsage, Tokens};
+use super::saved::{RawMessage, RawPart, RawToolCall, owned, plain};
+use super::usage::{CallId, CallNumbers, CallUsage, Count, RawCallUsage, Tokens, lenient, lenient_list, readable};
 use crate::sse::Event;
 
 /// What a frame says.
@@ -145,7 +145,6 @@ pub fn read<'a>(event: Event<'a>) -> Frame<'a> {
     if event.name == "error" { Frame::Error } else { raw.read() }
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "they are LibreChat's own flags")]
 #[derive(Deserialize)]
 struct RawFrame<'a> {
     #[serde(borrow, default)]
@@ -153,15 +152,15 @@ struct RawFrame<'a> {
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
     #[serde(default)]
-    created: bool,
+    created: Flag,
     #[serde(default, rename = "final")]
-    is_final: bool,
+    is_final: Flag,
     #[serde(default)]
-    sync: bool,
+    sync: Flag,
     #[serde(default)]
-    aborted: bool,
+    aborted: Flag,
     #[serde(default)]
-    reconcile: bool,
+    reconcile: Flag,
     #[serde(borrow, default)]
     message: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "responseMessage")]
@@ -172,16 +171,28 @@ struct RawFrame<'a> {
     resume_state: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "pendingEvents")]
     pending_events: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "conversationId")]
+    #[serde(borrow, default, rename = "conversationId", deserialize_with = "lenient")]
     conversation_id: Option<Cow<'a, str>>,
     #[serde(borrow, default, rename = "type")]
     kind: Option<&'a RawValue>,
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
-    #[serde(default)]
+    #[serde(borrow, default)]
+    tool_call: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "lenient")]
     index: Option<u64>,
     #[serde(default)]
     error: Option<serde::de::IgnoredAny>,
+}
+
+/// One of LibreChat's flags; set by `true` and by nothing else.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+struct Flag(bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(lenient(deserializer)? == Some(true)))
+    }
 }
 
 impl<'a> RawFrame<'a> {
@@ -189,20 +200,20 @@ impl<'a> RawFrame<'a> {
         if let Some(event) = &self.event {
             return self.data.map_or(Frame::Other, |data| read_event(&event.0, data.get()));
         }
-        if self.is_final {
+        if self.is_final.0 {
             return self.read_final();
         }
-        if self.sync && self.resume_state.is_some() {
+        if self.sync.0 && self.resume_state.is_some() {
             return Frame::Sync(Box::new(self.read_sync()));
         }
-        if self.sync {
+        if self.sync.0 {
             // How assistants say that they accepted the message.
             return Frame::Created { conversation_id: self.conversation_id };
         }
-        if self.created {
+        if self.created.0 {
             return Frame::Created { conversation_id: self.conversation_of_message() };
         }
-        if self.kind.is_some() && self.text.is_some() {
+        if self.kind.is_some() && (self.text.is_some() || self.tool_call.is_some()) {
             return self.read_part();
         }
         // LibreChat before 0.7.9: `{"message": true, "text": "all so far"}`.
@@ -224,18 +235,20 @@ impl<'a> RawFrame<'a> {
     }
 
     fn read_part(&self) -> Frame<'a> {
-        plain(self.text).map_or(Frame::Other, |text| Frame::Part { index: self.index.unwrap_or_default(), text: Cow::Owned(text) })
+        let called = || Some(serde_json::from_str::<RawToolCall<'_>>(self.tool_call?.get()).ok()?.written());
+        let index = self.index.unwrap_or_default();
+        plain(self.text).or_else(called).map_or(Frame::Other, |text| Frame::Part { index, text: Cow::Owned(text) })
     }
 
     fn read_final(self) -> Frame<'a> {
         let Some(message) = self.response_message.and_then(|raw| serde_json::from_str::<Option<RawMessage<'a>>>(raw.get()).ok()?) else {
-            if self.error.is_some() && !self.aborted {
+            if self.error.is_some() && !self.aborted.0 {
                 return Frame::Error;
             }
             let conversation_id = self.conversation.and_then(conversation_id).or(owned(self.conversation_id));
-            let ending = if self.reconcile {
+            let ending = if self.reconcile.0 {
                 Ending::Replaced
-            } else if self.aborted {
+            } else if self.aborted.0 {
                 Ending::Aborted
             } else {
                 Ending::Complete
@@ -245,9 +258,9 @@ impl<'a> RawFrame<'a> {
         };
         let mut frame = message.into_final();
         frame.conversation_id = frame.conversation_id.or_else(|| self.conversation.and_then(conversation_id));
-        if self.reconcile {
+        if self.reconcile.0 {
             frame.ending = Ending::Replaced;
-        } else if self.aborted {
+        } else if self.aborted.0 {
             frame.ending = Ending::Aborted;
         }
         Frame::Final(Box::new(frame))
@@ -258,24 +271,33 @@ impl<'a> RawFrame<'a> {
         if let Some(resume) = self.resume_state.and_then(|raw| serde_json::from_str::<RawResumeState<'_>>(raw.get()).ok()) {
             state.answer =
                 resume.aggregated_content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect()).unwrap_or_default();
-            state.usage = resume.collected_usage.unwrap_or_default().into_iter().map(RawCallUsage::normalise).collect();
+            state.usage = numbered(resume.collected_usage.unwrap_or_default().into_iter().map(RawCallUsage::normalise));
             state.context = resume.context_usage.map(RawContextUsage::total);
             state.model = owned(resume.model);
             state.said = resume.user_message.and_then(|message| plain(message.text));
             state.run_id = owned(resume.response_message_id);
             state.paused = resume.pending_action.is_some_and(|action| action.get().starts_with('{'));
         }
-        let pending = self.pending_events.and_then(|raw| serde_json::from_str::<Vec<RawFrame<'_>>>(raw.get()).ok());
+        let pending = self.pending_events.and_then(readable::<RawFrame<'_>>);
+        let mut later = Vec::new();
         for frame in pending.unwrap_or_default() {
             match frame.read() {
-                Frame::Usage(call, usage) => state.usage.push((call, usage)),
+                Frame::Usage(call, usage) => later.push((call, usage)),
                 Frame::Context(context) => state.context = Some(context),
                 Frame::Delta { text, .. } => state.answer.push(AnswerPart { agent_id: String::new(), text: text.into_owned() }),
                 _ => {}
             }
         }
+        // What is pending may have been collected too.
+        state.usage.extend(numbered(later.into_iter()));
         state
     }
+}
+
+/// Tells equal calls in one list apart, where LibreChat does not number them.
+fn numbered(calls: impl Iterator<Item = (CallId, CallUsage)>) -> Vec<(CallId, CallUsage)> {
+    let mut numbers = CallNumbers::default();
+    calls.map(|(call, usage)| (numbers.give(call), usage)).collect()
 }
 
 fn read_event<'a>(event: &str, data: &'a str) -> Frame<'a> {
@@ -302,22 +324,22 @@ fn read_event<'a>(event: &str, data: &'a str) -> Frame<'a> {
 struct RawStep<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
-    #[serde(borrow, default, rename = "agentId")]
+    #[serde(borrow, default, rename = "agentId", deserialize_with = "lenient")]
     agent_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, rename = "runId")]
+    #[serde(borrow, default, rename = "runId", deserialize_with = "lenient")]
     run_id: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawContextUsage<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     run_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     agent_id: Option<Cow<'a, str>>,
     #[serde(default)]
     pre_prune_context_tokens: Count,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     breakdown: Option<RawBreakdown>,
 }
 
@@ -342,17 +364,17 @@ impl RawContextUsage<'_> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawResumeState<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     aggregated_content: Option<Vec<RawPart<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     collected_usage: Option<Vec<RawCallUsage<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     context_usage: Option<RawContextUsage<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     model: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     user_message: Option<RawUserMessage<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     response_message_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pending_action: Option<&'a RawValue>,
@@ -380,9 +402,9 @@ pub fn run_status(json: &[u8]) -> Option<RunStatus> {
     #[derive(Deserialize)]
     struct Raw<'a> {
         active: bool,
-        #[serde(default, rename = "createdAt")]
+        #[serde(default, rename = "createdAt", deserialize_with = "lenient")]
         created_at: Option<i64>,
-        #[serde(borrow, default)]
+        #[serde(borrow, default, deserialize_with = "lenient")]
         status: Option<Cow<'a, str>>,
         #[serde(borrow, default, rename = "resumeState")]
         resume_state: Option<&'a RawValue>,
@@ -399,11 +421,11 @@ impl RawFrame<'_> {
         Self {
             event: None,
             data: None,
-            created: false,
-            is_final: false,
-            sync: false,
-            aborted: false,
-            reconcile: false,
+            created: Flag(false),
+            is_final: Flag(false),
+            sync: Flag(false),
+            aborted: Flag(false),
+            reconcile: Flag(false),
             message: None,
             response_message: None,
             conversation: None,
@@ -412,6 +434,7 @@ impl RawFrame<'_> {
             conversation_id: None,
             kind: None,
             text: None,
+            tool_call: None,
             index: None,
             error: None,
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::usage::{Count, Tokens, whole};
+use super::usage::{Count, Tokens};
 use crate::sse::{Event, EventReader};
 
 /// What Tollgate reads of a request.
@@ -20,12 +20,6 @@ pub struct ApiRequest<'a> {
     input: Option<Value>,
     #[serde(default)]
     instructions: Option<Value>,
-    #[serde(default)]
-    max_tokens: Option<Value>,
-    #[serde(default)]
-    max_completion_tokens: Option<Value>,
-    #[serde(default)]
-    max_output_tokens: Option<Value>,
 }
 
 impl<'a> ApiRequest<'a> {
@@ -45,12 +39,6 @@ impl<'a> ApiRequest<'a> {
             append_strings(&mut text, value);
         }
         text
-    }
-
-    /// The most tokens the answer may have, where the request says.
-    pub fn answer_tokens(&self) -> Option<u64> {
-        let named = [&self.max_completion_tokens, &self.max_tokens, &self.max_output_tokens];
-        named.into_iter().flatten().find_map(whole).filter(|tokens| *tokens > 0)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::chat::bounded;
 use super::deltas::argument_text;
 use super::frames::{AnswerPart, ContextUsage, Ending, FinalFrame, RawContextUsage};
-use super::usage::{Count, RawMessageUsage};
+use super::usage::{Count, RawMessageUsage, lenient, lenient_list, readable};
 
 /// An answer as LibreChat saved it, from `GET /api/messages/:conversationId`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub struct SavedMessages {
 
 /// Reads the saved messages of a conversation.
 pub fn saved_messages(json: &[u8]) -> Option<SavedMessages> {
-    let messages: Vec<RawMessage<'_>> = serde_json::from_slice(json).ok()?;
-    let (persons, answers): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message.is_created_by_user);
+    let messages: Vec<RawMessage<'_>> = readable(serde_json::from_slice(json).ok()?)?;
+    let (persons, answers): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message.is_created_by_user == Some(true));
     let said: Vec<(String, String)> =
         persons.into_iter().filter_map(|message| Some((owned(message.message_id)?, plain(message.text)?))).collect();
     let answers = answers.into_iter().map(|message| {
@@ -78,24 +78,59 @@ impl RawText {
 
 #[derive(Deserialize)]
 pub(super) struct RawPart<'a> {
-    #[serde(borrow, default, rename = "type")]
+    #[serde(borrow, default, rename = "type", deserialize_with = "lenient")]
     kind: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     text: Option<RawText>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     think: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     tool_call: Option<RawToolCall<'a>>,
-    #[serde(borrow, default, rename = "agentId")]
+    #[serde(borrow, default, rename = "agentId", deserialize_with = "lenient")]
     agent_id: Option<Cow<'a, str>>,
 }
 
+/// A tool call as agents write it, `{"name": .., "args": ..}`, or as assistants do, below the name of its kind.
 #[derive(Deserialize)]
-struct RawToolCall<'a> {
-    #[serde(borrow, default)]
+pub(super) struct RawToolCall<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient")]
     name: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     args: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    function: Option<RawFunction<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    code_interpreter: Option<RawCode<'a>>,
+}
+
+#[derive(Deserialize)]
+struct RawFunction<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    arguments: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawCode<'a> {
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+}
+
+impl RawToolCall<'_> {
+    /// What the model wrote of it; what the tool answered is nobody's answer.
+    pub(super) fn written(self) -> String {
+        let mut text = self.name.map(Cow::into_owned).unwrap_or_default();
+        text.push_str(&argument_text(self.args));
+        if let Some(function) = self.function {
+            text.push_str(&function.name.unwrap_or_default());
+            text.push_str(&argument_text(function.arguments));
+        }
+        if let Some(code) = self.code_interpreter {
+            text.push_str(&argument_text(code.input));
+        }
+        text
+    }
 }
 
 impl RawPart<'_> {
@@ -106,8 +141,7 @@ impl RawPart<'_> {
         let mut text = self.text.map(RawText::into_string).unwrap_or_default();
         text.push_str(&self.think.unwrap_or_default());
         if let Some(call) = self.tool_call {
-            text.push_str(&call.name.unwrap_or_default());
-            text.push_str(&argument_text(call.args));
+            text.push_str(&call.written());
         }
         Some(AnswerPart { agent_id: bounded(&self.agent_id.unwrap_or_default()), text })
     }
@@ -116,38 +150,38 @@ impl RawPart<'_> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawMessage<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     message_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     parent_message_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     conversation_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     created_at: Option<Cow<'a, str>>,
-    #[serde(default)]
-    is_created_by_user: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
+    is_created_by_user: Option<bool>,
+    #[serde(default, deserialize_with = "lenient")]
     unfinished: Option<bool>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     error: Option<bool>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     model: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
     content: Option<Vec<RawPart<'a>>>,
     #[serde(default)]
     prompt_tokens: Count,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     metadata: Option<RawMetadata<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawMetadata<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     usage: Option<RawMessageUsage>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "lenient")]
     context_usage: Option<RawContextUsage<'a>>,
 }
 
@@ -210,5 +244,18 @@ mod tests {
             (Ending::ProviderError, &None),
             "the text of an error is nobody's answer"
         );
+    }
+
+    #[test]
+    fn odd_messages_and_parts_hide_nothing_beside_them() {
+        let json = br#"[null, 7, {"messageId":{}},
+            {"messageId":"r1","model":{},"content":[null,{"type":"text","text":{}},{"type":"text","text":"Hi"},9],"metadata":{"usage":7}},
+            {"messageId":"r2","content":{},"metadata":{"usage":{"input":4,"output":2},"contextUsage":[]},"createdAt":5}]"#;
+        let saved = saved_messages(json).expect("messages");
+        let [_, odd, metered] = &saved.answers[..] else { panic!("three answers: {saved:?}") };
+        let written: String = odd.frame.answer.iter().flatten().map(|part| part.text.as_str()).collect();
+        assert_eq!((written.as_str(), &odd.frame.model), ("Hi", &None));
+        assert_eq!(metered.frame.usage.map(super::super::usage::Tokens::total), Some(6));
+        assert_eq!(saved_messages(b"{}"), None, "what is no list holds no messages");
     }
 }

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::error::{Malformed, Rejection};
 use crate::generations::Start;
 use crate::identity::{Identity, Org};
-use crate::librechat::chat::{ChatBody, bounded};
+use crate::librechat::chat::{AddedConversation, ChatBody, bounded};
 use crate::librechat::openai::ApiRequest;
 use crate::librechat::routes::{ChatRoute, Route};
 use crate::limits::rules::{Amounts, Who};
@@ -44,7 +44,7 @@ struct Message {
     goes_on: bool,
     /// Whether the body names the model, and not an earlier answer of the same agent.
     names_model: bool,
-    /// Room for the answer that it names itself.
+    /// Room for the answer that it names itself, where LibreChat keeps to that.
     answer_tokens: Option<u64>,
     /// Whether an answer is paid for here; a steer's is not.
     has_answer: bool,
@@ -130,7 +130,6 @@ fn read(route: &Route, body: &Bytes) -> Result<Message, Rejection> {
             endpoint: "agents_api".to_owned(),
             agent_id: request.model.as_deref().map(bounded),
             text: request.visible_text(),
-            answer_tokens: request.answer_tokens(),
             has_answer: true,
             ..Message::default()
         });
@@ -145,19 +144,29 @@ fn read(route: &Route, body: &Bytes) -> Result<Message, Rejection> {
         Route::Chat(ChatRoute::Agents { endpoint }) => endpoint.as_str(),
         _ => "",
     };
+    // A saved agent answers with the model and the settings it was saved with, a run that goes on with those it began with.
+    // An assistant takes the model of the body, but no other settings.
+    let (agent_id, takes_model, takes_settings) = match route {
+        Route::Chat(ChatRoute::Agents { .. }) => {
+            let agent_id = chat.saved_agent(in_path);
+            (agent_id, agent_id.is_none(), agent_id.is_none())
+        }
+        Route::Chat(ChatRoute::Assistants) => (chat.assistant_id.as_deref(), true, false),
+        _ => (None, false, false),
+    };
     let added = chat.added_convo.as_ref();
     Ok(Message {
         endpoint: bounded(if in_path.is_empty() { chat.endpoint.as_deref().unwrap_or_default() } else { in_path }),
-        model: chat.model.as_deref().filter(|model| !model.is_empty()).map(bounded),
-        added_model: added.map(|added| added.model.as_deref().map(bounded).unwrap_or_default()),
-        added_agent_id: added.filter(|added| added.model.is_none()).and_then(|added| added.agent_id.as_deref()).map(bounded),
-        agent_id: chat.agent_id.as_deref().or(chat.assistant_id.as_deref()).map(bounded),
+        model: chat.model.as_deref().filter(|model| takes_model && !model.is_empty()).map(bounded),
+        added_model: added.map(|added| added.model().map(bounded).unwrap_or_default()),
+        added_agent_id: added.and_then(AddedConversation::saved_agent).map(bounded),
+        agent_id: agent_id.map(bounded),
         conversation_id: chat.conversation_id().map(str::to_owned),
         text: chat.visible_text(),
         said: chat.said().map(str::to_owned),
         goes_on: *route == Route::Chat(ChatRoute::Resume),
         names_model: true,
-        answer_tokens: chat.answer_tokens(),
+        answer_tokens: chat.answer_tokens().filter(|_| takes_settings),
         has_answer: *route != Route::Steer,
         time_zone: chat.timezone.as_deref().map(bounded),
     })
@@ -193,7 +202,7 @@ async fn estimate(app: &App, org: &Org, identity: &Identity, message: &Message) 
         _ => 0,
     };
     let settings = &app.config.estimate;
-    let room = if message.has_answer { message.answer_tokens.unwrap_or(settings.answer_tokens).min(MOST_ROOM) } else { 0 };
+    let room = if message.has_answer { room(message, settings) } else { 0 };
     let input = visible.saturating_add(context);
     let mut amounts = Amounts { messages: 1, ..Amounts::default() };
     let models = std::iter::once(model).chain(message.added_model.as_deref());
@@ -219,6 +228,13 @@ async fn estimate(app: &App, org: &Org, identity: &Identity, message: &Message) 
         }
     }
     Ok(Estimate { input, context, room, least_room: room.min(settings.least_answer_tokens), models: count, amounts, encoding })
+}
+
+/// The room for each model's answer. What the message names is a bound of one model call, of which a run may make many, so
+/// it never lowers the room below the least; and it is the first model's, so a second one has at least the usual room.
+fn room(message: &Message, settings: &crate::config::Estimate) -> u64 {
+    let least = if message.added_model.is_some() { settings.answer_tokens } else { settings.least_answer_tokens };
+    message.answer_tokens.map_or(settings.answer_tokens, |named| named.max(least)).min(MOST_ROOM)
 }
 
 /// Decides over every limit at once, and holds what fits.

@@ -95,7 +95,7 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
             let created_at = session.req_header().uri.query().and_then(created_at);
             let member = ctx.identity.as_ref().map_or("", |identity| &identity.user);
             ctx.reading = Reading::Stream(Box::new(StreamOfGeneration {
-                reader: StreamReader::default(),
+                reader: StreamReader::detached(),
                 watch: app.generations.find(member, conversation_id, created_at).map(|generation| generation.watch()),
                 conversation_id: conversation_id.clone(),
                 counted: app.open_stream(),

@@ -28,6 +28,7 @@
 //! | `reset=before_answer` | | the run begins, and the connection of its start is reset |
 //! | `reset=before_start` | | the connection of the start is reset, and no run begins |
 //! | `cut=n` | | the first stream's connection is reset after n frames; the run goes on, except on the direct wire |
+//! | `stumble=n` | | the first stream ends with an error frame after n frames; the run goes on |
 //! | `split=n` | | streams are written in pieces of n bytes |
 //! | `model=name` | `gpt-4o` | the model behind a saved agent, whose start names none |
 
@@ -111,6 +112,8 @@ pub struct Directives {
     pub reset: Option<Reset>,
     /// `cut`
     pub cut: Option<u64>,
+    /// `stumble`
+    pub stumble: Option<u64>,
     /// `split`
     pub split: Option<usize>,
     /// `model`
@@ -141,6 +144,7 @@ impl Default for Directives {
             answer_delay: Duration::ZERO,
             reset: None,
             cut: None,
+            stumble: None,
             split: None,
             model: None,
         }
@@ -191,6 +195,7 @@ impl Directives {
             "refuse" => self.refuse = refusal(value).or(self.refuse),
             "reset" => self.reset = reset(value).or(self.reset),
             "cut" => self.cut = number(value, MAX_COUNT).or(self.cut),
+            "stumble" => self.stumble = number(value, MAX_COUNT).or(self.stumble),
             "split" => self.split = number(value, MAX_COUNT).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0),
             "model" if !value.is_empty() => self.model = Some(value.to_owned()),
             _ => {}

@@ -23,7 +23,7 @@ pub struct Lane {
     pub agent_id: String,
     /// The model.
     pub model: String,
-    /// The endpoint, which usage frames call the provider.
+    /// The endpoint.
     pub endpoint: String,
 }
 
@@ -172,9 +172,15 @@ pub fn token_usage(turn: &Turn, lane: &Lane, usage: &CallUsage, seq: u64) -> Obj
         .put("total_tokens", usage.input.saturating_add(usage.output))
         .put("input_token_details", details)
         .put("model", lane.model.clone())
-        .put("provider", lane.endpoint.clone())
+        .put("provider", provider(&lane.endpoint))
         .put("runId", turn.response_id.clone())
         .put("seq", seq)
+}
+
+/// What a usage frame calls the provider: custom endpoints are all `openAI`.
+fn provider(endpoint: &str) -> String {
+    let own = ["openAI", "azureOpenAI", "google", "anthropic", "bedrock"];
+    own.into_iter().find(|known| *known == endpoint).unwrap_or("openAI").to_owned()
 }
 
 /// A step is opened.

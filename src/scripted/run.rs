@@ -118,6 +118,7 @@ struct Live {
     /// The first frame that nobody was there to hear.
     unheard: usize,
     cut: Option<u64>,
+    stumble: Option<u64>,
     steps: Vec<Node>,
     parts: Vec<Part>,
     context: Option<Node>,
@@ -148,7 +149,7 @@ impl Run {
             tokens: 0,
             state: RunState::Running,
         };
-        let live = Live { cut: directives.cut, ..Live::default() };
+        let live = Live { cut: directives.cut, stumble: directives.stumble, ..Live::default() };
         Arc::new(Self {
             turn,
             directives,
@@ -379,6 +380,8 @@ impl Run {
             next,
             segment: live.pauses.iter().filter(|pause| **pause <= next).count(),
             cut: live.cut.take(),
+            stumble: live.stumble.take(),
+            stumbled: false,
             rest: sync.unwrap_or_default(),
         };
         drop(live);

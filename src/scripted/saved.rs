@@ -7,6 +7,7 @@ use super::json::{Node, Object};
 use super::options::Wire;
 use super::place::{Convo, Message, Place};
 use super::run::{Run, RunState};
+use crate::librechat::chat::is_saved_agent;
 
 /// The title of a conversation that has none yet.
 const NEW_CHAT: &str = "New Chat";
@@ -164,8 +165,10 @@ pub fn list(convo: &Convo) -> Object {
         .put("isShared", false)
 }
 
+/// What LibreChat calls the model of an answer: of a saved agent, the agent.
 fn model(turn: &Turn) -> String {
-    turn.main().map(|lane| lane.model.clone()).unwrap_or_default()
+    let named = turn.main().map(|lane| if is_saved_agent(&lane.agent_id) { &lane.agent_id } else { &lane.model });
+    named.cloned().unwrap_or_default()
 }
 
 /// `metadata` of an answer: there only when the provider gave usage for at least one call.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use crate::librechat::chat::is_saved_agent;
 use crate::scripted::connection::Handle;
 use crate::scripted::directives::{Directives, Refusal, Reset};
 use crate::scripted::drive;
@@ -190,8 +191,10 @@ fn turn(place: &Place, user: &User, body: &Start, directives: &Directives, start
 /// The models of a run: that of `addedConvo` first, as LibreChat starts them.
 fn lanes(body: &Start, endpoint: &str, directives: &Directives) -> Vec<Lane> {
     let behind_agent = || directives.model.clone().unwrap_or_else(|| "gpt-4o".to_owned());
-    let model = body.some("model").unwrap_or_else(behind_agent);
-    let agent_id = body.some("agent_id").unwrap_or_else(|| plain_agent(endpoint, &model, body.some("modelDisplayLabel").as_deref()));
+    let saved = body.some("agent_id").filter(|id| endpoint == "agents" && is_saved_agent(id));
+    // A saved agent's model is its own, whatever the body says.
+    let model = body.some("model").filter(|_| saved.is_none()).unwrap_or_else(behind_agent);
+    let agent_id = saved.unwrap_or_else(|| plain_agent(endpoint, &model, body.some("modelDisplayLabel").as_deref()));
     let main = Lane { agent_id, model, endpoint: endpoint.to_owned() };
     let added = body.body.get("addedConvo").and_then(Value::as_object).map(|added| {
         let text = |key: &str| added.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());

@@ -7,6 +7,7 @@ use axum::body::Bytes;
 
 use super::{Run, Stop};
 use crate::scripted::connection::Handle;
+use crate::scripted::frames;
 
 /// How someone listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,10 @@ pub struct Listener {
     pub segment: usize,
     /// Frames left before the connection is reset.
     pub cut: Option<u64>,
+    /// Frames left before the stream ends with an error.
+    pub stumble: Option<u64>,
+    /// Whether that error was written.
+    pub stumbled: bool,
     /// What of the current frame was not written yet.
     pub rest: Bytes,
 }
@@ -47,8 +52,17 @@ impl Listener {
                 self.connection.reset();
                 return Some(Err(io::ErrorKind::ConnectionReset.into()));
             }
-            self.rest = self.frame().await?;
+            if self.stumbled {
+                return None;
+            }
+            self.stumbled = self.stumble == Some(0);
+            self.rest = if self.stumbled {
+                frames::error(&frames::refusal(&self.run.turn, "this stream was lost".to_owned()))
+            } else {
+                self.frame().await?
+            };
             self.cut = self.cut.map(|left| left - 1);
+            self.stumble = self.stumble.map(|left| left.saturating_sub(1));
         } else {
             // So that the pieces of one frame are written one by one.
             tokio::task::yield_now().await;

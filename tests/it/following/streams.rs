@@ -76,13 +76,66 @@ async fn a_run_that_someone_stops_costs_what_was_measured() {
 async fn a_run_that_is_stopped_after_a_call_costs_that_call() {
     let gateway = setup().start().await;
     let client = gateway.client("ada@acme.test");
-    let (stream, created_at) = start(&client, "[[in=100 out=57 tools=1 tokens=30 delay=20]]").await;
+    let (stream, created_at) = start(&client, "[[context=5000 in=100 out=57 tools=1 tokens=30 delay=20]]").await;
     let mut frames = client.listen(&stream, created_at).await.expect("a stream");
     frames.until("on_token_usage").await.expect("frames");
+    frames.until("on_message_delta").await.expect("frames");
     client.abort(&stream, created_at).await.expect("an answer");
-    frames.all().await.expect("the rest");
+    let last = frames.all().await.expect("the rest").pop().expect("a last frame");
     let rows = rows_and_counters(&gateway, &client).await;
-    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), [(100, 57, 1, "frames", "aborted")]);
+    // The second call had been sent its prompt, and had begun to answer.
+    let words = last.data["responseMessage"]["content"][2]["text"].as_str().expect("what the second call said");
+    let said = gateway.running.app.counter.count(tollgate::tokens::Encoding::O200kBase, words);
+    assert!(said > 0);
+    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), [(100 + 5030, 57 + said, 1, "context", "aborted")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_run_that_was_followed_late_costs_the_call_that_was_cut_off() {
+    let gateway = setup().start().await;
+    let client = gateway.client("ada@acme.test");
+    let (stream, created_at) = start(&client, "[[context=5000 in=100 out=57 tools=1 tokens=60 delay=20]]").await;
+    let second = |runs: &[tollgate::scripted::RunSummary]| runs[0].calls.len() == 1 && runs[0].tokens > 62;
+    gateway.librechat.wait_until("the second call", second).await.expect("a second call");
+    let mut late = client.resume(&stream, created_at).await.expect("a stream");
+    late.until("on_message_delta").await.expect("frames");
+    client.abort(&stream, created_at).await.expect("an answer");
+    late.all().await.expect("the rest");
+    let rows = rows_and_counters(&gateway, &client).await;
+    let (input, output, messages, source, status) = told(&rows[0]);
+    assert_eq!((rows.len(), input, messages, source, status), (1, 100 + 5060, 1, "context", "aborted"));
+    assert!(output > 57, "what the second call said is counted as far as it was seen");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tab_that_came_late_and_kept_us_away_does_not_make_the_first_call_free() {
+    let mut setup = setup();
+    setup.config = setup.config.replace("follow_after_ms = 50", "follow_after_ms = 60000");
+    let gateway = setup.start().await;
+    let client = gateway.client("ada@acme.test");
+    let (stream, created_at) = start(&client, "[[in=100 out=57 tools=1 tokens=40 delay=20]]").await;
+    let mut early = client.listen(&stream, created_at).await.expect("a stream");
+    early.until("created").await.expect("frames");
+    drop(early);
+    gateway.librechat.wait_until("the second call", |runs| runs[0].tokens > 42).await.expect("a second call");
+    // It does not ask for what it missed, and our own stream waits as long as someone else's is open.
+    client.stream(&stream, created_at).await.expect("a stream");
+    let rows = rows_and_counters(&gateway, &client).await;
+    assert_eq!(
+        rows.iter().map(told).map(|(input, output, messages, _, status)| (input, output, messages, status)).collect::<Vec<_>>(),
+        [(200, 114, 1, "completed")]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_that_is_one_streams_alone_does_not_end_the_run() {
+    let gateway = setup().start().await;
+    let client = gateway.client("ada@acme.test");
+    let (stream, created_at) = start(&client, "[[in=100 out=57 tokens=40 delay=20 stumble=5]]").await;
+    let heard = client.stream(&stream, created_at).await.expect("a stream");
+    assert_eq!(heard.last().map(tollgate::scripted::client::Frame::kind), Some("error"));
+    let rows = rows_and_counters(&gateway, &client).await;
+    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), [(100, 57, 1, "frames", "completed")]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
