@@ -257,19 +257,21 @@ async fn a_command_that_is_refused_does_not_open_the_circuit() {
 }
 
 #[tokio::test]
-async fn values_and_lists_are_kept_for_their_time() {
+async fn values_and_hashes_are_kept_for_their_time() {
     let server = RedisServer::start();
     let redis = connection(&server);
     redis.ping().await.expect("Redis answers");
     assert_eq!(redis.get("k").await.expect("Redis answers"), None);
     redis.put("k", "v", Duration::from_mins(1)).await.expect("Redis answers");
     assert_eq!(redis.get("k").await.expect("Redis answers").as_deref(), Some("v"));
-    assert_eq!(redis.list("l").await.expect("Redis answers"), [] as [&str; 0]);
-    for value in ["a", "b", "a"] {
-        redis.push("l", value, Duration::from_mins(1)).await.expect("Redis answers");
+    assert_eq!(redis.fields("h").await.expect("Redis answers"), [] as [&str; 0]);
+    for (field, value) in [("one", "a"), ("other", "b"), ("one", "c")] {
+        redis.put_field("h", field, value, Duration::from_mins(1)).await.expect("Redis answers");
     }
-    assert_eq!(redis.list("l").await.expect("Redis answers"), ["a", "b", "a"]);
-    for key in ["k", "l"] {
+    let mut fields = redis.fields("h").await.expect("Redis answers");
+    fields.sort_unstable();
+    assert_eq!(fields, ["b", "c"]);
+    for key in ["k", "h"] {
         let ttl: i64 = server.command(&["PTTL", key]);
         assert!((1..=60_000).contains(&ttl), "{key} expires in {ttl} ms");
         assert!(redis.delete(key).await.expect("Redis answers"), "{key} was there");
