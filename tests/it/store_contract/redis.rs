@@ -278,3 +278,33 @@ async fn values_and_hashes_are_kept_for_their_time() {
         assert!(!redis.delete(key).await.expect("Redis answers"), "{key} is gone");
     }
 }
+
+#[tokio::test]
+async fn half_a_reservation_is_given_back_where_the_other_half_fails() {
+    let server = RedisServer::start();
+    let store = redis_store(&server);
+    let (ann, everyones) = (tokens(member_scope("ann")), tokens(Scope::Everyone));
+    let charges = [charge(ann.clone(), 1000, 60), charge(everyones.clone(), 1000, 60)];
+    let id = fresh();
+    admit(&store, &wish(id, &charges)).await;
+    store.release(ORG, id).await.expect("the store answers");
+    // Something else lies where everyone's counter should be.
+    let key = redis_keys_of_everyone(&server, &store, &charges[1]).await;
+    server.command::<()>(&["SET", &key, "x"]);
+    store.reserve(&wish(fresh(), &charges)).await.expect_err("everyone's half cannot be reserved");
+    let start = Instant::now();
+    while level(&store, &ann).await != used_held(0, 0) {
+        assert!(start.elapsed() < PATIENCE, "the org's half stays held");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The key of everyone's counter, found by reserving.
+async fn redis_keys_of_everyone(server: &RedisServer, store: &RedisStore, charge: &Charge) -> String {
+    let id = fresh();
+    admit(store, &wish(id, std::slice::from_ref(charge))).await;
+    let is_counter = |key: &String| key.contains("{everyone}") && server.command::<String>(&["TYPE", key]) == "hash";
+    let key = server.keys().into_iter().find(|key| is_counter(key) && server.command::<bool>(&["HEXISTS", key, "held"]));
+    store.release(ORG, id).await.expect("the store answers");
+    key.expect("everyone's counter")
+}
