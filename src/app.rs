@@ -168,6 +168,7 @@ impl App {
             store: store.clone(),
             board: board.clone(),
             recorder: recorder.clone(),
+            records: records.clone(),
             librechat: librechat.clone(),
             counter: counter.clone(),
             prices: prices.clone(),

@@ -7,10 +7,12 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 
+use super::claims::Claim;
 use super::generation::{Generation, Phase};
-use super::observation::End;
+use super::observation::{End, Observation};
 use super::reader::{self, StreamReader};
-use super::registry::{Generations, claim_of_run};
+use super::redis_board::Announced;
+use super::registry::{Generations, same_run};
 use crate::librechat::client::CallError;
 
 /// The longest pause between two questions about a run that LibreChat says is still active.
@@ -21,6 +23,10 @@ const LONGEST_SILENCE: Duration = Duration::from_mins(5);
 
 /// How often the saved answer of a run that is over is looked for before it is given up. LibreChat saves it a moment after the end.
 const LOOKS_FOR_SAVED: u32 = 4;
+
+/// The pauses after which the record of a generation is written once more, where the store did not answer. Until it says
+/// that the request was forwarded, a replica that dies leaves it to be released.
+const WRITTEN_SOON: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
 
 /// What is remembered between two questions.
 #[derive(Debug)]
@@ -39,6 +45,9 @@ impl Generations {
         // What is rare or short stands in boxes: this future lives as long as the run does, and there are many of them.
         let mut following =
             Following { alive_at: self.parts.clock.now(), pause: Duration::from_millis(500), looks: 0, asked_after: None, written: None };
+        if Box::pin(self.settle_as_written(&generation)).await {
+            return self.forget(generation.start().id);
+        }
         loop {
             let phase = generation.phase();
             if following.written != Some(phase) && matches!(phase, Phase::Asked | Phase::Direct | Phase::Running) {
@@ -64,10 +73,24 @@ impl Generations {
         let Some(board) = &self.parts.board else { return };
         let announced = async {
             if let Some(conversation_id) = record.conversation_id.as_ref().filter(|_| phase == Phase::Running) {
-                board.announce(&record.org, &record.member, conversation_id, record.id).await;
+                if record.goes_on {
+                    self.close_the_waiting(generation, conversation_id).await;
+                }
+                let announced = Announced { id: record.id, created_at: record.created_at };
+                board.announce(&record.org, &record.member, conversation_id, announced).await;
             }
         };
-        tokio::join!(announced, self.write_record(generation, &record));
+        let written = async {
+            self.write_record(generation, &record).await;
+            for pause in WRITTEN_SOON {
+                if !generation.is_unwritten() {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+                self.write_record(generation, &record).await;
+            }
+        };
+        tokio::join!(announced, written);
     }
 
     /// Waits for a change; when nobody watches for a while, sees for itself.
@@ -92,34 +115,35 @@ impl Generations {
             () = generation.changed() => return,
             () = tokio::time::sleep(self.parts.settings.follow_after) => {}
         }
-        if generation.phase() != Phase::Running || generation.watchers() > 0 || Box::pin(self.hear_others(generation)).await {
+        if generation.phase() != Phase::Running || generation.watchers() > 0 {
+            return;
+        }
+        Box::pin(self.hear_others(generation)).await;
+        if generation.phase() != Phase::Running {
             return;
         }
         let Some(conversation_id) = generation.conversation_id() else { return generation.give_up() };
-        match Box::pin(self.watch_ourselves(generation, &conversation_id)).await {
+        match Box::pin(self.watch_ourselves(generation, &conversation_id, following)).await {
             Ok(true) => {}
             Ok(false) => Box::pin(self.ask_how_it_ended(generation, &conversation_id, following)).await,
             Err(error) => self.wait_or_give_up(generation, following, &error).await,
         }
     }
 
-    /// Adds what other replicas saw. Answers whether that was the end.
-    async fn hear_others(&self, generation: &Generation) -> bool {
-        let Some(board) = &self.parts.board else { return false };
-        for seen in board.told(&generation.start().org, generation.start().id).await {
-            self.tell(generation, &seen);
-        }
-        generation.phase() != Phase::Running
-    }
-
     /// Follows by a subscription of our own. Answers whether its end was seen.
-    async fn watch_ourselves(&self, generation: &Arc<Generation>, conversation_id: &str) -> Result<bool, CallError> {
+    async fn watch_ourselves(
+        &self,
+        generation: &Arc<Generation>,
+        conversation_id: &str,
+        following: &mut Following,
+    ) -> Result<bool, CallError> {
         let person = generation.start().person();
-        let stream = self.parts.librechat.subscribe(&person, conversation_id, generation.created_at()).await;
+        let created_at = generation.created_at();
+        let stream = self.parts.librechat.subscribe(&person, conversation_id, created_at).await;
         let mut stream = match stream {
             Ok(stream) => std::pin::pin!(stream),
-            // No stream is not no answer: the run may be over, or may be another's.
-            Err(CallError::Status(_)) => return Ok(false),
+            // The run is over, or another took its place. Any other refusal says nothing about it.
+            Err(error) if error.tells_that_nothing_runs() => return Ok(false),
             Err(error) => return Err(error),
         };
         let mut reader = StreamReader::detached();
@@ -127,8 +151,9 @@ impl Generations {
             tokio::select! {
                 chunk = tokio::time::timeout(LONGEST_SILENCE, stream.next()) => match chunk {
                     Ok(Some(Ok(chunk))) => {
+                        following.alive_at = self.parts.clock.now();
                         if reader.push(&chunk, self.parts.clock.now()) {
-                            self.tell(generation, reader.seen());
+                            self.tell_of_run(generation, created_at, reader.seen());
                         }
                     }
                     // Silence may be work, or a connection that nobody is at the other end of: the status tells.
@@ -141,7 +166,7 @@ impl Generations {
             }
         }
         reader.close(self.parts.clock.now());
-        self.tell(generation, reader.seen());
+        self.tell_of_run(generation, created_at, reader.seen());
         Ok(generation.phase() != Phase::Running)
     }
 
@@ -152,30 +177,33 @@ impl Generations {
             Ok(status) if status.active && same_run(generation.created_at(), status.created_at) => {
                 following.alive_at = self.parts.clock.now();
                 let paused = status.so_far.paused;
-                let mut seen = super::Observation::default();
+                let mut seen = Observation::default();
                 reader::absorb_sync(&mut seen, status.so_far);
                 seen.status_calls = std::mem::take(&mut seen.calls);
-                self.tell(generation, &seen);
+                self.tell_of_run(generation, status.created_at, &seen);
                 if paused {
                     return generation.closed(End::Paused, self.parts.clock.now());
                 }
                 self.pause(generation, following).await;
             }
-            Ok(_) | Err(CallError::Status(_) | CallError::Unreadable) => self.read_saved(generation, conversation_id, following).await,
+            Ok(_) => self.read_saved(generation, conversation_id, following).await,
+            Err(error) if error.tells_that_nothing_runs() => self.read_saved(generation, conversation_id, following).await,
             Err(error) => self.wait_or_give_up(generation, following, &error).await,
         }
     }
 
     async fn read_saved(&self, generation: &Arc<Generation>, conversation_id: &str, following: &mut Following) {
-        if let Some(seen) = self.saved_answer(generation, conversation_id).await {
-            return self.tell_end(generation, &seen);
+        match self.saved_answer(generation, conversation_id).await {
+            Ok(Some(seen)) => return self.tell_end(generation, &seen),
+            Ok(None) => following.looks += 1,
+            Err(error) => return self.wait_or_give_up(generation, following, &error).await,
         }
         if generation.error_at().is_some() {
             // It is over, and an error was the last that was seen of it.
             return generation.closed(End::Failed, self.parts.clock.now());
         }
-        following.looks += 1;
-        if self.hear_others(generation).await {
+        self.hear_others(generation).await;
+        if generation.phase() != Phase::Running {
             return;
         }
         if following.looks >= LOOKS_FOR_SAVED {
@@ -186,29 +214,41 @@ impl Generations {
         }
     }
 
-    fn tell_end(&self, generation: &Generation, seen: &super::Observation) {
+    fn tell_end(&self, generation: &Generation, seen: &Observation) {
         self.tell(generation, seen);
-        // The saved answer was another run's after all.
         if generation.phase() == Phase::Running {
             generation.give_up();
         }
     }
 
-    /// The saved answer of this generation in its conversation, if LibreChat has one.
-    pub(super) async fn saved_answer(&self, generation: &Generation, conversation_id: &str) -> Option<super::Observation> {
+    /// The saved answer of this generation in its conversation, if LibreChat has one. Where its run is not known, it is the
+    /// one that was saved since and is no other generation's; what was said only chooses among several, since LibreChat
+    /// runs an edited message with what it has saved.
+    pub(super) async fn saved_answer(&self, generation: &Generation, conversation_id: &str) -> Result<Option<Observation>, CallError> {
         let start = generation.start();
-        let answers = self.parts.librechat.messages(&start.person(), conversation_id).await.ok()?.answers;
-        let run_id = generation.seen().run_id;
-        let not_before = start.admitted_at.checked_sub(jiff::SignedDuration::from_secs(CLOCKS_DIFFER_SECONDS)).ok()?;
-        let answer = answers.into_iter().find(|answer| match &run_id {
-            Some(run_id) => answer.message_id == *run_id,
-            None => {
-                answer.created_at.is_some_and(|time| time >= not_before)
-                    && answer.asked.as_deref().is_none_or(|text| start.may_have_said(text))
-                    && !self.is_claimed_by_another(&claim_of_run(&answer.message_id), start.id)
-            }
-        })?;
-        Some(reader::of_saved(answer))
+        let saved = match self.parts.librechat.messages(&start.person(), conversation_id).await {
+            Err(error) if error.tells_that_nothing_runs() => return Ok(None),
+            saved => saved?,
+        };
+        // LibreChat's own clock tells best, where it has told.
+        let began = generation.created_at().and_then(|began| Timestamp::from_millisecond(began).ok()).unwrap_or(start.admitted_at);
+        let not_before = began.saturating_sub(jiff::SignedDuration::from_secs(CLOCKS_DIFFER_SECONDS)).unwrap_or(Timestamp::MIN);
+        let since = |time: Option<Timestamp>| time.map(|time| time >= not_before);
+        let run = |run_id: &str| Claim::of_run(&start.member, conversation_id, run_id);
+        let mut answers = saved.answers;
+        if let Some(run_id) = generation.seen().run_id {
+            let answer = answers.into_iter().find(|answer| answer.message_id == run_id && since(answer.created_at) != Some(false));
+            return Ok(answer.map(reader::of_saved));
+        }
+        let is_ours = |asked: Option<&str>| asked.is_none_or(|text| start.may_have_said(text));
+        answers.retain(|answer| {
+            since(answer.created_at) == Some(true)
+                && (is_ours(answer.asked.as_deref())
+                    || !self.may_be_anothers(generation, conversation_id, answer.asked.as_deref().unwrap_or_default()))
+        });
+        answers.sort_by_key(|answer| !is_ours(answer.asked.as_deref()));
+        let answer = answers.into_iter().find(|answer| self.claims.claim(run(&answer.message_id), start.id));
+        Ok(answer.map(reader::of_saved))
     }
 
     async fn wait_or_give_up(&self, generation: &Generation, following: &mut Following, error: &CallError) {
@@ -228,7 +268,3 @@ impl Generations {
 
 /// How far LibreChat's clock may be from ours, in seconds.
 pub(super) const CLOCKS_DIFFER_SECONDS: i64 = 5;
-
-fn same_run(ours: Option<i64>, theirs: Option<i64>) -> bool {
-    ours.is_none() || theirs.is_none() || ours == theirs
-}

@@ -10,6 +10,9 @@ use tokio::sync::Notify;
 use super::observation::{End, Observation};
 use super::start::Start;
 
+/// The fencing number of a fresh reservation. Whoever takes it over has a greater one.
+pub const FIRST_FENCE: u64 = 1;
+
 /// How far a generation has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -57,6 +60,8 @@ struct State {
     fence: u64,
     /// Whether the shared record lags behind.
     unwritten: bool,
+    /// Whether it runs, or ran, apart from its POST.
+    detached: bool,
     /// What an earlier generation of the same run was charged for, where this one goes on with it after a pause.
     before: Option<Box<Observation>>,
 }
@@ -64,7 +69,7 @@ struct State {
 impl Generation {
     /// A generation that was just admitted here.
     pub fn admitted(start: Start) -> Arc<Self> {
-        Self::owned(start, Phase::Admitted, 1)
+        Self::owned(start, Phase::Admitted, FIRST_FENCE)
     }
 
     /// A generation taken over from a replica that fell silent.
@@ -81,6 +86,7 @@ impl Generation {
             seen: Observation::default(),
             fence,
             unwritten: false,
+            detached: phase == Phase::Running,
             before: None,
         };
         Arc::new(Self { start, state: Mutex::new(state), changed: Notify::new(), watchers: AtomicUsize::new(0) })
@@ -132,9 +138,21 @@ impl Generation {
         self.state.lock().unwritten = unwritten;
     }
 
-    /// It goes on with a run that waited for a person; up to there `before` was seen, and is charged to another generation.
-    pub fn goes_on_after(&self, before: Observation) {
-        self.state.lock().before = Some(Box::new(before));
+    /// Whether it runs, or ran, apart from its POST.
+    pub fn is_detached(&self) -> bool {
+        self.state.lock().detached
+    }
+
+    /// It goes on with a run that waited for a person; up to there `before` was seen, and is charged to others.
+    pub fn goes_on_after(&self, before: &Observation) {
+        self.state.lock().before.get_or_insert_default().merge(before);
+    }
+
+    /// All that was seen of its run: by this generation, and by those that it goes on with.
+    pub fn whole_run(&self, seen: &Observation) -> Observation {
+        let mut whole = self.state.lock().before.as_deref().cloned().unwrap_or_default();
+        whole.merge(seen);
+        whole
     }
 
     /// What of `seen` is this generation's, and not what was before a pause.
@@ -167,6 +185,7 @@ impl Generation {
         self.change(|state| {
             state.conversation_id = Some(conversation_id);
             state.created_at = created_at.or(state.created_at);
+            state.detached = true;
             state.phase = Phase::Running;
         });
     }

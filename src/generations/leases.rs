@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::generation::{Generation, Phase};
+use super::generation::{FIRST_FENCE, Generation, Phase};
 use super::registry::Generations;
 use super::start::Start;
 use crate::limits::store::{Orphan, Reserve, Stage, StoreError};
@@ -97,10 +97,10 @@ impl Generations {
             record: &record,
         };
         self.parts.store.reserve(&reserve).await?;
-        let is_ours = self.renewed(&start.org, &[(start.id, 1)]).await?.is_empty();
+        let is_ours = self.renewed(&start.org, &[(start.id, FIRST_FENCE)]).await?.is_empty();
         if is_ours {
             tracing::info!(generation.id = %start.id, "the store did not know a running generation; it is reserved again");
-            generation.fenced_by(1);
+            generation.fenced_by(FIRST_FENCE);
             if generation.phase() != Phase::Admitted {
                 self.write_record(generation, &start).await;
             }

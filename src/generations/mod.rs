@@ -4,13 +4,17 @@
 //! [`start`] is what is known when it is admitted, [`observation`] what has been seen of it, [`reader`] how a stream is
 //! seen, [`charge`] what it costs by what was seen. [`generation`] is one of them alive, [`registry`] all of them,
 //! [`attend`] follows one to its end, [`search`] looks for one whose start was not answered, [`settle`] closes the books,
-//! [`leases`] keeps and takes over ownership, [`recall`] remembers what they taught about the next.
+//! [`pauses`] divides one that waits for a person, [`claims`] tells whose a lost run is, [`telling`] passes on what was seen,
+//! between replicas as [`told`], [`leases`] keeps and takes over ownership, [`recall`] remembers what they taught about the
+//! next.
 
 pub mod attend;
 pub mod charge;
+pub mod claims;
 pub mod generation;
 pub mod leases;
 pub mod observation;
+pub mod pauses;
 pub mod reader;
 pub mod recall;
 pub mod redis_board;
@@ -18,6 +22,8 @@ pub mod registry;
 pub mod search;
 pub mod settle;
 pub mod start;
+pub mod telling;
+pub mod told;
 
 pub use generation::{Generation, Phase, Watch};
 pub use observation::{End, Observation};

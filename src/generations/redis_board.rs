@@ -5,19 +5,42 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::observation::Observation;
+use super::told::{Paused, Told};
 use crate::shared::Redis;
 
 /// How long something told is kept: longer than any run.
 const TOLD_FOR: Duration = Duration::from_hours(2);
 
-/// How long a conversation's context is remembered.
+/// How long a conversation's context is remembered, and what was charged of a run that waits for a person.
 const REMEMBERED_FOR: Duration = Duration::from_hours(7 * 24);
+
+/// More than this is not told, in bytes: the owner finds out by itself.
+const MAX_TOLD: usize = 1024 * 1024;
 
 /// The board.
 #[derive(Debug, Clone)]
 pub struct RedisBoard {
     redis: Redis,
+}
+
+/// A generation that was announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// Its id.
+    pub id: Uuid,
+    /// `generationCreatedAt` of its run, where LibreChat told it.
+    pub created_at: Option<i64>,
+}
+
+impl Announced {
+    fn read(text: &str) -> Option<Self> {
+        let (id, created_at) = text.split_once(' ').map_or((text, None), |(id, created_at)| (id, Some(created_at)));
+        Some(Self { id: id.parse().ok()?, created_at: created_at.and_then(|created_at| created_at.parse().ok()) })
+    }
+
+    fn text(self) -> String {
+        self.created_at.map_or_else(|| self.id.to_string(), |created_at| format!("{} {created_at}", self.id))
+    }
 }
 
 impl RedisBoard {
@@ -26,40 +49,85 @@ impl RedisBoard {
         Self { redis }
     }
 
+    fn conversation(&self, org: &str, member: &str, conversation_id: &str) -> String {
+        self.redis.key(org, &format!("conversation:{member}:{conversation_id}"))
+    }
+
+    fn run(&self, org: &str, member: &str, conversation_id: &str, created_at: i64) -> String {
+        self.redis.key(org, &format!("run:{member}:{created_at}:{conversation_id}"))
+    }
+
     /// Tells everyone which generation runs in a member's conversation.
-    pub async fn announce(&self, org: &str, member: &str, conversation_id: &str, id: Uuid) {
-        let key = self.redis.key(org, &format!("conversation:{member}:{conversation_id}"));
-        forgive(self.redis.put(&key, &id.to_string(), TOLD_FOR).await);
+    pub async fn announce(&self, org: &str, member: &str, conversation_id: &str, generation: Announced) {
+        let text = generation.text();
+        let newest = self.conversation(org, member, conversation_id);
+        if let Some(created_at) = generation.created_at {
+            let run = self.run(org, member, conversation_id, created_at);
+            let (newest, run) = tokio::join!(self.redis.put(&newest, &text, TOLD_FOR), self.redis.put(&run, &text, TOLD_FOR));
+            forgive(newest.and(run));
+        } else {
+            forgive(self.redis.put(&newest, &text, TOLD_FOR).await);
+        }
     }
 
     /// Takes a member's new conversation for a generation. Answers whether it is this generation's; while the board is away,
     /// nobody says otherwise.
     pub async fn take(&self, org: &str, member: &str, conversation_id: &str, id: Uuid) -> bool {
-        let key = self.redis.key(org, &format!("conversation:{member}:{conversation_id}"));
+        let key = self.conversation(org, member, conversation_id);
         match forgive(self.redis.put_new(&key, &id.to_string(), TOLD_FOR).await) {
-            Some(false) => self.generation_of(org, member, conversation_id).await.is_none_or(|owner| owner == id),
+            Some(false) => self.announced(&key).await.is_none_or(|owner| owner.id == id),
             Some(true) | None => true,
         }
     }
 
-    /// The newest generation that was announced for a member's conversation.
-    pub async fn generation_of(&self, org: &str, member: &str, conversation_id: &str) -> Option<Uuid> {
-        let key = self.redis.key(org, &format!("conversation:{member}:{conversation_id}"));
-        forgive(self.redis.get(&key).await).flatten()?.parse().ok()
+    /// The generation that was announced for a run of a member's conversation: the one created then where that is known,
+    /// else the newest; none where that is known to be another.
+    pub async fn generation_of(&self, org: &str, member: &str, conversation_id: &str, created_at: Option<i64>) -> Option<Announced> {
+        if let Some(created_at) = created_at
+            && let Some(found) = self.announced(&self.run(org, member, conversation_id, created_at)).await
+        {
+            return Some(found);
+        }
+        let newest = self.announced(&self.conversation(org, member, conversation_id)).await?;
+        (created_at.is_none() || newest.created_at.is_none() || newest.created_at == created_at).then_some(newest)
     }
 
-    /// Tells the owner what a stream through this replica showed.
-    pub async fn tell(&self, org: &str, id: Uuid, seen: &Observation) {
-        let Ok(json) = serde_json::to_string(seen) else { return };
-        let key = self.redis.key(org, &format!("told:{id}"));
-        forgive(self.redis.push(&key, &json, TOLD_FOR).await);
+    async fn announced(&self, key: &str) -> Option<Announced> {
+        Announced::read(&forgive(self.redis.get(key).await).flatten()?)
+    }
+
+    /// Tells the owner everything that streams through `replica` showed; it takes the place of what was told before.
+    pub async fn tell(&self, org: &str, id: Uuid, replica: &str, told: &Told) {
+        let Ok(json) = serde_json::to_string(told) else { return };
+        if json.len() > MAX_TOLD {
+            tracing::debug!(generation.id = %id, bytes = json.len(), "too much was seen to be told");
+            return;
+        }
+        let key = self.redis.key(org, &format!("seen:{id}"));
+        let field = if told.created_at.is_some() { format!("{replica}:certain") } else { replica.to_owned() };
+        forgive(self.redis.put_field(&key, &field, &json, TOLD_FOR).await);
     }
 
     /// What other replicas told about a generation.
-    pub async fn told(&self, org: &str, id: Uuid) -> Vec<Observation> {
-        let key = self.redis.key(org, &format!("told:{id}"));
-        let told = forgive(self.redis.list(&key).await).unwrap_or_default();
+    pub async fn told(&self, org: &str, id: Uuid) -> Vec<Told> {
+        let key = self.redis.key(org, &format!("seen:{id}"));
+        let told = forgive(self.redis.fields(&key).await).unwrap_or_default();
         told.iter().filter_map(|json| serde_json::from_str(json).ok()).collect()
+    }
+
+    /// Remembers what was charged of a member's run that waits for a person.
+    pub async fn remember_paused(&self, org: &str, member: &str, conversation_id: &str, paused: &Paused) {
+        let Ok(json) = serde_json::to_string(paused) else { return };
+        let key = self.redis.key(org, &format!("paused:{member}:{conversation_id}"));
+        if json.len() <= MAX_TOLD {
+            forgive(self.redis.put(&key, &json, REMEMBERED_FOR).await);
+        }
+    }
+
+    /// What was charged of a member's run that waited for a person.
+    pub async fn paused(&self, org: &str, member: &str, conversation_id: &str) -> Option<Paused> {
+        let key = self.redis.key(org, &format!("paused:{member}:{conversation_id}"));
+        serde_json::from_str(&forgive(self.redis.get(&key).await).flatten()?).ok()
     }
 
     /// Remembers a fact for the next estimate.

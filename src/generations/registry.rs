@@ -9,17 +9,19 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::claims::{Claim, Claims};
 use super::generation::{Generation, Phase};
-use super::observation::{End, Observation, Transcript};
+use super::observation::Observation;
 use super::recall::Recall;
 use super::redis_board::RedisBoard;
 use super::start::Start;
+use super::told::{Paused, Told};
 use crate::clock::SharedClock;
 use crate::identity::Directory;
 use crate::librechat::client::LibreChat;
 use crate::limits::Store;
 use crate::prices::{PriceTable, UnknownModel};
-use crate::records::Recorder;
+use crate::records::{RecordStore, Recorder};
 use crate::telemetry::metrics::Metrics;
 use crate::tokens::TokenCounter;
 
@@ -51,6 +53,8 @@ pub struct Parts {
     pub board: Option<RedisBoard>,
     /// Where rows go.
     pub recorder: Recorder,
+    /// Where they are read.
+    pub records: Arc<dyn RecordStore>,
     /// LibreChat.
     pub librechat: LibreChat,
     /// Counts what no report covers.
@@ -71,9 +75,11 @@ pub struct Generations {
     pub(super) parts: Parts,
     pub(super) recall: Recall,
     open: Mutex<Open>,
-    claims: Mutex<LruCache<String, Uuid>>,
+    pub(super) claims: Claims,
     /// What was charged of runs that wait for a person, by member and conversation.
-    paused: Mutex<LruCache<String, Observation>>,
+    pub(super) paused: Mutex<LruCache<(Arc<str>, String), Paused>>,
+    /// What this replica has told of generations that others own: whether it was certain, and everything that was told.
+    pub(super) told: Mutex<LruCache<(Uuid, bool), Observation>>,
     /// The one search at a time that is made for a member's lost starts.
     searches: Mutex<LruCache<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
     emptied: tokio::sync::Notify,
@@ -106,14 +112,11 @@ impl Open {
     }
 }
 
-/// How many runs and conversations are remembered as belonging to a generation.
-const CLAIMS: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
-
 /// How many runs that wait for a person are remembered.
 const PAUSED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
-/// The longest text that is remembered of a run that waits, in bytes.
-const MAX_PAUSED_TEXT: usize = 64 * 1024;
+/// How many generations of other replicas are remembered with what was told of them.
+const TOLD: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 impl Generations {
     /// No generation yet.
@@ -123,8 +126,9 @@ impl Generations {
             parts,
             recall,
             open: Mutex::default(),
-            claims: Mutex::new(LruCache::new(CLAIMS)),
+            claims: Claims::default(),
             paused: Mutex::new(LruCache::new(PAUSED)),
+            told: Mutex::new(LruCache::new(TOLD)),
             searches: Mutex::new(LruCache::new(PAUSED)),
             emptied: tokio::sync::Notify::new(),
         })
@@ -152,52 +156,16 @@ impl Generations {
     /// LibreChat answered that a generation runs. That outranks whatever was guessed of the run before.
     pub fn started(&self, generation: &Generation, conversation_id: String, created_at: Option<i64>) {
         let start = generation.start();
-        {
-            let mut claims = self.claims.lock();
-            if start.conversation_id.is_none() {
-                claims.put(claim_of_conversation(&start.member, &conversation_id), start.id);
-            }
-            if let Some(created_at) = created_at {
-                claims.put(claim_of_creation(&conversation_id, created_at), start.id);
-            }
+        if start.conversation_id.is_none() {
+            self.claims.put(Claim::of_conversation(&start.member, &conversation_id), start.id);
+        }
+        if let Some(created_at) = created_at {
+            self.claims.put(Claim::of_creation(&start.member, &conversation_id, created_at), start.id);
         }
         if start.goes_on {
             self.take_up(generation, &conversation_id);
         }
         generation.started(conversation_id, created_at);
-    }
-
-    /// A generation goes on with the run that waited for a person in a conversation. What was seen of it before is
-    /// charged to the generation that began it.
-    pub(super) fn take_up(&self, generation: &Generation, conversation_id: &str) {
-        let (start, id) = (generation.start(), generation.start().id);
-        let remembered = self.paused.lock().pop(&claim_of_conversation(&start.member, conversation_id));
-        let waiting = self.find(&start.member, conversation_id, None).filter(|waiting| waiting.start().id != id);
-        let seen = match waiting {
-            Some(waiting) => {
-                // Nobody had watched it stop.
-                waiting.closed(End::Paused, self.parts.clock.now());
-                waiting.seen()
-            }
-            None => match remembered {
-                Some(seen) => seen,
-                None => return,
-            },
-        };
-        if let Some(run_id) = &seen.run_id {
-            self.claims.lock().put(claim_of_run(run_id), id);
-        }
-        generation.goes_on_after(seen);
-    }
-
-    /// Remembers what was charged of a run that waits for a person.
-    pub(super) fn remember_paused(&self, generation: &Generation, seen: &Observation) {
-        let Some(conversation_id) = generation.conversation_id() else { return };
-        let mut seen = seen.clone();
-        if seen.transcript.bytes() > MAX_PAUSED_TEXT {
-            seen.transcript = Transcript::default();
-        }
-        self.paused.lock().put(claim_of_conversation(&generation.start().member, &conversation_id), seen);
     }
 
     /// The generation that a stream of this member's conversation shows: the one created then where the client says,
@@ -219,70 +187,15 @@ impl Generations {
         newest.cloned()
     }
 
-    /// Someone saw something of a generation. What belongs to another run of the same conversation is not counted.
-    pub fn tell(&self, generation: &Generation, seen: &Observation) {
-        let id = generation.start().id;
-        if seen.run_id.as_ref().is_none_or(|run_id| self.claim(&claim_of_run(run_id), id)) {
-            generation.tell(seen);
-        }
-    }
-
-    /// A stream of a generation is over. Where another replica has taken the generation over meanwhile, that one is told.
-    pub fn tell_at_end(self: &Arc<Self>, generation: &Generation, seen: &Observation) {
-        self.tell(generation, seen);
-        let start = generation.start();
-        if generation.phase() == Phase::Disowned && self.parts.board.is_some() {
-            let (generations, org, id, seen) = (Arc::clone(self), start.org.clone(), start.id, seen.clone());
-            self.parts.runtime.spawn(async move {
-                if let Some(board) = &generations.parts.board {
-                    board.tell(&org, id, &seen).await;
-                }
-            });
-        }
-    }
-
-    /// Tells the owner of a generation, another replica, what a stream of it through this one showed.
-    pub fn tell_owner(self: &Arc<Self>, org: Arc<str>, member: Arc<str>, conversation_id: String, seen: Observation) {
-        if self.parts.board.is_none() || !(seen.measured_anything() || seen.end.is_some() || seen.error_at.is_some()) {
-            return;
-        }
-        let generations = Arc::clone(self);
-        self.parts.runtime.spawn(async move {
-            let Some(board) = &generations.parts.board else { return };
-            if let Some(id) = board.generation_of(&org, &member, &conversation_id).await {
-                board.tell(&org, id, &seen).await;
-            }
-        });
-    }
-
-    /// Claims a run or a conversation for a generation. Answers whether it is this generation's.
-    pub(super) fn claim(&self, what: &str, id: Uuid) -> bool {
-        let mut claims = self.claims.lock();
-        if let Some(owner) = claims.get(what) {
-            return *owner == id;
-        }
-        claims.put(what.to_owned(), id);
-        true
-    }
-
     /// Claims the run that was created then in a conversation, where it is told when.
     pub(super) fn claim_creation(&self, generation: &Generation, conversation_id: &str, created_at: Option<i64>) -> bool {
-        created_at.is_none_or(|created_at| self.claim(&claim_of_creation(conversation_id, created_at), generation.start().id))
-    }
-
-    /// Whether a run or a conversation belongs to any generation.
-    pub(super) fn is_claimed(&self, what: &str) -> bool {
-        self.claims.lock().contains(what)
+        let start = generation.start();
+        created_at.is_none_or(|created_at| self.claims.claim(Claim::of_creation(&start.member, conversation_id, created_at), start.id))
     }
 
     /// The lock under which a member's lost starts are looked for.
     pub(super) fn searches_of(&self, member: &Arc<str>) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(self.searches.lock().get_or_insert(Arc::clone(member), Arc::default))
-    }
-
-    /// Whether a run or a conversation belongs to another generation than this.
-    pub(super) fn is_claimed_by_another(&self, what: &str, id: Uuid) -> bool {
-        self.claims.lock().peek(what).is_some_and(|owner| *owner != id)
     }
 
     /// The open generation with this id.
@@ -348,30 +261,19 @@ impl Generations {
 
     /// Leaves a running generation to the other replicas, with what was seen of it. Answers whether they can have it.
     async fn hand_over(&self, generation: &Generation) -> bool {
-        let Some(board) = &self.parts.board else { return false };
-        if generation.phase() == Phase::Direct {
+        if self.parts.board.is_none() || generation.phase() == Phase::Direct {
             return false;
         }
         let start = generation.start();
         let seen = generation.seen();
         if seen != Observation::default() {
-            board.tell(&start.org, start.id, &seen).await;
+            self.tell_others(&start.org, start.id, Told { created_at: generation.created_at(), seen }).await;
         }
         self.parts.store.hand_over(&start.org, start.id).await.is_ok()
     }
 }
 
-/// How a new conversation of a member is claimed.
-pub(super) fn claim_of_conversation(member: &str, conversation_id: &str) -> String {
-    format!("conversation:{member}:{conversation_id}")
-}
-
-/// How a run is claimed by when it was created.
-fn claim_of_creation(conversation_id: &str, created_at: i64) -> String {
-    format!("created:{conversation_id}:{created_at}")
-}
-
-/// How a run is claimed by its id.
-pub(super) fn claim_of_run(run_id: &str) -> String {
-    format!("run:{run_id}")
+/// Whether two runs of a conversation can be one, by when they were created.
+pub(super) fn same_run(ours: Option<i64>, theirs: Option<i64>) -> bool {
+    ours.is_none() || theirs.is_none() || ours == theirs
 }

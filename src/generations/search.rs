@@ -1,15 +1,17 @@
 //! Looks for a generation whose start was forwarded but not answered: the client hung up, or the connection broke.
 //! LibreChat runs it all the same, so it is found and followed, or settled at its estimate; it is never let go.
 //!
-//! A run is known again by its conversation and by what the person said, and belongs to one generation only. One look is
+//! A run is known again by its conversation and by when it began, by what the person said where several come into
+//! question, and belongs to one generation only. One look is
 //! made for all lost starts of a person together, so that many of them do not ask LibreChat for everything many times over.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::attend::CLOCKS_DIFFER_SECONDS;
+use super::claims::Claim;
 use super::generation::{Generation, Phase};
-use super::registry::{Generations, claim_of_conversation};
+use super::registry::Generations;
 use crate::librechat::client::{CallError, Person};
 
 /// The pause before the first look. Each further one is twice as long, up to [`LONGEST_PAUSE`].
@@ -41,9 +43,14 @@ impl Generations {
     pub(super) async fn look_for(&self, generation: &Arc<Generation>) {
         let began = tokio::time::Instant::now();
         let (mut looks, mut pause) = (0, FIRST_PAUSE);
-        while looks < LOOKS && began.elapsed() < self.parts.settings.give_up_after {
+        // Whoever comes with a key of LibreChat's own API is no person on whose behalf LibreChat could be asked, and what
+        // that API runs ends with its connection.
+        let can_be_asked_for = !generation.start().is_of_a_key();
+        while can_be_asked_for && looks < LOOKS && began.elapsed() < self.parts.settings.give_up_after {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+            // Where this replica took it over, others may have seen it.
+            self.hear_others(generation).await;
             if generation.phase() != Phase::Unseen {
                 return;
             }
@@ -73,20 +80,37 @@ impl Generations {
             Ok(status) if status.active => {
                 let ours = start.goes_on && !status.so_far.paused
                     || status.created_at.is_none_or(|created_at| began_after(generation, created_at))
-                        && status.so_far.said.as_deref().is_none_or(|text| start.may_have_said(text))
+                        && status
+                            .so_far
+                            .said
+                            .as_deref()
+                            .is_none_or(|text| start.may_have_said(text) || !self.may_be_anothers(generation, &conversation_id, text))
                         && self.claim_creation(generation, &conversation_id, status.created_at);
                 if ours {
                     generation.started(conversation_id, status.created_at);
                     return Ok(());
                 }
             }
-            Ok(_) | Err(CallError::Status(_) | CallError::Unreadable) => {}
+            Ok(_) => {}
+            Err(error) if error.tells_that_nothing_runs() => {}
             Err(error) => return Err(error),
         }
-        if let Some(seen) = self.saved_answer(generation, &conversation_id).await {
+        if let Some(seen) = self.saved_answer(generation, &conversation_id).await? {
             self.tell(generation, &seen);
         }
         Ok(())
+    }
+
+    /// Whether another generation of the same conversation is more likely to have begun a run in which this was said: it
+    /// said so, or what it said is not known and it still waits for its answer.
+    pub(super) fn may_be_anothers(&self, generation: &Generation, conversation_id: &str, said: &str) -> bool {
+        self.all_open().iter().any(|other| {
+            let start = other.start();
+            start.id != generation.start().id
+                && start.member == generation.start().member
+                && other.conversation_id().as_deref() == Some(conversation_id)
+                && if start.said.is_some() { start.may_have_said(said) } else { other.phase() == Phase::Asked }
+        })
     }
 
     /// Looks among the person's running conversations, then among their newest ones, for all of their lost starts.
@@ -97,9 +121,12 @@ impl Generations {
             return Ok(());
         }
         let person = generation.start().person();
+        let mut unanswered = None;
         for conversation_id in self.running(&person).await? {
-            if !self.is_taken(generation, &conversation_id)
-                && let Ok(status) = self.parts.librechat.status(&person, &conversation_id).await
+            if self.is_taken(generation, &conversation_id) {
+                continue;
+            }
+            if let Some(status) = kept(self.parts.librechat.status(&person, &conversation_id).await, &mut unanswered)
                 && status.active
             {
                 let said: Vec<String> = status.so_far.said.into_iter().collect();
@@ -116,19 +143,19 @@ impl Generations {
             let conversation_id = conversation.conversation_id;
             if began_after(generation, began_at)
                 && !self.is_taken(generation, &conversation_id)
-                && let Ok(saved) = self.parts.librechat.messages(&person, &conversation_id).await
+                && let Some(saved) = kept(self.parts.librechat.messages(&person, &conversation_id).await, &mut unanswered)
             {
                 let run = Run { conversation_id: &conversation_id, began_at: Some(began_at), created_at: None, said: &saved.said };
                 self.give(generation, run).await;
             }
         }
-        Ok(())
+        unanswered.map_or(Ok(()), Err)
     }
 
     /// The person's running conversations; none where this LibreChat does not tell, as before 0.8.2.
     async fn running(&self, person: &Person) -> Result<Vec<String>, CallError> {
         match self.parts.librechat.active(person).await {
-            Err(CallError::Status(_) | CallError::Unreadable) => Ok(Vec::new()),
+            Err(error) if error.tells_that_nothing_runs() => Ok(Vec::new()),
             active => active,
         }
     }
@@ -155,18 +182,31 @@ impl Generations {
 
     /// Whether a new conversation is known as some generation's here.
     fn is_taken(&self, generation: &Generation, conversation_id: &str) -> bool {
-        self.is_claimed(&claim_of_conversation(&generation.start().member, conversation_id))
+        self.claims.holder(&Claim::of_conversation(&generation.start().member, conversation_id)).is_some()
     }
 
     /// Takes a new conversation for a generation, unless it is another's here or at another replica.
     async fn take(&self, generation: &Generation, conversation_id: &str) -> bool {
         let start = generation.start();
-        if !self.claim(&claim_of_conversation(&start.member, conversation_id), start.id) {
+        if !self.claims.claim(Claim::of_conversation(&start.member, conversation_id), start.id) {
             return false;
         }
         match &self.parts.board {
             Some(board) => board.take(&start.org, &start.member, conversation_id, start.id).await,
             None => true,
+        }
+    }
+}
+
+/// An answer of LibreChat's; none where it has nothing there. Any other failure is kept: it was no look.
+fn kept<T>(answer: Result<T, CallError>, unanswered: &mut Option<CallError>) -> Option<T> {
+    match answer {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            if !error.tells_that_nothing_runs() {
+                *unanswered = Some(error);
+            }
+            None
         }
     }
 }

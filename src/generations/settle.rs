@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::charge::{Charged, ModelUse, Status, charge, taught_model};
-use super::generation::Generation;
+use super::generation::{FIRST_FENCE, Generation};
 use super::observation::{End, Observation};
 use super::registry::Generations;
 use super::start::Start;
 use crate::limits::{MAX_AMOUNT, Resource, Settled};
 use crate::prices::{Found, Price, UnknownModel, Usage};
-use crate::records::{AuditRow, Category, Outcome, Severity, UsageRow};
+use crate::records::{AuditRow, Category, Outcome, ReadError, Severity, Sums, UsageRow};
 use crate::tokens::Encoding;
 
 /// How long a row may take to become durable before the counters are told what is coming.
@@ -26,6 +26,9 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// The pauses before the looks for the saved answer of a stopped run.
 const SAVED_SOON: [Duration; 3] = [Duration::ZERO, Duration::from_millis(200), Duration::from_millis(800)];
 
+/// How often the rows that an earlier owner may have written are asked for, while the database is away.
+const ASKS_FOR_ROWS: u32 = 5;
+
 /// An answer longer than this is counted off the event loop, in bytes.
 const COUNTED_INLINE: usize = 32 * 1024;
 
@@ -36,17 +39,50 @@ impl Generations {
             tracing::warn!(generation.id = %generation.start().id, "another replica settles a generation that was ours");
             return;
         }
+        if self.settle_as_written(generation).await {
+            return;
+        }
         let seen = self.seen_in_the_end(generation).await;
         let start = generation.record();
         let charged = self.charge(&start, &seen).await;
         let rows = self.rows(&start, &seen, &charged);
-        let actual = amounts(&start, &rows);
+        let actual = amounts(&start, sums(&rows));
         self.teach(&start, &seen, &charged).await;
         self.parts.recorder.record_audit(audit_row(&start, &seen, &charged, &rows));
         self.write_rows(&start, rows.clone(), &actual).await;
         if self.settle_counters(&start, &actual).await {
             self.measure(&start, &seen, &charged, &rows);
         }
+    }
+
+    /// Where a generation was taken over from an owner that had written its rows, they stand, and only the counters are
+    /// missing. Answers whether it was so.
+    pub(super) async fn settle_as_written(&self, generation: &Generation) -> bool {
+        let id = generation.start().id;
+        if generation.fence() == FIRST_FENCE {
+            return false;
+        }
+        for _ in 0..ASKS_FOR_ROWS {
+            match self.parts.records.usage_of(id).await {
+                Ok(rows) if rows.is_empty() => return false,
+                Ok(rows) => {
+                    let add = |sum: Sums, row: &crate::records::StoredUsage| Sums {
+                        total_tokens: sum.total_tokens.saturating_add(row.total_tokens),
+                        messages: sum.messages.saturating_add(row.messages.into()),
+                        cost_nanousd: sum.cost_nanousd.saturating_add(row.cost_nanousd),
+                    };
+                    let actual = amounts(generation.start(), rows.iter().fold(Sums::default(), add));
+                    self.settle_counters(generation.start(), &actual).await;
+                    return true;
+                }
+                Err(ReadError::Unavailable(_)) => tokio::time::sleep(STORE_PAUSE).await,
+                Err(error) => {
+                    tracing::warn!(generation.id = %id, error = %error, "rows of a generation cannot be read");
+                    return false;
+                }
+            }
+        }
+        false
     }
 
     /// Takes back the reservation of a start that no generation came of.
@@ -65,14 +101,15 @@ impl Generations {
         let stopped_unmetered = seen.end == Some(End::Aborted) && seen.reported.is_none();
         if stopped_unmetered
             && seen.created
-            && generation.created_at().is_some()
+            && generation.is_detached()
             && let Some(conversation_id) = generation.conversation_id()
             && let Some(saved) = self.saved_soon(generation, &conversation_id).await
         {
             seen.merge(&saved);
         }
+        self.recall_paused(generation).await;
         if seen.end == Some(End::Paused) {
-            self.remember_paused(generation, &seen);
+            self.remember_paused(generation, &seen).await;
         }
         generation.own_part_of(seen)
     }
@@ -81,7 +118,7 @@ impl Generations {
     async fn saved_soon(&self, generation: &Generation, conversation_id: &str) -> Option<Observation> {
         for pause in SAVED_SOON {
             tokio::time::sleep(pause).await;
-            if let Some(saved) = self.saved_answer(generation, conversation_id).await {
+            if let Ok(Some(saved)) = self.saved_answer(generation, conversation_id).await {
                 return Some(saved);
             }
         }
@@ -185,13 +222,16 @@ impl Generations {
         }
     }
 
-    /// Settles, however long the store is away. Answers whether this replica was the one that did.
+    /// Settles, however long the store is away. Answers whether this replica was the one that did, as far as it can know:
+    /// where an answer was lost, the store may have settled all the same.
     async fn settle_counters(&self, start: &Start, actual: &[Settled]) -> bool {
+        let mut was_lost = false;
         loop {
             match self.parts.store.settle(&start.org, start.id, actual).await {
-                Ok(counted) => return counted,
+                Ok(counted) => return counted || was_lost,
                 Err(error) => tracing::debug!(generation.id = %start.id, error = %error, "a generation could not be settled yet"),
             }
+            was_lost = true;
             tokio::time::sleep(STORE_PAUSE).await;
         }
     }
@@ -214,22 +254,29 @@ fn row_id(generation: Uuid, index: usize) -> Uuid {
     Uuid::from_u128(generation.as_u128().wrapping_add(index as u128))
 }
 
+/// What rows come to.
+fn sums(rows: &[UsageRow]) -> Sums {
+    let sum = |of: fn(&UsageRow) -> u64| rows.iter().map(of).fold(0, u64::saturating_add);
+    Sums { total_tokens: sum(|row| row.total_tokens), messages: sum(|row| row.messages.into()), cost_nanousd: sum(|row| row.cost_nanousd) }
+}
+
 /// What the counters that hold a generation are charged.
-fn amounts(start: &Start, rows: &[UsageRow]) -> Vec<Settled> {
-    let sum = |of: fn(&UsageRow) -> u64| rows.iter().fold(0u64, |sum, row| sum.saturating_add(of(row))).min(MAX_AMOUNT);
+fn amounts(start: &Start, sums: Sums) -> Vec<Settled> {
     let amount = |resource| match resource {
-        Resource::Tokens => sum(|row| row.total_tokens),
-        Resource::Messages => sum(|row| row.messages.into()),
-        Resource::Cost => sum(|row| row.cost_nanousd),
+        Resource::Tokens => sums.total_tokens,
+        Resource::Messages => sums.messages,
+        Resource::Cost => sums.cost_nanousd,
     };
-    start.buckets.iter().map(|bucket| Settled { bucket: bucket.clone(), amount: amount(bucket.resource) }).collect()
+    let settled = |bucket: &crate::limits::Bucket| Settled { bucket: bucket.clone(), amount: amount(bucket.resource).min(MAX_AMOUNT) };
+    start.buckets.iter().map(settled).collect()
 }
 
 fn audit_row(start: &Start, seen: &Observation, charged: &Charged, rows: &[UsageRow]) -> AuditRow {
     let failed = matches!(charged.status, Status::Failed | Status::Lost);
     AuditRow {
         id: row_id(start.id, usize::from(u16::MAX)),
-        time: seen.ended_at.unwrap_or(start.admitted_at),
+        // Part of the row's key, which whoever settles must make the same.
+        time: start.admitted_at,
         category: Category::Api,
         severity: if failed { Severity::Warning } else { Severity::Info },
         org_id: Some(start.org.clone()),

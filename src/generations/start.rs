@@ -74,6 +74,11 @@ impl Start {
         self.said.as_ref().is_none_or(|said| *said == digest(self.id, text))
     }
 
+    /// Whether its member is known by a key of LibreChat's own API only, and not as a person of LibreChat's.
+    pub fn is_of_a_key(&self) -> bool {
+        self.member.starts_with("key:")
+    }
+
     /// The person on whose behalf LibreChat is asked about it.
     pub fn person(&self) -> Person {
         Person { user: self.member.clone(), org: self.org.clone(), address: self.address.clone(), user_agent: self.user_agent.clone() }

@@ -98,9 +98,10 @@ impl<'a> ChatBody<'a> {
         text
     }
 
-    /// What the person says, as LibreChat will save it.
+    /// What the person says, as LibreChat will save it; not known where an answer is edited, which LibreChat goes on from
+    /// with the message that it has saved.
     pub fn said(&self) -> Option<&str> {
-        self.text.as_deref()
+        self.text.as_deref().filter(|_| self.edited_content.is_none())
     }
 
     /// The saved agent that answers, with a model and settings of its own: LibreChat then looks at no other model and no

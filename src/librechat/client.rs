@@ -38,9 +38,20 @@ pub enum CallError {
     /// LibreChat refused.
     #[error("LibreChat answered {0}")]
     Status(u16),
+    /// It answered with its page, as it does before 0.8.2 wherever it knows no route.
+    #[error("this LibreChat has no such route")]
+    NoSuchRoute,
     /// The answer is too large or cannot be read.
     #[error("LibreChat's answer cannot be read")]
     Unreadable,
+}
+
+impl CallError {
+    /// Whether LibreChat says that nothing of this kind runs or is there (any more). Every other refusal, such as that of a
+    /// LibreChat that is starting or limits its requests, says nothing about a run.
+    pub fn tells_that_nothing_runs(&self) -> bool {
+        matches!(self, Self::Status(404 | 409) | Self::NoSuchRoute)
+    }
 }
 
 /// A user of LibreChat, as `GET /api/user` tells.
@@ -127,7 +138,7 @@ impl LibreChat {
             active_job_ids: Vec<String>,
         }
         let body = self.read(self.get(person, "/api/agents/chat/active", &[])).await?;
-        serde_json::from_slice(&body).map(|active: Active| active.active_job_ids).map_err(|_| CallError::Unreadable)
+        serde_json::from_slice(&body).map(|active: Active| active.active_job_ids).map_err(|_| unread(&body))
     }
 
     /// Which wire it speaks, told without chatting: the list of running conversations came with streams of their own in
@@ -140,8 +151,10 @@ impl LibreChat {
         }
         match self.read(self.get(person, "/api/agents/chat/active", &[])).await {
             Ok(body) if serde_json::from_slice::<Active>(&body).is_ok() => Ok(ChatWire::Resumable),
-            Ok(body) if body.trim_ascii_start().starts_with(b"<") => Ok(ChatWire::Direct),
-            Ok(_) => Err(CallError::Unreadable),
+            Ok(body) => match unread(&body) {
+                CallError::NoSuchRoute => Ok(ChatWire::Direct),
+                error => Err(error),
+            },
             Err(CallError::Status(404)) => Ok(ChatWire::Direct),
             Err(error) => Err(error),
         }
@@ -151,7 +164,7 @@ impl LibreChat {
     pub async fn status(&self, person: &Person, conversation_id: &str) -> Result<RunStatus, CallError> {
         let path = format!("/api/agents/chat/status/{}", escaped(conversation_id));
         let body = self.read(self.get(person, &path, &[])).await?;
-        frames::run_status(&body).ok_or(CallError::Unreadable)
+        frames::run_status(&body).ok_or_else(|| unread(&body))
     }
 
     /// The saved messages of a conversation.
@@ -251,6 +264,11 @@ impl LibreChat {
         }
         Ok(body)
     }
+}
+
+/// What an answer means that is not the JSON it should be.
+fn unread(body: &[u8]) -> CallError {
+    if body.trim_ascii_start().starts_with(b"<") { CallError::NoSuchRoute } else { CallError::Unreadable }
 }
 
 /// The error without its URL, which names a conversation.

@@ -17,7 +17,7 @@ pub struct SavedAnswer {
     pub message_id: String,
     /// What the person had said, where that is saved too.
     pub asked: Option<String>,
-    /// When it was saved, RFC 3339.
+    /// When it was last saved, RFC 3339: an answer that is edited and gone on with keeps the time of its making.
     pub created_at: Option<jiff::Timestamp>,
     /// Whether it was cut short.
     pub unfinished: bool,
@@ -158,6 +158,8 @@ pub(super) struct RawMessage<'a> {
     conversation_id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient")]
     created_at: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    updated_at: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "lenient")]
     is_created_by_user: Option<bool>,
     #[serde(default, deserialize_with = "lenient")]
@@ -207,7 +209,7 @@ impl RawMessage<'_> {
         SavedAnswer {
             message_id: run_id.clone().unwrap_or_default(),
             asked: None,
-            created_at: self.created_at.and_then(|time| time.parse().ok()),
+            created_at: [self.updated_at, self.created_at].into_iter().flatten().find_map(|time| time.parse().ok()),
             unfinished: self.unfinished.unwrap_or_default(),
             frame: FinalFrame {
                 ending: if failed { Ending::ProviderError } else { Ending::Complete },

@@ -27,8 +27,9 @@ use crate::shared::{Redis, Script, SharedError};
 /// How long an open reservation is kept, in seconds: longer than any period and its counters.
 const RESERVATION_KEPT: u64 = 40 * 86_400;
 
-/// How long a settled id is remembered, in seconds, so that settling again changes nothing.
-const SETTLED_KEPT: u64 = 86_400;
+/// How long a settled id is remembered, in seconds, so that settling again changes nothing: as long as a reservation,
+/// since whoever owned it may wake up as late.
+const SETTLED_KEPT: u64 = RESERVATION_KEPT;
 
 /// After how long everyone's half of a reservation is looked at by [`RedisStore::release_lone_halves`].
 const LOOK_AT_HALF_AFTER: Duration = Duration::from_hours(1);
@@ -41,7 +42,7 @@ const BATCH: usize = 200;
 const ATTEMPTS: usize = 4;
 
 /// Counters and reservations in Redis.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RedisStore {
     redis: Redis,
     reserve: Script,
@@ -125,6 +126,42 @@ impl RedisStore {
         };
         let answer: Vec<String> = self.redis.run_script(&self.reserve, &keys, fill).await?;
         Answer::read(&answer, charges, wish.least_room.min(half.room)).ok_or_else(|| misread("reserve"))
+    }
+
+    /// Reserves everyone's half after the org's, which is released again where it is refused and lowered where there is less
+    /// room.
+    async fn reserve_everyones(
+        &self,
+        wish: &Reserve<'_>,
+        own: &[&Charge],
+        everyones: &[&Charge],
+        room: u64,
+        mut shadowed: Vec<Refusal>,
+    ) -> Result<Decision, StoreError> {
+        let slot = self.of_org(wish.org);
+        let half = Half {
+            member: &half_member(wish.id, wish.org),
+            lease_ends: milliseconds(wish.now, LOOK_AT_HALF_AFTER),
+            record: "",
+            room,
+            has_other: false,
+        };
+        match self.reserve_in(&self.of_everyone(), wish, everyones, &half).await? {
+            Answer::Refused(refusal) => {
+                let held: Vec<_> = own.iter().map(|charge| Settled { bucket: charge.bucket.clone(), amount: 0 }).collect();
+                let held: Vec<_> = held.iter().collect();
+                self.end_in(End::Release, &slot, wish.id, &wish.id.to_string(), "done", &held).await?;
+                Ok(Decision::Refused(refusal))
+            }
+            Answer::Settled | Answer::Again { .. } => Ok(Decision::Admitted { room, shadowed }),
+            Answer::Admitted { room: less, shadowed: more } => {
+                if less < room {
+                    self.shrink(&slot, wish.id, own, less).await?;
+                }
+                shadowed.extend(more);
+                Ok(Decision::Admitted { room: less, shadowed })
+            }
+        }
     }
 
     /// Lowers a fresh reservation to what it holds with less room.
@@ -255,40 +292,28 @@ impl Store for RedisStore {
             room: wish.room.min(MAX_AMOUNT),
             has_other: !everyones.is_empty(),
         };
-        let (room, mut shadowed) = match self.reserve_in(&slot, wish, &own, &half).await? {
+        let (room, shadowed, is_fresh) = match self.reserve_in(&slot, wish, &own, &half).await? {
             Answer::Settled => return Ok(Decision::Admitted { room: wish.room, shadowed: Vec::new() }),
             Answer::Refused(refusal) => return Ok(Decision::Refused(refusal)),
             // An earlier call may have been interrupted before it came to everyone's half.
             Answer::Again { room, has_other } if !has_other => return Ok(Decision::Admitted { room, shadowed: Vec::new() }),
-            Answer::Again { room, .. } => (room, Vec::new()),
-            Answer::Admitted { room, shadowed } => (room, shadowed),
+            Answer::Again { room, .. } => (room, Vec::new(), false),
+            Answer::Admitted { room, shadowed } => (room, shadowed, true),
         };
         if everyones.is_empty() {
             return Ok(Decision::Admitted { room, shadowed });
         }
-        let half = Half {
-            member: &half_member(wish.id, wish.org),
-            lease_ends: milliseconds(wish.now, LOOK_AT_HALF_AFTER),
-            record: "",
-            room,
-            has_other: false,
-        };
-        match self.reserve_in(&self.of_everyone(), wish, &everyones, &half).await? {
-            Answer::Refused(refusal) => {
-                let held: Vec<_> = own.iter().map(|charge| Settled { bucket: charge.bucket.clone(), amount: 0 }).collect();
-                let held: Vec<_> = held.iter().collect();
-                self.end_in(End::Release, &slot, wish.id, &wish.id.to_string(), "done", &held).await?;
-                Ok(Decision::Refused(refusal))
-            }
-            Answer::Settled | Answer::Again { .. } => Ok(Decision::Admitted { room, shadowed }),
-            Answer::Admitted { room: less, shadowed: more } => {
-                if less < room {
-                    self.shrink(&slot, wish.id, &own, less).await?;
+        let decision = self.reserve_everyones(wish, &own, &everyones, room, shadowed).await;
+        if decision.is_err() && is_fresh {
+            // Nobody will settle it. Without this its amounts would be held until the lease lapses.
+            let (store, org, id) = (self.clone(), wish.org.to_owned(), wish.id);
+            tokio::spawn(async move {
+                if let Err(error) = store.end(End::Release, &org, id, &[]).await {
+                    tracing::debug!(generation.id = %id, error = %error, "half a reservation is left to the sweep");
                 }
-                shadowed.extend(more);
-                Ok(Decision::Admitted { room: less, shadowed })
-            }
+            });
         }
+        decision
     }
 
     async fn write(&self, org: &str, id: Uuid, stage: Stage, record: &str) -> Result<(), StoreError> {

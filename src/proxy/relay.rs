@@ -11,10 +11,11 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use crate::app::App;
 use crate::generations::reader::StreamReader;
+use crate::generations::telling::OwnerElsewhere;
 use crate::generations::{Generation, Observation, Watch};
 use crate::librechat::openai::ApiAnswerReader;
 use crate::librechat::routes::{Route, created_at};
-use crate::librechat::start::{self, MAX_ANSWER_BYTES, StartAnswer};
+use crate::librechat::start::{StartAnswer, StartReader};
 
 /// What is read of an answer.
 #[derive(Debug, Default)]
@@ -23,7 +24,7 @@ pub enum Reading {
     #[default]
     Nothing,
     /// The short JSON that answers a chat start.
-    Start(Vec<u8>),
+    Start(StartReader),
     /// The stream that answers a chat start.
     Direct(Box<StreamReader>, Watch),
     /// A stream of a generation that runs detached.
@@ -37,18 +38,23 @@ pub enum Reading {
 impl Reading {
     /// Tells a generation what was read of it by a request that does not come to its end.
     pub fn left_behind(&self) {
-        let (reader, generation) = match self {
-            Self::Direct(reader, watch) => (&**reader, watch.generation()),
-            Self::Stream(stream) => match &stream.watch {
-                Some(watch) => (&stream.reader, watch.generation()),
-                None => return,
-            },
-            _ => return,
-        };
-        let (seen, known) = (reader.seen(), generation.seen().run_id);
-        // A stream may be of another run in the same conversation.
-        if known.is_none() || seen.run_id.is_none() || known == seen.run_id {
-            generation.tell(seen);
+        match self {
+            Self::Direct(reader, watch) => watch.generation().tell(reader.seen()),
+            Self::Stream(stream) => {
+                let Some(watch) = &stream.watch else { return };
+                let (generation, seen) = (watch.generation(), stream.reader.seen());
+                let (asked, known) = (stream.created_at, generation.created_at());
+                // A stream that was not asked for by when its run was created may be of another one in the same conversation.
+                let is_its_own = if asked.is_some() && known.is_some() {
+                    asked == known
+                } else {
+                    generation.seen().run_id.is_none_or(|known| seen.run_id.as_ref().is_none_or(|run_id| *run_id == known))
+                };
+                if is_its_own {
+                    generation.tell(seen);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -62,6 +68,10 @@ pub struct StreamOfGeneration {
     pub watch: Option<Watch>,
     /// The conversation it is for.
     pub conversation_id: String,
+    /// The run it is for, where the client says when that was created.
+    pub created_at: Option<i64>,
+    /// The replica's generation that it shows, where this one does not own it.
+    pub owner: Option<OwnerElsewhere>,
     /// Counted among the open streams as long as it lives.
     pub counted: crate::app::OpenStream,
 }
@@ -93,11 +103,19 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
         }
         (Route::Stream { conversation_id }, _) if status == 200 => {
             let created_at = session.req_header().uri.query().and_then(created_at);
-            let member = ctx.identity.as_ref().map_or("", |identity| &identity.user);
+            let identity = ctx.identity.as_ref();
+            let member = identity.map_or("", |identity| &identity.user);
+            let watch = app.generations.find(member, conversation_id, created_at).map(|generation| generation.watch());
+            let of_another = identity.filter(|_| watch.is_none()).and_then(|identity| Some((identity.org.as_ref()?, identity)));
+            let owner = of_another.and_then(|(org, identity)| {
+                app.generations.owner_elsewhere(org.id.clone(), identity.user.clone(), conversation_id.clone(), created_at)
+            });
             ctx.reading = Reading::Stream(Box::new(StreamOfGeneration {
                 reader: StreamReader::detached(),
-                watch: app.generations.find(member, conversation_id, created_at).map(|generation| generation.watch()),
+                watch,
                 conversation_id: conversation_id.clone(),
+                created_at,
+                owner,
                 counted: app.open_stream(),
             }));
         }
@@ -117,7 +135,7 @@ fn start_of_chat(generation: &std::sync::Arc<Generation>, status: u16, content_t
         generation.dismiss();
         Reading::Nothing
     } else if content_type.to_ascii_lowercase().contains("json") {
-        Reading::Start(Vec::new())
+        Reading::Start(StartReader::default())
     } else {
         generation.streams_directly();
         Reading::Direct(Box::default(), generation.watch())
@@ -128,15 +146,11 @@ fn start_of_chat(generation: &std::sync::Arc<Generation>, status: u16, content_t
 pub fn chunk(app: &App, chunk: Option<&Bytes>, end_of_stream: bool, ctx: &mut Ctx) {
     match &mut ctx.reading {
         Reading::Nothing | Reading::Steered => {}
-        Reading::Start(answer) => {
-            if let Some(chunk) = chunk.filter(|chunk| answer.len() + chunk.len() <= MAX_ANSWER_BYTES) {
-                answer.extend_from_slice(chunk);
-            }
-            // The client may ask for the stream as soon as it has the last byte, so that the end is not waited for.
-            if end_of_stream || answer.last() == Some(&b'}') && start::read(answer) != StartAnswer::Refused {
-                let answer = std::mem::take(answer);
+        Reading::Start(reader) => {
+            let clear = chunk.and_then(|chunk| reader.push(chunk));
+            if let Some(answer) = clear.or_else(|| end_of_stream.then(|| reader.finish())) {
                 ctx.reading = Reading::Nothing;
-                start_answered(app, ctx, &answer);
+                start_answered(app, ctx, answer);
             }
         }
         Reading::Direct(reader, watch) => {
@@ -151,7 +165,7 @@ pub fn chunk(app: &App, chunk: Option<&Bytes>, end_of_stream: bool, ctx: &mut Ct
                 && stream.reader.push(chunk, app.clock.now())
                 && let Some(watch) = &stream.watch
             {
-                app.generations.tell(watch.generation(), stream.reader.seen());
+                app.generations.tell_of_run(watch.generation(), stream.created_at, stream.reader.seen());
             }
         }
         Reading::Api(reader) => {
@@ -162,14 +176,15 @@ pub fn chunk(app: &App, chunk: Option<&Bytes>, end_of_stream: bool, ctx: &mut Ct
     }
 }
 
-fn start_answered(app: &App, ctx: &mut Ctx, answer: &[u8]) {
+fn start_answered(app: &App, ctx: &mut Ctx, answer: StartAnswer) {
     let Some(generation) = &ctx.generation else { return };
-    match start::read(answer) {
+    match answer {
         StartAnswer::Started { conversation_id, created_at } => {
             ctx.asks.conversation_id = Some(conversation_id.clone());
             app.generations.started(generation, conversation_id, created_at);
         }
         StartAnswer::NotNew | StartAnswer::Refused => generation.dismiss(),
+        StartAnswer::Unclear => generation.answer_unseen(),
     }
 }
 

@@ -38,7 +38,7 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
         Reading::Direct(mut reader, watch) => {
             reader.close(now);
             tell_direct(app, watch.generation(), reader.seen());
-            app.generations.tell_at_end(watch.generation(), reader.seen());
+            app.generations.tell_at_end(watch.generation(), watch.generation().created_at(), reader.seen());
             // LibreChat stops a run when the client of its direct stream leaves.
             watch.generation().closed(if client_left || reader.seen().created { End::Aborted } else { End::Failed }, now);
         }
@@ -59,12 +59,12 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
 fn end_stream(app: &App, ctx: &Ctx, mut stream: StreamOfGeneration) {
     stream.reader.close(app.clock.now());
     if let Some(watch) = &stream.watch {
-        app.generations.tell_at_end(watch.generation(), stream.reader.seen());
+        app.generations.tell_at_end(watch.generation(), stream.created_at, stream.reader.seen());
     } else if let Some(identity) = &ctx.identity
         && let Some(org) = &identity.org
     {
-        let (org, member) = (org.id.clone(), identity.user.clone());
-        app.generations.tell_owner(org, member, stream.conversation_id, stream.reader.seen().clone());
+        let (whose, run) = ((org.id.clone(), identity.user.clone()), (stream.conversation_id, stream.created_at));
+        app.generations.tell_owner(whose, run, stream.owner, stream.reader.seen().clone());
     }
 }
 

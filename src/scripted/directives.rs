@@ -16,7 +16,7 @@
 //! | `in=n` `out=n` `cached=n` `written=n` | context, words said, 0, 0 | what usage says per call; `in` includes `cached` |
 //! | `calls=n` | 1, or tools + 1 | model calls in the run |
 //! | `tools=n` | 0 | tool calls, one after each of the first model calls |
-//! | `pause` | | the run waits for `/chat/resume` after its first model call; 0.8.8 only |
+//! | `pause`, `pause=n` | 0 | the run waits for `/chat/resume` after each of its first n model calls, `pause` is 1; 0.8.8 only |
 //! | `die=n` | | the provider dies after n words of a call: a `final` with an error part, no usage |
 //! | `error=type` | | refused on the stream, right after `created`: `token_balance`, `illegal_model_request`, ... |
 //! | `refuse=message_limit` | | the start answers 200 with an SSE refusal and no content type |
@@ -99,7 +99,7 @@ pub struct Directives {
     /// `tools`
     pub tools: u64,
     /// `pause`
-    pub pause: bool,
+    pub pause: u64,
     /// `die`
     pub die: Option<u64>,
     /// `error`
@@ -137,7 +137,7 @@ impl Default for Directives {
             written: 0,
             calls: None,
             tools: 0,
-            pause: false,
+            pause: 0,
             die: None,
             error: None,
             refuse: None,
@@ -189,7 +189,7 @@ impl Directives {
             "written" => set(&mut self.written, number(value, MAX_COUNT)),
             "calls" => self.calls = number(value, MAX_CALLS).or(self.calls),
             "tools" => set(&mut self.tools, number(value, MAX_CALLS - 1)),
-            "pause" => self.pause = true,
+            "pause" => self.pause = number(value, MAX_CALLS).unwrap_or(1),
             "die" => self.die = number(value, MAX_TOKENS).or(self.die),
             "error" if !value.is_empty() => self.error = Some(value.to_owned()),
             "refuse" => self.refuse = refusal(value).or(self.refuse),
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn words_of_several_blocks_add_up() {
         let read = Directives::default().read("a [[tokens=3 delay=20 usage=off]] b [[tokens=4 pause in=100 cached=64]] [[");
-        assert_eq!((read.tokens, read.delay, read.usage, read.pause), (4, Duration::from_millis(20), false, true));
+        assert_eq!((read.tokens, read.delay, read.usage, read.pause), (4, Duration::from_millis(20), false, 1));
         assert_eq!((read.input, read.output, read.cached), (Some(100), None, 64));
     }
 

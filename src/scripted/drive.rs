@@ -63,7 +63,7 @@ async fn perform_chat(place: &Place, run: &Run) -> RunState {
             linger(place, run, begun).await;
             return RunState::Failed;
         }
-        if call == 0 && run.directives.pause && run.turn.wire == Wire::Resumable {
+        if call < run.directives.pause && run.turn.wire == Wire::Resumable {
             script.pause().await;
         }
         if call < run.directives.tools {

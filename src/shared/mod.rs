@@ -202,18 +202,18 @@ impl Redis {
         self.run(command).await
     }
 
-    /// Adds to the end of a list, and keeps the whole list for `ttl` from now.
-    pub async fn push(&self, key: &str, value: &str, ttl: Duration) -> Result<(), SharedError> {
+    /// Sets a field of a hash, and keeps the whole hash for `ttl` from now.
+    pub async fn put_field(&self, key: &str, field: &str, value: &str, ttl: Duration) -> Result<(), SharedError> {
         let mut both = redis::pipe();
-        both.atomic().cmd("RPUSH").arg(key).arg(value).ignore();
+        both.atomic().cmd("HSET").arg(key).arg(field).arg(value).ignore();
         both.cmd("PEXPIRE").arg(key).arg(milliseconds(ttl)).ignore();
         self.call(|mut connection| async move { both.query_async(&mut connection).await }).await
     }
 
-    /// What a list holds, in the order it was pushed; empty where there is none.
-    pub async fn list(&self, key: &str) -> Result<Vec<String>, SharedError> {
-        let mut command = redis::cmd("LRANGE");
-        command.arg(key).arg(0).arg(-1);
+    /// The values of all fields of a hash; empty where there is none.
+    pub async fn fields(&self, key: &str) -> Result<Vec<String>, SharedError> {
+        let mut command = redis::cmd("HVALS");
+        command.arg(key);
         self.run(command).await
     }
 

@@ -3,7 +3,7 @@
 use redis::{Arg, Cmd};
 
 /// A script and its hash.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Script {
     text: String,
     hash: String,

@@ -4,6 +4,7 @@ mod estimates;
 mod frames;
 mod hanging_up;
 mod kinds;
+mod odd_answers;
 mod pauses;
 mod streams;
 

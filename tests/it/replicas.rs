@@ -169,6 +169,69 @@ async fn a_chat_stopped_through_another_gateway_is_charged_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_goes_on_through_another_gateway_is_charged_once() {
+    let site = Site::new().await;
+    let ([a, b], _folders) = site.gateways(QUICK);
+    let (ann_a, ann_b) = (site.ann(&a), site.ann(&b));
+    let (conversation, created_at) = begin(&ann_a, "Hello [[pause=2 calls=3 tokens=5 delay=20 in=100 out=57]]").await;
+    ann_a.stream(&conversation, created_at).await.expect("a stream");
+    for (count, client) in [(1, &ann_b), (2, &ann_a)] {
+        site.rows(count).await;
+        client.post("/api/agents/chat/resume", &serde_json::json!({"conversationId": conversation})).await.expect("an answer");
+        client.resume(&conversation, created_at).await.expect("a stream").all().await.expect("a whole stream");
+    }
+    let rows = site.rows(3).await;
+    let charged: Vec<_> = rows.iter().map(|row| (row.input_tokens, row.output_tokens, row.status.as_str())).collect();
+    assert_eq!(charged, [(100, 57, "paused"), (100, 57, "paused"), (100, 57, "completed")], "each call once");
+    site.counters_match(&ann_b, &rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stream_through_another_gateway_showed_is_its_own_runs() {
+    let site = Site::new().await;
+    let ([a, b], _folders) = site.gateways(&unhurried());
+    let (ann_a, ann_b) = (site.ann(&a), site.ann(&b));
+    for asks_by_time in [true, false] {
+        let (conversation, created_at) = begin(&ann_b, "One [[context=4000 tokens=400 delay=10]]").await;
+        let stream = ann_a.listen(&conversation, created_at.filter(|_| asks_by_time)).await;
+        let mut stream = stream.expect("a stream");
+        stream.until("on_message_delta").await.expect("its first words");
+        // The second takes the place of the first, whose stream then ends.
+        let body = ChatBody::new("Two [[in=60 out=5 tokens=40 delay=10]]").after(&conversation, "a-message");
+        let (_, second) = started(&ann_b.start(&body).await.expect("an answer"));
+        stream.all().await.expect("the end of the stream");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        ann_b.stream(&conversation, second).await.expect("a stream");
+    }
+    let rows = site.rows(4).await;
+    for pair in rows.chunks(2) {
+        assert_eq!((pair[0].status.as_str(), pair[0].input_tokens), ("aborted", 4000), "{pair:?}");
+        assert_eq!((pair[1].status.as_str(), pair[1].input_tokens, pair[1].output_tokens), ("completed", 60, 5), "{pair:?}");
+    }
+    site.counters_match(&ann_a, &rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_streams_pass_elsewhere_little_is_told() {
+    let site = Site::new().await;
+    let ([a, b], _folders) = site.gateways(&unhurried());
+    let (conversation, created_at) = begin(&site.ann(&a), "Hello [[tokens=30000 in=100 out=57 silent=1500]]").await;
+    for n in 0..20 {
+        let created_at = created_at.filter(|_| n % 2 == 0);
+        let mut stream = site.ann(&b).resume(&conversation, created_at).await.expect("a stream");
+        stream.until("sync").await.expect("what was before");
+    }
+    site.ann(&b).stream(&conversation, created_at).await.expect("a stream");
+    let rows = site.rows(1).await;
+    assert_eq!((rows[0].input_tokens, rows[0].output_tokens, rows[0].status.as_str()), (100, 57, "completed"));
+    let told: Vec<_> = site.redis.keys().into_iter().filter(|key| key.contains(":seen:")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let fields: Vec<String> = site.redis.command(&["HVALS", &told[0]]);
+    let bytes: usize = fields.iter().map(String::len).sum();
+    assert!(fields.len() <= 2 && bytes < 256 * 1024, "{} notes of {bytes} bytes", fields.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_gateway_learnt_the_other_estimates_with() {
     let site = Site::new().await;
     let ([a, b], _folders) = site.gateways(&unhurried());

@@ -162,7 +162,8 @@ fn replay_start(replay: &Replay, now: Timestamp) -> Option<Started> {
 fn turn(place: &Place, user: &User, body: &Start, directives: &Directives, started: &Started, protocol: u64) -> Turn {
     let known = place.convo(&user.id, &started.conversation_id, |convo| (convo.messages.len() as u64, convo.tokens));
     let (messages, tokens) = known.unwrap_or_default();
-    let text = body.text("text").to_owned();
+    // An edited answer goes on from the message that was saved, whatever the body says.
+    let text = if body.body.contains_key("editedContent") { "What was saved before" } else { body.text("text") }.to_owned();
     let text_tokens = saved::estimate(&text);
     let regenerated = body.body.get("isRegenerate").and_then(Value::as_bool).unwrap_or(false);
     let message_id = body.some("overrideParentMessageId").filter(|_| regenerated).unwrap_or_else(|| place.ids.message().to_string());
@@ -180,7 +181,7 @@ fn turn(place: &Place, user: &User, body: &Start, directives: &Directives, start
         text,
         parent_id: body.some("parentMessageId").unwrap_or_else(|| NO_PARENT.to_owned()),
         message_id,
-        response_id: place.ids.message().to_string(),
+        response_id: body.some("responseMessageId").unwrap_or_else(|| place.ids.message().to_string()),
         message_count: messages + 1,
         text_tokens,
         prompt_tokens: tokens.saturating_add(text_tokens),

@@ -92,6 +92,22 @@ async fn hanging_up_on_a_conversation_that_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hanging_up_on_an_edited_answer_that_goes_on() {
+    for text in ["[[reset=before_answer in=100 out=57]]", "[[reset=before_answer in=100 out=57 tokens=60 delay=20]]"] {
+        let gateway = setup().start().await;
+        let client = gateway.client("ada@acme.test");
+        let first = client.chat("[[in=10 out=3]]").await.expect("an answer");
+        let (conversation, answer) = (first.conversation_id().expect("a conversation"), first.answer_id().expect("an answer"));
+        gateway.all_settled().await;
+        let edited = serde_json::json!({"index": 0, "type": "text", "text": "Rather this"});
+        client.start(&ChatBody::new(text).after(&conversation, &answer).with("editedContent", edited)).await.expect("an answer");
+        let rows = rows_and_counters(&gateway, &client).await;
+        let (input, output, messages, _, status) = told(&rows[1]);
+        assert_eq!((rows.len(), input, output, messages, status), (2, 100, 57, 1, "completed"), "LibreChat ran what it had saved");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_connection_breaks_before_the_answer() {
     let gateway = setup().start().await;
     let client = gateway.client("ada@acme.test");

@@ -29,6 +29,22 @@ async fn a_pause_and_what_comes_after_are_two_charges_that_add_up_to_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_pause_divides_the_run_once_more() {
+    let gateway = setup().start().await;
+    let client = gateway.client("ada@acme.test");
+    let (stream, created_at) = start(&client, "[[pause=2 calls=3 in=100 out=57 delay=30]]").await;
+    client.stream(&stream, created_at).await.expect("a stream");
+    for _ in 0..2 {
+        gateway.all_settled().await;
+        client.post("/api/agents/chat/resume", &json!({"conversationId": stream})).await.expect("an answer");
+        client.resume(&stream, created_at).await.expect("a stream").all().await.expect("a whole stream");
+    }
+    let rows = rows_and_counters(&gateway, &client).await;
+    let expected = ["paused", "paused", "completed"].map(|status| (100, 57, 1, "frames", status));
+    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_that_nobody_watches() {
     let gateway = setup().start().await;
     let client = gateway.client("ada@acme.test");

@@ -255,3 +255,25 @@ async fn the_manners_of_0_8_2() {
     }
     assert_eq!(rows[1].conversation_id, Some(stream));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_that_clients_choose_take_no_charge_away() {
+    let librechat = Options { linger: Duration::from_secs(10), ..Options::default() };
+    let gateway = crate::support::gateway::Setup { librechat, ..setup() }.start().await;
+    let client = gateway.client("ada@acme.test");
+    let body = |text: &str| ChatBody::new(text).with("responseMessageId", "same-id");
+    client.exchange(&body("[[in=100 out=57]]")).await.expect("an answer");
+    // In another conversation, while the first is open and after it, by another person, and once more in the same one.
+    let (stream, created_at) = started(&client.start(&body("[[in=200 out=57 tokens=60 delay=10]]")).await.expect("an answer"));
+    let other = gateway.client("bob@acme.test");
+    other.exchange(&body("[[in=300 out=57]]")).await.expect("an answer");
+    client.exchange(&body("[[in=400 out=57]]")).await.expect("an answer");
+    client.stream(&stream, created_at).await.expect("a stream");
+    client.exchange(&body("[[in=500 out=57]]").after(&stream, "same-id")).await.expect("an answer");
+    gateway.all_settled().await;
+    let rows = gateway.usage_rows(5).await;
+    let mut seen: Vec<_> = rows.iter().map(told).collect();
+    seen.sort_unstable();
+    let expected: Vec<_> = [100, 200, 300, 400, 500].map(|input| (input, 57, 1, "frames", "completed")).into();
+    assert_eq!(seen, expected, "every run is charged with what it showed");
+}

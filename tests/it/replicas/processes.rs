@@ -84,6 +84,33 @@ async fn what_a_killed_process_left_is_settled_by_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_a_killed_process_had_written_stand() {
+    let site = Site::new().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut a, b) = two_processes(&site, &folder).await;
+    begin(&site.client(&a.url(), "ann@acme.test"), "Hello [[tokens=100 delay=50 in=100 out=57]]").await;
+    let reservation = wait_for("the run to be written down", || async {
+        let keys = site.redis.keys();
+        let key = keys.iter().find(|key| key.contains(":reservation:") && key.contains("{o:"))?.clone();
+        (site.redis.command::<String>(&["HGET", &key, "stage"]) == "forwarded").then_some(key)
+    })
+    .await;
+    a.kill();
+    // It had come as far as its row, and not to the counters.
+    let record: Value = serde_json::from_str(&site.redis.command::<String>(&["HGET", &reservation, "record"])).expect("a record");
+    let id: Uuid = record["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    let time = record["admitted_at"].as_str().and_then(|time| time.parse().ok()).expect("a time");
+    let member = record["member"].as_str().expect("a member").into();
+    let row = tollgate::records::UsageRow { id, generation_id: id, time, member_id: member, ..crate::records::usage(1) };
+    site.records.insert_usage(&[row]).await.expect("a row");
+
+    let rows = site.rows(1).await;
+    site.counters_match(&site.client(&b.url(), "ann@acme.test"), &rows).await;
+    let rows = site.rows(1).await;
+    assert_eq!((rows[0].total_tokens, rows[0].messages), (3000, 1), "nothing is charged anew:\n{}", b.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_stalled_longer_than_its_lease_does_not_settle_again() {
     let site = Site::new().await;
     let folder = tempfile::tempdir().expect("a folder");

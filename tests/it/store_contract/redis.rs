@@ -257,22 +257,54 @@ async fn a_command_that_is_refused_does_not_open_the_circuit() {
 }
 
 #[tokio::test]
-async fn values_and_lists_are_kept_for_their_time() {
+async fn values_and_hashes_are_kept_for_their_time() {
     let server = RedisServer::start();
     let redis = connection(&server);
     redis.ping().await.expect("Redis answers");
     assert_eq!(redis.get("k").await.expect("Redis answers"), None);
     redis.put("k", "v", Duration::from_mins(1)).await.expect("Redis answers");
     assert_eq!(redis.get("k").await.expect("Redis answers").as_deref(), Some("v"));
-    assert_eq!(redis.list("l").await.expect("Redis answers"), [] as [&str; 0]);
-    for value in ["a", "b", "a"] {
-        redis.push("l", value, Duration::from_mins(1)).await.expect("Redis answers");
+    assert_eq!(redis.fields("h").await.expect("Redis answers"), [] as [&str; 0]);
+    for (field, value) in [("one", "a"), ("other", "b"), ("one", "c")] {
+        redis.put_field("h", field, value, Duration::from_mins(1)).await.expect("Redis answers");
     }
-    assert_eq!(redis.list("l").await.expect("Redis answers"), ["a", "b", "a"]);
-    for key in ["k", "l"] {
+    let mut fields = redis.fields("h").await.expect("Redis answers");
+    fields.sort_unstable();
+    assert_eq!(fields, ["b", "c"]);
+    for key in ["k", "h"] {
         let ttl: i64 = server.command(&["PTTL", key]);
         assert!((1..=60_000).contains(&ttl), "{key} expires in {ttl} ms");
         assert!(redis.delete(key).await.expect("Redis answers"), "{key} was there");
         assert!(!redis.delete(key).await.expect("Redis answers"), "{key} is gone");
     }
+}
+
+#[tokio::test]
+async fn half_a_reservation_is_given_back_where_the_other_half_fails() {
+    let server = RedisServer::start();
+    let store = redis_store(&server);
+    let (ann, everyones) = (tokens(member_scope("ann")), tokens(Scope::Everyone));
+    let charges = [charge(ann.clone(), 1000, 60), charge(everyones.clone(), 1000, 60)];
+    let id = fresh();
+    admit(&store, &wish(id, &charges)).await;
+    store.release(ORG, id).await.expect("the store answers");
+    // Something else lies where everyone's counter should be.
+    let key = redis_keys_of_everyone(&server, &store, &charges[1]).await;
+    server.command::<()>(&["SET", &key, "x"]);
+    store.reserve(&wish(fresh(), &charges)).await.expect_err("everyone's half cannot be reserved");
+    let start = Instant::now();
+    while level(&store, &ann).await != used_held(0, 0) {
+        assert!(start.elapsed() < PATIENCE, "the org's half stays held");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The key of everyone's counter, found by reserving.
+async fn redis_keys_of_everyone(server: &RedisServer, store: &RedisStore, charge: &Charge) -> String {
+    let id = fresh();
+    admit(store, &wish(id, std::slice::from_ref(charge))).await;
+    let is_counter = |key: &String| key.contains("{everyone}") && server.command::<String>(&["TYPE", key]) == "hash";
+    let key = server.keys().into_iter().find(|key| is_counter(key) && server.command::<bool>(&["HEXISTS", key, "held"]));
+    store.release(ORG, id).await.expect("the store answers");
+    key.expect("everyone's counter")
 }
