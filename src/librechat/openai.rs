@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::usage::{Count, Tokens, whole};
@@ -26,6 +27,8 @@ pub struct ApiRequest<'a> {
     max_completion_tokens: Option<Value>,
     #[serde(default)]
     max_output_tokens: Option<Value>,
+    #[serde(default, rename = "__proto__")]
+    prototype: Option<IgnoredAny>,
 }
 
 impl<'a> ApiRequest<'a> {
@@ -35,7 +38,11 @@ impl<'a> ApiRequest<'a> {
         if json.trim_ascii_start().starts_with(b"[") {
             return Err(serde::de::Error::custom("a list is no request"));
         }
-        serde_json::from_slice(json)
+        let request: Self = serde_json::from_slice(json)?;
+        if request.prototype.is_some() {
+            return Err(serde::de::Error::custom("a request has no prototype"));
+        }
+        Ok(request)
     }
 
     /// Everything a model would read.
