@@ -15,7 +15,7 @@ use crate::db::{Database, DatabaseError};
 use crate::generations::Generations;
 use crate::generations::redis_board::RedisBoard;
 use crate::generations::registry::{Parts, Settings};
-use crate::identity::{Accounts, Directory, LibreChatUser, LookupError, Minter, SettingsError, Verifier};
+use crate::identity::{Accounts, ApiKeys, Directory, KeyStanding, LibreChatUser, LookupError, Minter, SettingsError, Verifier};
 use crate::librechat::address::Address;
 use crate::librechat::client::{CallError, LibreChat, Person};
 use crate::limits::explain::{self, Explained};
@@ -46,6 +46,8 @@ pub struct App {
     pub minter: Arc<Minter>,
     /// Confirms the LibreChat accounts that issuers name.
     pub accounts: Accounts,
+    /// Confirms LibreChat's API keys.
+    pub api_keys: ApiKeys,
     /// Counts text.
     pub counter: Arc<TokenCounter>,
     /// What tokens cost.
@@ -143,6 +145,7 @@ impl App {
         let verifier = config.verifier(directory.clone())?;
         let librechat = LibreChat::new(&config.librechat.upstream.to_string(), minter.clone(), clock.clone())?;
         let accounts = accounts(&librechat, &clock);
+        let api_keys = api_keys(&librechat, &clock);
         let upstream = Address::of(&config.librechat.upstream);
         upstream.look_up().await;
 
@@ -191,6 +194,7 @@ impl App {
             verifier,
             minter,
             accounts,
+            api_keys,
             counter,
             prices,
             rules,
@@ -249,6 +253,24 @@ fn accounts(librechat: &LibreChat, clock: &SharedClock) -> Accounts {
     Accounts::new(lookup, clock.clone())
 }
 
+/// LibreChat is asked about a key with the key.
+fn api_keys(librechat: &LibreChat, clock: &SharedClock) -> ApiKeys {
+    let librechat = librechat.clone();
+    let lookup = move |key: String, address: String| {
+        let librechat = librechat.clone();
+        async move {
+            match librechat.models_of(&key, &address).await {
+                Ok(()) => Ok(KeyStanding::Good),
+                Err(CallError::Status(403)) => Ok(KeyStanding::Forbidden),
+                // Before 0.8.3 there are no keys, and nothing or the page at this path.
+                Err(CallError::Status(401 | 404) | CallError::Unreadable) => Ok(KeyStanding::Unknown),
+                Err(error) => Err(LookupError(error.to_string())),
+            }
+        }
+    };
+    ApiKeys::new(lookup, clock.clone())
+}
+
 async fn store(
     config: &Config,
     directory: &Directory,
@@ -298,6 +320,13 @@ impl Flag {
     /// Whether it is set.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is set, looking now and then: nobody waits for it long or often.
+    pub async fn until_set(&self) {
+        while !self.is_set() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Sets or clears it.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::apps::HttpServerOptions;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora_core::services::listening::Service;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -19,7 +19,7 @@ use crate::admin;
 use crate::app::{App, BuildError};
 use crate::clock::SharedClock;
 use crate::config::Config;
-use crate::proxy::Gateway;
+use crate::proxy::door::{Door, PATIENCE};
 
 /// How long the writers may take after everything else is over.
 const LAST_WRITES: Duration = Duration::from_secs(20);
@@ -276,12 +276,8 @@ fn run_gateway(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut service = pingora_proxy::http_proxy_service(&server.configuration, Gateway::new(app.clone()));
-    if let Some(logic) = service.app_logic_mut() {
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        logic.server_options = Some(options);
-    }
+    let door = Door::new(app, &server.configuration, PATIENCE);
+    let mut service = Service::new("public".to_owned(), door);
     service.add_tcp(&public.to_string());
     server.add_service(service);
     let run = move || server.run(RunArgs { shutdown_signal: Box::new(OurSignal(stopping)) });

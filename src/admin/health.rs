@@ -1,5 +1,7 @@
 //! The metrics listener: `/metrics`, `/livez`, `/readyz`.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,6 +11,8 @@ use serde_json::json;
 
 use super::Shared;
 use crate::app::App;
+use crate::limits::OnFailure;
+use crate::limits::rules::Who;
 
 /// Its routes.
 pub fn routes(app: Shared) -> Router {
@@ -61,9 +65,17 @@ async fn degraded(app: &App) -> Vec<&'static str> {
     degraded
 }
 
-/// Whether a limit that concerns everyone refuses when the store is away.
+/// Whether nobody may chat when the store is away: in every org an ordinary member meets a limit that is closed without it.
 fn closes_without_store(app: &App) -> bool {
-    app.config.limits.iter().any(|limit| limit.concerns_everyone() && limit.closes())
+    let (now, nobody, user) = (app.clock.now(), Arc::from(""), Arc::from("user"));
+    let orgs = app.directory.orgs();
+    !orgs.is_empty()
+        && orgs.iter().all(|org| {
+            let who =
+                Who { org: &org.id, member: &nobody, role: &user, plan: org.plan.as_ref(), zone: &org.zone, org_tokens_per_month: None };
+            let mut enforced = app.rules.applies(&who, now).into_iter().filter_map(|charge| charge.enforce);
+            enforced.any(|bar| bar.on_failure == OnFailure::Closed)
+        })
 }
 
 /// Brings the gauges up to date that no request moves.

@@ -8,7 +8,7 @@ use super::errors::Errors;
 use super::{Config, IssuerKey, Limit, Prices};
 use crate::identity::{self, Directory, IssuerSettings, SettingsError, Verifier, VerifierSettings};
 use crate::limits::rules::{LimitRule, RuleError, Rules};
-use crate::limits::{Mode, OnFailure, Resource, Window};
+use crate::limits::{Mode, Resource, Window};
 use crate::prices::{PriceTable, PriceTableError};
 use crate::records::recorder;
 use crate::shared::RedisSettings;
@@ -56,16 +56,6 @@ impl Config {
 }
 
 impl Limit {
-    /// Whether every chat has to pass it.
-    pub fn concerns_everyone(&self) -> bool {
-        self.org.is_none() && self.plan.is_none() && self.role.is_none() && self.member.is_none() && self.mode == Mode::Enforce
-    }
-
-    /// Whether it refuses when the store is away.
-    pub fn closes(&self) -> bool {
-        self.mode == Mode::Enforce && self.on_failure == OnFailure::Closed
-    }
-
     fn rule(&self) -> LimitRule {
         LimitRule {
             name: self.name().into(),

@@ -14,8 +14,8 @@ pub(super) fn body(rejection: &Rejection, context: &AnswerContext<'_>) -> (&'sta
         (Audience::Admin, _) => ("application/problem+json", problem(rejection, &sentences, context)),
         (Audience::AgentApi, _) => (JSON, openai(rejection, &sentences)),
         (Audience::Chat | Audience::Api, Rejection::Unauthorized) => (JSON, json(&Message { message: "Unauthorized" })),
-        (Audience::Chat, Rejection::Draining) => (JSON, json(&Code { code: "SERVER_NOT_READY" })),
-        (Audience::Chat, _) => (JSON, chat(&sentences)),
+        (Audience::Chat, Rejection::Draining) => (JSON, chat(&sentences, Some("SERVER_NOT_READY"))),
+        (Audience::Chat, _) => (JSON, chat(&sentences, None)),
         (Audience::Api, _) => (JSON, json(&Message { message: &sentences })),
     }
 }
@@ -23,13 +23,6 @@ pub(super) fn body(rejection: &Rejection, context: &AnswerContext<'_>) -> (&'sta
 #[derive(Serialize)]
 struct Message<'a> {
     message: &'a str,
-}
-
-/// LibreChat's web client takes a 503 with this code as "try again shortly", keeps the message pending and honours
-/// `Retry-After`. Every other body is shown to the person.
-#[derive(Serialize)]
-struct Code {
-    code: &'static str,
 }
 
 /// The one error that LibreChat's client prints verbatim.
@@ -43,6 +36,10 @@ struct GoogleError<'a> {
 /// `type` and `info` in it, older ones take the body as a message and look into its `text`.
 #[derive(Serialize)]
 struct ChatBody<'a> {
+    /// LibreChat's web client since 0.8.7 takes a 503 with `SERVER_NOT_READY` as "try again shortly", keeps the message
+    /// pending and honours `Retry-After`. Older ones, and that of the assistants, show the sentences to the person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
     r#type: &'static str,
     info: &'a str,
     text: String,
@@ -56,9 +53,10 @@ struct ChatError<'a> {
     r#type: &'static str,
 }
 
-fn chat(sentences: &str) -> String {
+fn chat(sentences: &str, code: Option<&'static str>) -> String {
     let shown = GoogleError { r#type: "google_error", info: sentences };
     json(&ChatBody {
+        code,
         r#type: shown.r#type,
         info: shown.info,
         text: json(&shown),

@@ -162,10 +162,14 @@ impl Generations {
         if let Some(created_at) = created_at {
             self.claims.put(Claim::of_creation(&start.member, &conversation_id, created_at), start.id);
         }
-        if start.goes_on {
-            self.take_up(generation, &conversation_id);
-        }
         generation.started(conversation_id, created_at);
+    }
+
+    /// LibreChat answered that a generation goes on with the run that waited for a person. Only its word makes it so:
+    /// before 0.8.8 the same route starts a chat, beside whatever runs in the conversation.
+    pub fn resumed(&self, generation: &Generation, conversation_id: String, created_at: Option<i64>) {
+        self.take_up(generation, &conversation_id);
+        self.started(generation, conversation_id, created_at);
     }
 
     /// The generation that a stream of this member's conversation shows: the one created then where the client says,

@@ -3,19 +3,14 @@
 //! An issuer that may name users is believed only for an account with the e-mail address of the token, so that a mistake or
 //! a theft there does not open every account. LibreChat is asked once for each id; the answer is kept for a while.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use jiff::{SignedDuration, Timestamp};
-use lru::LruCache;
-use parking_lot::Mutex;
+use jiff::SignedDuration;
 
+use super::answers::Answers;
 use crate::clock::SharedClock;
-
-/// How many accounts are kept.
-const KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 
 /// How long an account is believed.
 const FOUND_LASTS: SignedDuration = SignedDuration::from_mins(10);
@@ -41,7 +36,7 @@ pub struct LibreChatUser {
 
 /// LibreChat could not be asked, or did not answer the question.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("LibreChat could not be asked for a user: {0}")]
+#[error("LibreChat could not be asked: {0}")]
 pub struct LookupError(pub String);
 
 /// Why a person is not taken for the LibreChat user that their token names.
@@ -61,36 +56,16 @@ pub enum AccountError {
 /// LibreChat's accounts.
 pub struct Accounts {
     lookup: Lookup,
-    clock: SharedClock,
-    slots: Mutex<LruCache<Arc<str>, Arc<Slot>>>,
+    answers: Answers<Found>,
 }
 
 type Answer = Result<Option<LibreChatUser>, LookupError>;
 type Lookup = Box<dyn Fn(Arc<str>) -> BoxFuture<'static, Answer> + Send + Sync>;
-
-/// What is known of one id. Whoever holds the lock is the only one who asks.
-type Slot = tokio::sync::Mutex<Option<Known>>;
-
-struct Known {
-    answer: Result<Option<LibreChatUser>, AccountError>,
-    since: Timestamp,
-}
-
-impl Known {
-    fn is_fresh(&self, now: Timestamp) -> bool {
-        let lasts = match &self.answer {
-            Ok(Some(_)) => FOUND_LASTS,
-            Ok(None) => MISSING_LASTS,
-            Err(_) => FAILURE_LASTS,
-        };
-        // A clock that was set back makes the answer stale rather than everlasting.
-        (SignedDuration::ZERO..lasts).contains(&now.duration_since(self.since))
-    }
-}
+type Found = Result<Option<LibreChatUser>, AccountError>;
 
 impl std::fmt::Debug for Accounts {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Accounts").field("known", &self.slots.lock().len()).finish_non_exhaustive()
+        formatter.debug_struct("Accounts").field("known", &self.answers.len()).finish_non_exhaustive()
     }
 }
 
@@ -102,7 +77,12 @@ impl Accounts {
         F: Future<Output = Answer> + Send + 'static,
     {
         let lookup: Lookup = Box::new(move |id| lookup(id).boxed());
-        Self { lookup, clock, slots: Mutex::new(LruCache::new(KEPT)) }
+        let lasts = |found: &Found| match found {
+            Ok(Some(_)) => FOUND_LASTS,
+            Ok(None) => MISSING_LASTS,
+            Err(_) => FAILURE_LASTS,
+        };
+        Self { lookup, answers: Answers::new(clock, lasts) }
     }
 
     /// The LibreChat user with this id, if its e-mail address is this one. Addresses are compared without the spaces around
@@ -120,24 +100,18 @@ impl Accounts {
         Ok(user)
     }
 
-    async fn user(&self, id: &str) -> Result<Option<LibreChatUser>, AccountError> {
+    async fn user(&self, id: &str) -> Found {
         let id: Arc<str> = id.into();
-        let slot = self.slots.lock().get_or_insert(id.clone(), Arc::default).clone();
-        let mut known = slot.lock().await;
-        if let Some(known) = &*known
-            && known.is_fresh(self.clock.now())
-        {
-            return known.answer.clone();
-        }
-        let answer = match (self.lookup)(id.clone()).await {
-            Ok(user) => Ok(user.filter(|user| *user.id == *id)),
-            Err(error) => {
-                tracing::warn!(%error, user.id = &*id, "a token's LibreChat user could not be looked up");
-                Err(AccountError::LibreChatAway)
+        let ask = || async {
+            match (self.lookup)(id.clone()).await {
+                Ok(user) => Ok(user.filter(|user| *user.id == *id)),
+                Err(error) => {
+                    tracing::warn!(%error, user.id = &*id, "a token's LibreChat user could not be looked up");
+                    Err(AccountError::LibreChatAway)
+                }
             }
         };
-        *known = Some(Known { answer: answer.clone(), since: self.clock.now() });
-        answer
+        self.answers.of(id.clone(), ask).await
     }
 }
 
@@ -145,6 +119,9 @@ impl Accounts {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use jiff::Timestamp;
+
+    use super::super::answers::KEPT;
     use super::*;
     use crate::clock::ManualClock;
 
@@ -270,6 +247,6 @@ mod tests {
         for n in 0..KEPT.get() + 100 {
             let _ = accounts.confirmed(&format!("{n:024x}"), "ann@acme.test").await;
         }
-        assert_eq!(accounts.slots.lock().len(), KEPT.get(), "old entries make room for new ones");
+        assert_eq!(accounts.answers.len(), KEPT.get(), "old entries make room for new ones");
     }
 }

@@ -7,12 +7,15 @@ pub mod bearer;
 pub mod tokens;
 
 pub mod accounts;
+mod answers;
+pub mod api_keys;
 pub mod directory;
 pub mod mint;
 
 use std::sync::Arc;
 
 pub use accounts::{AccountError, Accounts, LibreChatUser, LookupError};
+pub use api_keys::{ApiKeys, KeyName, KeyStanding};
 pub use bearer::bearer;
 pub use directory::{Directory, Org};
 pub use mint::Minter;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny};
 use serde_json::Value;
 
 use super::usage::whole;
@@ -49,6 +50,8 @@ pub struct ChatBody<'a> {
     /// A second model that answers the same message.
     #[serde(borrow, default)]
     pub added_convo: Option<AddedConversation<'a>>,
+    #[serde(default, rename = "__proto__")]
+    prototype: Option<IgnoredAny>,
 }
 
 /// The second model of a chat start.
@@ -61,6 +64,8 @@ pub struct AddedConversation<'a> {
     model: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     agent_id: Option<Cow<'a, str>>,
+    #[serde(default, rename = "__proto__")]
+    prototype: Option<IgnoredAny>,
 }
 
 impl AddedConversation<'_> {
@@ -78,12 +83,17 @@ impl AddedConversation<'_> {
 impl<'a> ChatBody<'a> {
     /// Reads a body. It must be one JSON object of the shapes LibreChat's client sends; no body at all is an empty one.
     pub fn read(json: &'a [u8]) -> Result<Self, serde_json::Error> {
-        match json.trim_ascii_start().first() {
-            None if json.is_empty() => Ok(Self::default()),
+        let body: Self = match json.trim_ascii_start().first() {
+            None if json.is_empty() => return Ok(Self::default()),
             // A list would be read as the fields in their order.
-            Some(b'[') => Err(serde::de::Error::custom("a list is no chat")),
-            _ => serde_json::from_slice(json),
+            Some(b'[') => return Err(serde_json::Error::custom("a list is no chat")),
+            _ => serde_json::from_slice(json)?,
+        };
+        // Where LibreChat copies a body, its `__proto__` may become where missing fields are found.
+        if body.prototype.is_some() || body.added_convo.as_ref().is_some_and(|added| added.prototype.is_some()) {
+            return Err(serde_json::Error::custom("a chat has no prototype"));
         }
+        Ok(body)
     }
 
     /// Everything in the body that will be part of the prompt: text, instructions, quotes, an edited answer.
@@ -114,7 +124,17 @@ impl<'a> ChatBody<'a> {
 
     /// The conversation that goes on; `None` for a new one.
     pub fn conversation_id(&self) -> Option<&str> {
-        self.conversation_id.as_deref().filter(|id| !id.is_empty() && *id != "new" && id.len() <= MAX_ID_BYTES)
+        self.conversation_id.as_deref().filter(|id| !id.is_empty() && *id != "new")
+    }
+
+    /// The field that holds what LibreChat cannot have made: a conversation of such a name is no new one either.
+    pub fn impossible_field(&self) -> Option<&'static str> {
+        self.conversation_id.as_deref().is_some_and(|id| id.len() > MAX_ID_BYTES).then_some("conversationId")
+    }
+
+    /// Whether it is what starts a chat, and not only something said to a running one.
+    pub fn is_a_start(&self) -> bool {
+        self.endpoint.is_some() || self.model.is_some() || self.agent_id.is_some()
     }
 
     /// The most tokens the answer may have, where the body says.
@@ -127,6 +147,80 @@ impl<'a> ChatBody<'a> {
 /// Whether an id is a saved agent's. LibreChat tells them from models and passing agents by how they begin.
 pub fn is_saved_agent(id: &str) -> bool {
     id.starts_with("agent_")
+}
+
+/// What matters of a body that has another shape than a chat: what a person answered to a run that waits for them. Before
+/// 0.8.8 its route starts a chat, so that whatever a model might read in it counts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// Every text in it.
+    pub text: String,
+    /// The model that it names.
+    pub model: Option<String>,
+    /// The conversation that it names.
+    pub conversation_id: Option<String>,
+}
+
+impl Answered {
+    /// Reads a body of any shape. Of a key that stands twice the last one counts, as for LibreChat.
+    pub fn read(json: &[u8]) -> Result<Self, serde_json::Error> {
+        let body: Value = serde_json::from_slice(json)?;
+        let named = |key| body.get(key).and_then(Value::as_str).filter(|name| !name.is_empty() && name.len() <= MAX_ID_BYTES);
+        let mut text = String::new();
+        append_strings(&mut text, &body);
+        Ok(Self { text, model: named("model").map(str::to_owned), conversation_id: named("conversationId").map(str::to_owned) })
+    }
+}
+
+/// Whether a body asks `/api/agents/chat/abort` for nothing but to stop. Before 0.8.2 that path is one more endpoint to chat
+/// with, and a chat start names more than a run.
+pub fn only_stops(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Stop {
+        #[serde(rename = "conversationId")]
+        _conversation_id: Option<IgnoredAny>,
+        #[serde(rename = "streamId")]
+        _stream_id: Option<IgnoredAny>,
+        #[serde(rename = "abortKey")]
+        _abort_key: Option<IgnoredAny>,
+        #[serde(rename = "endpoint")]
+        _endpoint: Option<IgnoredAny>,
+        #[serde(rename = "generationCreatedAt")]
+        _created_at: Option<IgnoredAny>,
+        #[serde(rename = "generationProtocolVersion")]
+        _protocol: Option<IgnoredAny>,
+    }
+    json.is_empty() || json.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<Stop>(json).is_ok()
+}
+
+/// A body with every half of a surrogate pair that stands alone replaced by U+FFFD, as everyone does who writes it as UTF-8;
+/// `None` where there is none. JavaScript reads and writes such text, and a cut through an emoji makes it.
+pub fn without_lone_surrogates(json: &[u8]) -> Option<Vec<u8>> {
+    let mut whole: Option<Vec<u8>> = None;
+    let mut at = 0;
+    // Backslashes stand within strings only, and always with what they escape.
+    while let Some(found) = json[at..].iter().position(|byte| *byte == b'\\') {
+        at += found;
+        at = match (utf16(json, at), utf16(json, at + 6)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => at + 12,
+            (Some(0xd800..0xe000), _) => {
+                whole.get_or_insert_with(|| json.to_vec())[at + 2..at + 6].copy_from_slice(b"fffd");
+                at + 6
+            }
+            _ => json.len().min(at + 2),
+        };
+    }
+    whole
+}
+
+/// The unit of UTF-16 that `\uXXXX` at this place of a JSON text stands for.
+fn utf16(json: &[u8], at: usize) -> Option<u16> {
+    let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 /// The longest id that is kept. LibreChat's are UUIDs and short names; anything longer is somebody's experiment.
@@ -191,6 +285,72 @@ mod tests {
     #[test]
     fn a_key_twice_is_refused() {
         assert!(ChatBody::read(br#"{"model":"cheap","model":"dear"}"#).is_err(), "LibreChat would take the last one");
+    }
+
+    #[test]
+    fn what_is_only_a_prototype_is_refused() {
+        for body in [r#"{"__proto__":{"model":"dear"}}"#, r#"{"\u005f_proto__":{}}"#, r#"{"addedConvo":{"__proto__":{"model":"dear"}}}"#] {
+            assert!(ChatBody::read(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_stop_is_nothing_else() {
+        for stop in [
+            "",
+            "{}",
+            r#"{"conversationId":"c","generationCreatedAt":17,"generationProtocolVersion":2}"#,
+            r#" {"streamId":null,"abortKey":"c:m","endpoint":["agents"]}"#,
+        ] {
+            assert!(only_stops(stop.as_bytes()), "{stop}");
+        }
+        for start in [
+            r#"{"conversationId":"c","text":"Hello"}"#,
+            r#"{"conversationId":"c","messageId":"m"}"#,
+            r#"{"conversationId":"c","conversationId":"d"}"#,
+            r#"{"conversationId":"c","__proto__":{"text":"Hello"}}"#,
+            r#"["c","c","c","agents",1,2]"#,
+            "null",
+            "{",
+            " ",
+        ] {
+            assert!(!only_stops(start.as_bytes()), "{start}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_any_shape_counts_what_it_says() {
+        let body = br#"{"model":["x"],"model":"dear","text":{"say":["a","b"]},"conversationId":"c","n":1}"#;
+        let answered = Answered::read(body).expect("readable");
+        assert_eq!((answered.model.as_deref(), answered.conversation_id.as_deref()), (Some("dear"), Some("c")));
+        assert!(answered.text.contains("a\nb"), "{answered:?}");
+    }
+
+    #[test]
+    fn half_characters_become_what_utf_8_makes_of_them() {
+        let mended = |json: &str| without_lone_surrogates(json.as_bytes()).map(|json| String::from_utf8(json).expect("UTF-8"));
+        for (half, whole) in [
+            (r#"{"text":"a \ud83d b"}"#, r#"{"text":"a \ufffd b"}"#),
+            (r#"{"text":"\uDE00\ud83d"}"#, r#"{"text":"\ufffd\ufffd"}"#),
+            (r#"{"text":"\ud83d\ud83d\ude00"}"#, r#"{"text":"\ufffd\ud83d\ude00"}"#),
+            (r#"{"text":"\\\ud83d\n"}"#, r#"{"text":"\\\ufffd\n"}"#),
+        ] {
+            assert_eq!(mended(half).as_deref(), Some(whole), "{half}");
+        }
+        for whole in [r#"{"text":"\ud83d\ude00"}"#, r#"{"text":"\\ud83d"}"#, r#"{"text":"\u0041"}"#, r#""\ud8"#, "\\", ""] {
+            assert_eq!(mended(whole), None, "{whole}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn text_of_any_utf_16_is_read_as_javascript_writes_it(units in proptest::collection::vec(proptest::num::u16::ANY, 0..40)) {
+            let escaped: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let json = format!("{{\"text\":\"{escaped}\"}}").into_bytes();
+            let json = without_lone_surrogates(&json).unwrap_or(json);
+            let body = ChatBody::read(&json).expect("readable");
+            proptest::prop_assert_eq!(body.said(), Some(&*String::from_utf16_lossy(&units)));
+        }
     }
 
     #[test]

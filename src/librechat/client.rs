@@ -205,6 +205,20 @@ impl LibreChat {
         Ok(User { id: object_id.or(id).ok_or(CallError::Unreadable)?, username, provider, email })
     }
 
+    /// Asks for the models of the OpenAI-compatible API with one of LibreChat's API keys, for a client at this address. It
+    /// costs nothing, and is answered only to a key that may use the API.
+    pub async fn models_of(&self, key: &str, address: &str) -> Result<(), CallError> {
+        #[derive(Deserialize)]
+        struct List {
+            #[serde(rename = "data")]
+            _models: Vec<serde::de::IgnoredAny>,
+        }
+        let request = self.http.get(format!("{}/api/agents/v1/models", self.base)).bearer_auth(key);
+        let request = request.header("User-Agent", FALLBACK_USER_AGENT).header("X-Forwarded-For", address);
+        let body = self.read(request.header("Accept-Encoding", "identity")).await?;
+        serde_json::from_slice::<List>(&body).map(|_| ()).map_err(|_| CallError::Unreadable)
+    }
+
     /// Subscribes to the stream of a running generation. LibreChat allows any number of subscribers.
     pub async fn subscribe(
         &self,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::usage::{Count, Tokens};
@@ -20,6 +21,8 @@ pub struct ApiRequest<'a> {
     input: Option<Value>,
     #[serde(default)]
     instructions: Option<Value>,
+    #[serde(default, rename = "__proto__")]
+    prototype: Option<IgnoredAny>,
 }
 
 impl<'a> ApiRequest<'a> {
@@ -29,7 +32,11 @@ impl<'a> ApiRequest<'a> {
         if json.trim_ascii_start().starts_with(b"[") {
             return Err(serde::de::Error::custom("a list is no request"));
         }
-        serde_json::from_slice(json)
+        let request: Self = serde_json::from_slice(json)?;
+        if request.prototype.is_some() {
+            return Err(serde::de::Error::custom("a request has no prototype"));
+        }
+        Ok(request)
     }
 
     /// Everything a model would read.

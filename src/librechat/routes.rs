@@ -1,7 +1,9 @@
 //! Which of LibreChat's routes a request is for, and what that means: who may call it, whether it spends, how much of it is read.
 //!
 //! Express matches paths without regard to case and to a slash at the end, so this does too. Where a strange path could
-//! be read in two ways it is taken for the route that spends: LibreChat then answers 404, and nothing is lost.
+//! be read in two ways it is taken for the route that spends: LibreChat then answers 404, and nothing is lost. The few
+//! routes that lie among chat starts and cost less are therefore only what they are in plain writing: to Express an escaped
+//! letter is another word, and every other word there names an endpoint and starts a chat.
 
 use std::borrow::Cow;
 
@@ -17,8 +19,10 @@ pub enum Route {
         /// The stream's id, which is the conversation's.
         conversation_id: String,
     },
-    /// `POST /api/agents/chat/abort`.
+    /// `POST /api/agents/chat/abort`; before 0.8.2 that starts a chat.
     Abort,
+    /// `POST /api/assistants/v2/chat/abort`, in every version.
+    AssistantsAbort,
     /// `/api/agents/v1/*` that spends: the OpenAI-compatible API.
     AgentApi(AgentApiRoute),
     /// The rest of `/api/agents/v1/*`: its list of models and stored responses.
@@ -75,6 +79,8 @@ pub enum Credential {
     Required,
     /// None; one that is there passes on as it came.
     None,
+    /// None; a good one says whose request it is, any other passes on as it came.
+    Optional,
     /// An `sk-` key, which LibreChat verifies.
     AgentKey,
 }
@@ -113,20 +119,22 @@ impl Route {
         match lower.as_slice() {
             ["metrics", ..] => Self::Hidden,
             ["_tollgate", ..] => Self::Own,
-            ["api", rest @ ..] => Self::of_api(method, rest, decoded.get(1..).unwrap_or_default()),
+            ["api", rest @ ..] => Self::of_api(method, path, rest, decoded.get(1..).unwrap_or_default()),
             _ => Self::Page,
         }
     }
 
-    fn of_api(method: &str, lower: &[&str], decoded: &[Cow<'_, str>]) -> Self {
+    fn of_api(method: &str, path: &str, lower: &[&str], decoded: &[Cow<'_, str>]) -> Self {
         let post = method.eq_ignore_ascii_case("POST");
+        let as_written = post && is_plain(path);
         let last = || decoded.last().map(ToString::to_string).unwrap_or_default();
         match lower {
             ["agents", "chat", "stream", _] if !post => Self::Stream { conversation_id: last() },
-            ["agents", "chat", "abort"] | ["assistants", _, "chat", "abort"] if post => Self::Abort,
-            ["agents", "chat", "steer"] | ["agents", "chat", "steer", "deliver"] if post => Self::Steer,
-            ["agents", "chat", "steer", "cancel" | "arm"] => Self::Api,
-            ["agents", "chat", "resume"] if post => Self::Chat(ChatRoute::Resume),
+            ["agents", "chat", "abort"] if as_written => Self::Abort,
+            ["agents", "chat", "steer"] | ["agents", "chat", "steer", "deliver"] if as_written => Self::Steer,
+            ["agents", "chat", "steer", "cancel" | "arm"] if as_written => Self::Api,
+            ["agents", "chat", "resume"] if as_written => Self::Chat(ChatRoute::Resume),
+            ["assistants", _, "chat", "abort"] if as_written => Self::AssistantsAbort,
             ["agents" | "bedrock", "chat"] if post => Self::Chat(ChatRoute::Agents { endpoint: String::new() }),
             ["agents", "chat", ..] | ["ask" | "edit", ..] if post => Self::Chat(ChatRoute::Agents { endpoint: last() }),
             ["assistants", _, "chat", ..] if post => Self::Chat(ChatRoute::Assistants),
@@ -142,8 +150,10 @@ impl Route {
 
     #[expect(clippy::match_same_arms, reason = "a line for each kind of route is easier to check")]
     fn of_free_api(method: &str, lower: &[&str]) -> Self {
+        let reads = method.eq_ignore_ascii_case("GET") || method.eq_ignore_ascii_case("HEAD");
         match lower {
-            ["config" | "banner"] | ["rum", ..] | ["share", _] | ["share", _, "config" | "files", ..] => Self::PublicApi,
+            ["config" | "banner"] | ["rum", ..] => Self::PublicApi,
+            ["share", _] | ["share", _, "config" | "files", ..] if reads => Self::PublicApi,
             ["user", "verify", ..] | ["admin", "oauth", ..] | ["admin", "login", "local"] => Self::PublicApi,
             ["actions" | "mcp", _, "oauth", "callback"] => Self::PublicApi,
             ["auth", "login" | "register" | "refresh" | "requestpasswordreset" | "resetpassword"] => Self::PublicApi,
@@ -159,9 +169,10 @@ impl Route {
     /// What the route asks of its caller. A preflight (`OPTIONS`) asks nothing.
     pub fn credential(&self, method: &str) -> Credential {
         match self {
-            Self::Page | Self::PublicApi | Self::Hidden => Credential::None,
-            Self::AgentApi(_) | Self::AgentApiRead => Credential::AgentKey,
             _ if method.eq_ignore_ascii_case("OPTIONS") => Credential::None,
+            Self::Page | Self::Hidden => Credential::None,
+            Self::PublicApi => Credential::Optional,
+            Self::AgentApi(_) | Self::AgentApiRead => Credential::AgentKey,
             _ => Credential::Required,
         }
     }
@@ -182,7 +193,7 @@ impl Route {
             Self::Chat(_) => "chat",
             Self::Steer => "steer",
             Self::Stream { .. } => "stream",
-            Self::Abort => "abort",
+            Self::Abort | Self::AssistantsAbort => "abort",
             Self::AgentApi(_) | Self::AgentApiRead => "agent_api",
             Self::Speech => "speech",
             Self::Tool => "tool",
@@ -202,13 +213,21 @@ fn lower_case(segment: &str) -> Cow<'_, str> {
     if segment.bytes().any(|byte| byte.is_ascii_uppercase()) { Cow::Owned(segment.to_ascii_lowercase()) } else { Cow::Borrowed(segment) }
 }
 
-/// Whether a path is none, or names another kind of route once its escapes and dots are undone, as a server in between may
-/// do. Browsers undo dots themselves, so that nobody needs such a path.
+/// Whether a path is written without escapes and empty segments, so that everyone reads the same words in it.
+fn is_plain(path: &str) -> bool {
+    !path.contains('%') && !path.contains("//")
+}
+
+/// Whether a path is none, or names another kind of route once its escapes, dots and doubled slashes are undone, as a server
+/// in between may do. Browsers undo dots themselves, and escape what no path may hold, so that nobody needs such a path.
 pub fn is_ambiguous(method: &str, path: &str) -> bool {
     if !path.starts_with('/') {
         return path != "*";
     }
-    if !path.contains(['%', '\\']) && !path.contains("/.") {
+    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return true;
+    }
+    if is_plain(path) && !path.contains('\\') && !path.contains("/.") {
         return false;
     }
     let decoded = decode(path);
@@ -326,7 +345,8 @@ mod tests {
     fn beside_chat_starts() {
         assert_eq!(Route::of("GET", "/api/agents/chat/stream/C1-x"), Route::Stream { conversation_id: "C1-x".into() });
         assert_eq!(Route::of("POST", "/api/agents/chat/abort"), Route::Abort);
-        assert_eq!(Route::of("POST", "/api/assistants/v1/chat/abort"), Route::Abort);
+        assert_eq!(Route::of("POST", "/API/agents/chat/Abort/"), Route::Abort);
+        assert_eq!(Route::of("POST", "/api/assistants/v1/chat/abort"), Route::AssistantsAbort);
         assert_eq!(Route::of("POST", "/api/agents/chat/steer"), Route::Steer);
         assert_eq!(Route::of("POST", "/api/agents/chat/steer/cancel"), Route::Api);
         assert_eq!(Route::of("GET", "/api/agents/chat/active"), Route::Api);
@@ -335,23 +355,59 @@ mod tests {
         assert_eq!(Route::of("POST", "/api/agents"), Route::Api);
     }
 
+    /// Every way to write a word with one or all of its letters escaped.
+    fn escaped(word: &str) -> Vec<String> {
+        let escape = |place: usize| format!("{}%{:02x}{}", &word[..place], word.as_bytes()[place], &word[place + 1..]);
+        let all = word.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        (0..word.len()).map(escape).chain([all]).collect()
+    }
+
+    #[test]
+    fn what_express_takes_for_a_chat_start_is_one() {
+        for words in [&["abort"][..], &["steer"], &["steer", "deliver"], &["steer", "cancel"], &["steer", "arm"], &["resume"]] {
+            let plain = words.join("/");
+            let mut spellings = vec![format!("/{plain}"), format!("{plain}//"), plain.replace('/', "%2f")];
+            for (nth, word) in words.iter().enumerate() {
+                let others = |spelling: String| {
+                    let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+                    words[nth] = spelling;
+                    words.join("/")
+                };
+                spellings.extend(escaped(word).into_iter().map(others));
+            }
+            for spelling in spellings.iter().filter(|spelling| **spelling != plain) {
+                for path in [
+                    format!("/api/agents/chat/{spelling}"),
+                    format!("/api/agents//chat/{spelling}"),
+                    format!("/api/%61gents/chat/{spelling}"),
+                ] {
+                    let route = Route::of("POST", &path);
+                    assert!(matches!(route, Route::Chat(ChatRoute::Agents { .. })), "{path} is {route:?}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn who_may_call() {
-        for (method, path) in [
-            ("GET", "/"),
-            ("GET", "/assets/a.js"),
-            ("GET", "/api/config"),
-            ("POST", "/api/auth/refresh"),
-            ("GET", "/api/share/abc"),
-            ("OPTIONS", "/api/user"),
-        ] {
+        for (method, path) in
+            [("GET", "/"), ("GET", "/assets/a.js"), ("OPTIONS", "/api/user"), ("OPTIONS", "/api/agents/v1/chat/completions")]
+        {
             assert_eq!(Route::of(method, path).credential(method), Credential::None, "{method} {path}");
+        }
+        for (method, path) in
+            [("GET", "/api/config"), ("POST", "/api/auth/refresh"), ("GET", "/api/share/abc"), ("HEAD", "/api/share/abc/files/x")]
+        {
+            assert_eq!(Route::of(method, path).credential(method), Credential::Optional, "{method} {path}");
         }
         for (method, path) in [
             ("GET", "/api/user"),
             ("GET", "/api/share"),
             ("POST", "/api/auth/logout"),
             ("GET", "/api/share/link/abc"),
+            ("POST", "/api/share/abc"),
+            ("PATCH", "/api/share/abc"),
+            ("DELETE", "/api/share/abc"),
             ("POST", "/api/files"),
             ("GET", "/api/models"),
         ] {
@@ -378,10 +434,21 @@ mod tests {
             "",
             "/api%2Fuser",
             "/assets/..%2fapi/user",
+            "/api/agents/chat\u{a0}",
+            "/api/agents/chat\t",
+            "/c/\u{fffd}",
         ] {
             assert!(is_ambiguous("GET", path), "{path}");
         }
-        for path in ["/api/agents/x/../chat/openAI", "/api/agents/chat/..", "/api/agents%2Fchat%2FopenAI", "/api/x/..%5cagents/chat/a"] {
+        for path in [
+            "/api/agents/x/../chat/openAI",
+            "/api/agents/chat/..",
+            "/api/agents%2Fchat%2FopenAI",
+            "/api/x/..%5cagents/chat/a",
+            "/api/agents/chat/%61bort",
+            "/api/agents/chat//abort",
+            "/api/agents/chat/x%2f..%2fabort",
+        ] {
             assert!(is_ambiguous("POST", path), "{path}");
         }
         for path in ["/", "/api/agents/chat/My%20LLM", "/api/agents/chat/a%2Fb", "/.well-known/x", "/assets/a.b/c..js", "/c/%E2%82%AC"] {

@@ -18,6 +18,13 @@ pub enum StartAnswer {
         /// `generationCreatedAt`, in milliseconds since 1970.
         created_at: Option<i64>,
     },
+    /// The run of this conversation that waited for a person goes on.
+    Resuming {
+        /// The conversation, which is also the stream's id.
+        conversation_id: String,
+        /// `generationCreatedAt`, in milliseconds since 1970.
+        created_at: Option<i64>,
+    },
     /// No run began: the POST joined, repeated or gave way to another one.
     NotNew,
     /// LibreChat refused, and said why.
@@ -54,7 +61,7 @@ impl StartReader {
 
 impl StartAnswer {
     fn is_clear(&self) -> bool {
-        matches!(self, Self::Started { .. } | Self::NotNew)
+        matches!(self, Self::Started { .. } | Self::Resuming { .. } | Self::NotNew)
     }
 }
 
@@ -74,10 +81,12 @@ pub fn read(json: &[u8]) -> StartAnswer {
     }
     let Ok(raw) = serde_json::from_slice::<Raw>(json) else { return StartAnswer::Unclear };
     let id = |value: &Option<Value>| value.as_ref().and_then(Value::as_str).filter(|id| !id.is_empty()).map(str::to_owned);
-    match (raw.status.as_ref().and_then(Value::as_str), id(&raw.conversation_id).or_else(|| id(&raw.stream_id))) {
-        (Some("started" | "resuming"), Some(conversation_id)) if conversation_id.len() <= MAX_ID_BYTES => {
-            StartAnswer::Started { conversation_id, created_at: raw.generation_created_at.as_ref().and_then(milliseconds) }
-        }
+    let created_at = raw.generation_created_at.as_ref().and_then(milliseconds);
+    let conversation_id = id(&raw.conversation_id).or_else(|| id(&raw.stream_id));
+    let is_known = conversation_id.as_ref().is_some_and(|id| id.len() <= MAX_ID_BYTES);
+    match (raw.status.as_ref().and_then(Value::as_str), conversation_id) {
+        (Some("started"), Some(conversation_id)) if is_known => StartAnswer::Started { conversation_id, created_at },
+        (Some("resuming"), Some(conversation_id)) if is_known => StartAnswer::Resuming { conversation_id, created_at },
         (Some("resumed" | "settled" | "replaced"), _) => StartAnswer::NotNew,
         (None, None) if [raw.kind, raw.code].iter().flatten().any(Value::is_string) => StartAnswer::Refused,
         _ => StartAnswer::Unclear,
@@ -107,6 +116,8 @@ mod tests {
     fn only_started_starts() {
         let started = read(br#"{"streamId":"c1","conversationId":"c1","generationCreatedAt":1795198786673,"status":"started"}"#);
         assert_eq!(started, StartAnswer::Started { conversation_id: "c1".into(), created_at: Some(1_795_198_786_673) });
+        let resuming = read(br#"{"streamId":"c1","status":"resuming"}"#);
+        assert_eq!(resuming, StartAnswer::Resuming { conversation_id: "c1".into(), created_at: None });
         assert_eq!(read(br#"{"streamId":"c1","conversationId":"c1","status":"resumed"}"#), StartAnswer::NotNew);
         assert_eq!(read(br#"{"status":"settled"}"#), StartAnswer::NotNew);
         assert_eq!(read(br#"{"type":"concurrent","limit":1}"#), StartAnswer::Refused);

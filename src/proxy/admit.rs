@@ -4,14 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use pingora_proxy::Session;
-use sha2::{Digest as _, Sha256};
 
 use super::ctx::Ctx;
 use super::{chat, client, own};
 use crate::app::App;
 use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
-use crate::identity::{AccountError, DEFAULT_ROLE, Identity, OrgScoped, TokenError, Verified, bearer};
+use crate::identity::{AccountError, DEFAULT_ROLE, Identity, KeyName, KeyStanding, OrgScoped, TokenError, Verified, bearer};
 use crate::librechat::routes::{self, Credential, Route};
 use crate::records::{AuditRow, Category, Outcome, Severity};
 use crate::telemetry::metrics;
@@ -32,6 +31,9 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         return Err(Rejection::NotFound);
     }
     let head = session.req_header();
+    if head.method == http::Method::CONNECT {
+        return Err(Rejection::MethodNotAllowed { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
+    }
     // A path, a whole URL, or the asterisk of `OPTIONS *`: any other target names a host and no path.
     let target = head.raw_path();
     let names_a_path = target.starts_with(b"/") || target == b"*" || target.windows(3).any(|three| three == b"://");
@@ -52,6 +54,10 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         Route::Chat(_) | Route::Steer | Route::AgentApi(_) => {
             // In a box, so that requests that start no chat do not pay for the room that this would take.
             Box::pin(chat::admit(app, session, ctx)).await?;
+            Ok(Admitted::Forward)
+        }
+        Route::Abort => {
+            Box::pin(chat::admit_stop(app, session, ctx)).await?;
             Ok(Admitted::Forward)
         }
         _ => Ok(Admitted::Forward),
@@ -79,7 +85,11 @@ async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(),
     let head = session.req_header();
     let identity = match ctx.route.credential(head.method.as_str()) {
         Credential::None => return Ok(()),
-        Credential::AgentKey => agent_key(app, session)?,
+        Credential::Optional => {
+            ctx.identity = identity_if_any(app, session, ctx).await;
+            return Ok(());
+        }
+        Credential::AgentKey => agent_key(app, session, ctx).await?,
         Credential::Required => match verify(app, session) {
             Ok(Verified::LibreChat(identity)) => identity,
             Ok(Verified::OrgScoped(person)) => Box::pin(swap(app, &person, ctx)).await?,
@@ -90,10 +100,19 @@ async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(),
     Ok(())
 }
 
-/// Why a request carries no identity: its token's error, or that it has none.
+/// Whose request it is on a route that anyone may call. A token that does not hold passes on as it came.
+async fn identity_if_any(app: &App, session: &Session, ctx: &mut Ctx) -> Option<Identity> {
+    match verify(app, session).ok()? {
+        Verified::LibreChat(identity) => Some(identity),
+        Verified::OrgScoped(person) => Box::pin(swap(app, &person, ctx)).await.ok(),
+    }
+}
+
+/// Why a request carries no identity: its token's error, that it has none, or a key that is nobody's.
 enum NoIdentity {
     Missing,
     Refused(TokenError),
+    UnknownKey,
 }
 
 fn verify(app: &App, session: &Session) -> Result<Verified, NoIdentity> {
@@ -113,21 +132,26 @@ async fn swap(app: &App, person: &OrgScoped, ctx: &mut Ctx) -> Result<Identity, 
     Ok(identity)
 }
 
-/// A caller with one of LibreChat's own API keys. LibreChat verifies the key; here it only tells callers apart.
-fn agent_key(app: &App, session: &Session) -> Result<Identity, Rejection> {
+/// A caller with one of LibreChat's own API keys. LibreChat vouches for the key before anything is counted to the org.
+async fn agent_key(app: &App, session: &Session, ctx: &Ctx) -> Result<Identity, Rejection> {
     if app.config.librechat.agent_api == AgentApi::Refuse {
         return Err(Rejection::Forbidden(Forbidden::AgentApiOff));
     }
     let key = bearer(session.req_header().headers.get_all("authorization"))
         .map_err(|_| Rejection::Malformed(Malformed::Header("Authorization")))?
-        .ok_or(Rejection::Unauthorized)?;
-    let digest = Sha256::digest(key.as_bytes());
-    let short = digest.iter().take(8).fold(0_u64, |short, byte| short << 8 | u64::from(*byte));
+        .ok_or_else(|| refuse_token(app, session, ctx, NoIdentity::Missing))?;
+    let name = KeyName::of(key);
+    match app.api_keys.standing(key, &name, ctx.address_text()).await {
+        KeyStanding::Good => {}
+        KeyStanding::Unknown => return Err(refuse_token(app, session, ctx, NoIdentity::UnknownKey)),
+        KeyStanding::Forbidden => return Err(Rejection::Forbidden(Forbidden::Route)),
+        KeyStanding::Away => return Err(Rejection::UpstreamAway),
+    }
     let org = app.config.librechat.default_org.as_deref().and_then(|id| app.directory.by_id(id)).cloned();
     Ok(Identity {
         plan: org.as_ref().and_then(|org| org.plan.clone()),
         org,
-        user: format!("key:{short:016x}").into(),
+        user: name.text(),
         name: None,
         role: DEFAULT_ROLE.into(),
         org_tokens_per_month: None,
@@ -138,6 +162,7 @@ fn agent_key(app: &App, session: &Session) -> Result<Identity, Rejection> {
 fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rejection {
     let (reason, rejection) = match &why {
         NoIdentity::Missing => ("missing", Rejection::Unauthorized),
+        NoIdentity::UnknownKey => ("unknown_key", Rejection::Unauthorized),
         NoIdentity::Refused(TokenError::ForeignOrg) => (TokenError::ForeignOrg.reason(), Rejection::ForeignOrg),
         NoIdentity::Refused(error) => (error.reason(), Rejection::Unauthorized),
     };

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::error::{Malformed, Rejection};
 use crate::generations::Start;
 use crate::identity::{Identity, Org};
-use crate::librechat::chat::{AddedConversation, ChatBody, bounded};
+use crate::librechat::chat::{AddedConversation, Answered, ChatBody, bounded, only_stops, without_lone_surrogates};
 use crate::librechat::openai::ApiRequest;
 use crate::librechat::routes::{ChatRoute, Route};
 use crate::limits::rules::{Amounts, Who};
@@ -74,10 +74,15 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     // Whoever spends was authenticated, and belongs to an org.
     let identity = ctx.identity.clone().ok_or(Rejection::Unauthorized)?;
     let org = identity.org.clone().ok_or(Rejection::NoOrg)?;
-    if !session.as_downstream_mut().is_body_empty() {
-        expect_plain_json(session)?;
+    let body = tokio::select! {
+        biased;
+        body = body_of(app, session, ctx) => body?,
+        // The stop does not wait for a body that is still being sent.
+        () = app.draining.until_set() => return Err(Rejection::Draining),
+    };
+    if app.draining.is_set() {
+        return Err(Rejection::Draining);
     }
-    let body = body::read(session, app.config.body.max_chat_bytes).await?;
     let arrived = tokio::time::Instant::now();
     let message = read(&ctx.route, &body)?;
     ctx.body = Some(body);
@@ -96,6 +101,30 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     Ok(())
 }
 
+/// Admits what asks for a stop and nothing else. Any other body is a chat start, and that is what LibreChat before 0.8.2
+/// takes it for.
+pub async fn admit_stop(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<(), Rejection> {
+    let body = body_of(app, session, ctx).await?;
+    let only_stops = only_stops(&body);
+    ctx.body = Some(body);
+    if only_stops {
+        return Ok(());
+    }
+    ctx.route = Route::Chat(ChatRoute::Agents { endpoint: String::new() });
+    admit(app, session, ctx).await
+}
+
+/// The whole body, read before anyone is contacted.
+async fn body_of(app: &App, session: &mut Session, ctx: &Ctx) -> Result<Bytes, Rejection> {
+    if let Some(body) = &ctx.body {
+        return Ok(body.clone());
+    }
+    if !session.as_downstream_mut().is_body_empty() {
+        expect_plain_json(session)?;
+    }
+    body::read(session, app.config.body.max_chat_bytes).await
+}
+
 /// LibreChat would also read compressed and form-encoded bodies, which its own client never sends. What cannot be read
 /// here must not be forwarded.
 fn expect_plain_json(session: &Session) -> Result<(), Rejection> {
@@ -106,10 +135,7 @@ fn expect_plain_json(session: &Session) -> Result<(), Rejection> {
         (values.next(), values.next().is_some())
     };
     let (content_type, doubled) = one("content-type");
-    let media = content_type.unwrap_or_default();
-    let (media, parameters) = media.split_once(';').unwrap_or((&media, ""));
-    let foreign_charset = parameters.contains("charset") && !parameters.contains("utf-8") && !parameters.contains("utf8");
-    if doubled || media.trim() != "application/json" || foreign_charset {
+    if doubled || !is_plain_json(&content_type.unwrap_or_default()) {
         return Err(Rejection::UnsupportedMedia);
     }
     match one("content-encoding") {
@@ -119,7 +145,25 @@ fn expect_plain_json(session: &Session) -> Result<(), Rejection> {
     }
 }
 
-fn read(route: &Route, body: &Bytes) -> Result<Message, Rejection> {
+/// Whether a `Content-Type` in lower case is JSON in UTF-8. Express decodes other charsets, UTF-7 among them, so that it
+/// would read another text than was counted; of several parameters nobody can say which one it takes.
+fn is_plain_json(content_type: &str) -> bool {
+    let (media, charset) = match content_type.split_once(';') {
+        Some((media, parameter)) => (media, parameter.trim()),
+        None => (content_type, "charset=utf-8"),
+    };
+    media.trim() == "application/json" && matches!(charset, "charset=utf-8" | "charset=\"utf-8\"")
+}
+
+/// Reads a body. Half characters, which JavaScript can write, are read as everyone else writes them.
+fn read(route: &Route, body: &[u8]) -> Result<Message, Rejection> {
+    read_exactly(route, body).or_else(|rejection| match without_lone_surrogates(body) {
+        Some(body) => read_exactly(route, &body),
+        None => Err(rejection),
+    })
+}
+
+fn read_exactly(route: &Route, body: &[u8]) -> Result<Message, Rejection> {
     let malformed = |error: &serde_json::Error| match error.classify() {
         serde_json::error::Category::Data if body.trim_ascii_start().starts_with(b"{") => Rejection::Malformed(Malformed::Shape),
         _ => Rejection::Malformed(Malformed::NotJson),
@@ -136,10 +180,16 @@ fn read(route: &Route, body: &Bytes) -> Result<Message, Rejection> {
     }
     let chat = match ChatBody::read(body) {
         Ok(chat) => chat,
-        // A resume carries a decision of any shape; what it is about is known from the run that waits.
-        Err(error) if *route == Route::Chat(ChatRoute::Resume) && error.is_data() => ChatBody::default(),
+        // What a person answered to a waiting run has any shape.
+        Err(error) if *route == Route::Chat(ChatRoute::Resume) && error.is_data() => {
+            let Answered { text, model, conversation_id } = Answered::read(body).map_err(|error| malformed(&error))?;
+            return Ok(Message { text, model, conversation_id, goes_on: true, names_model: true, has_answer: true, ..Message::default() });
+        }
         Err(error) => return Err(malformed(&error)),
     };
+    if let Some(field) = chat.impossible_field() {
+        return Err(Rejection::Malformed(Malformed::Field(field)));
+    }
     let in_path = match route {
         Route::Chat(ChatRoute::Agents { endpoint }) => endpoint.as_str(),
         _ => "",
@@ -156,7 +206,8 @@ fn read(route: &Route, body: &Bytes) -> Result<Message, Rejection> {
     };
     let added = chat.added_convo.as_ref();
     Ok(Message {
-        endpoint: bounded(if in_path.is_empty() { chat.endpoint.as_deref().unwrap_or_default() } else { in_path }),
+        // LibreChat goes by the body.
+        endpoint: bounded(chat.endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()).unwrap_or(in_path)),
         model: chat.model.as_deref().filter(|model| takes_model && !model.is_empty()).map(bounded),
         added_model: added.map(|added| added.model().map(bounded).unwrap_or_default()),
         added_agent_id: added.and_then(AddedConversation::saved_agent).map(bounded),
@@ -167,7 +218,8 @@ fn read(route: &Route, body: &Bytes) -> Result<Message, Rejection> {
         goes_on: *route == Route::Chat(ChatRoute::Resume),
         names_model: true,
         answer_tokens: chat.answer_tokens().filter(|_| takes_settings),
-        has_answer: *route != Route::Steer,
+        // Before 0.8.8 LibreChat takes a steer's path for a chat start.
+        has_answer: *route != Route::Steer || chat.is_a_start(),
         time_zone: chat.timezone.as_deref().map(bounded),
     })
 }

@@ -1,12 +1,13 @@
 //! A client: how its connection is kept, and its true address, behind trusted proxies only.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use pingora_proxy::Session;
 
-/// How long a connection may wait for its next request, in seconds. Proxies in front of us let go of theirs after 60 or 75.
-const IDLE_SECONDS: u64 = 120;
+/// How long a connection may wait for its next request. Proxies in front of us let go of theirs after 60 or 75 s.
+pub const IDLE: Duration = Duration::from_mins(2);
 
 /// How the connection of a request is kept.
 pub fn set_up(session: &mut Session) {
@@ -15,7 +16,7 @@ pub fn set_up(session: &mut Session) {
     let upgrades = session.is_upgrade_req();
     session.as_downstream_mut().set_pipelining_enabled(!upgrades);
     if session.get_keepalive() == Some(0) {
-        session.set_keepalive(Some(IDLE_SECONDS));
+        session.set_keepalive(Some(IDLE.as_secs()));
     }
 }
 

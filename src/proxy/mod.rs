@@ -1,7 +1,7 @@
 //! The four stages of a request, each in its own room: [`admit`], [`forward`], [`relay`], [`settle`]. The trait that
 //! Pingora calls only hands over.
 //!
-//! [`ctx`] is what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
+//! [`door`] is where connections come in, [`ctx`] what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
 //! [`chat`] how a chat start is admitted, [`client`] whose address it comes from, [`own`] what Tollgate answers itself,
 //! [`reject`] how a rejection is sent.
 
@@ -10,6 +10,7 @@ pub mod body;
 pub mod chat;
 pub mod client;
 pub mod ctx;
+pub mod door;
 pub mod forward;
 pub mod own;
 pub mod reject;

@@ -8,7 +8,7 @@ use pingora_proxy::{FailToProxy, Session};
 use super::body;
 use super::ctx::{Ctx, Refused};
 use crate::app::App;
-use crate::error::{Answer, AnswerContext, Audience, Rejection, reference};
+use crate::error::{Answer, AnswerContext, Audience, Malformed, Rejection, reference};
 use crate::identity::directory::Language;
 use crate::librechat::routes::Route;
 
@@ -72,6 +72,8 @@ pub async fn upstream_failed(app: &App, session: &mut Session, ctx: &mut Ctx, er
         ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed if is_clients => {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
+        // Pingora strikes out what this header names, and will not let it name where a request comes from.
+        ErrorType::InvalidHTTPHeader if is_clients => Rejection::Malformed(Malformed::Header("Connection")),
         _ if is_clients => body::broken(error),
         ErrorType::ConnectTimedout
         | ErrorType::ConnectRefused

@@ -4,7 +4,7 @@
 //! where the generation is attended to.
 
 use bytes::Bytes;
-use pingora_core::Result;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -12,7 +12,7 @@ use super::ctx::Ctx;
 use crate::app::App;
 use crate::generations::reader::StreamReader;
 use crate::generations::telling::OwnerElsewhere;
-use crate::generations::{Generation, Observation, Watch};
+use crate::generations::{End, Generation, Observation, Watch};
 use crate::librechat::openai::ApiAnswerReader;
 use crate::librechat::routes::{Route, created_at};
 use crate::librechat::start::{StartAnswer, StartReader};
@@ -23,7 +23,7 @@ pub enum Reading {
     /// Nothing.
     #[default]
     Nothing,
-    /// The short JSON that answers a chat start.
+    /// The short JSON that answers a chat start or a steer.
     Start(StartReader),
     /// The stream that answers a chat start.
     Direct(Box<StreamReader>, Watch),
@@ -31,8 +31,6 @@ pub enum Reading {
     Stream(Box<StreamOfGeneration>),
     /// An answer of the OpenAI-compatible API.
     Api(Box<ApiAnswerReader>),
-    /// A steer was accepted.
-    Steered,
 }
 
 impl Reading {
@@ -80,15 +78,27 @@ pub struct StreamOfGeneration {
 pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     response.insert_header("X-Request-Id", &*ctx.request_id)?;
     let status = response.status.as_u16();
-    if status < 200 || !ctx.route.answer_is_read() {
+    let header = |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if ctx.route == Route::Abort && is_event_stream(header("content-type")) {
+        // Before 0.8.2 LibreChat takes this path for a chat start. Leaving its stream ends the run.
+        return Error::e_explain(ErrorType::InternalError, "LibreChat started a chat where one was to be stopped");
+    }
+    if status < 200 {
         return Ok(());
     }
-    let header = |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if let Some(body) = &mut ctx.body {
+        // LibreChat has it, and nothing is sent twice from here on; the answer may take half an hour.
+        *body = Bytes::new();
+    }
+    if !ctx.route.answer_is_read() {
+        return Ok(());
+    }
     match (&ctx.route, &ctx.generation) {
         (Route::Chat(_), Some(generation)) => ctx.reading = start_of_chat(generation, status, header("content-type")),
         (Route::Steer, Some(generation)) => {
+            // Before 0.8.8 LibreChat takes this path for a chat start, and answers it as one.
             if status < 300 {
-                ctx.reading = Reading::Steered;
+                ctx.reading = start_of_chat(generation, status, header("content-type"));
             } else {
                 generation.dismiss();
             }
@@ -134,7 +144,7 @@ fn start_of_chat(generation: &std::sync::Arc<Generation>, status: u16, content_t
     } else if !(200..300).contains(&status) {
         generation.dismiss();
         Reading::Nothing
-    } else if content_type.to_ascii_lowercase().contains("json") {
+    } else if is_json(content_type) {
         Reading::Start(StartReader::default())
     } else {
         generation.streams_directly();
@@ -142,10 +152,18 @@ fn start_of_chat(generation: &std::sync::Arc<Generation>, status: u16, content_t
     }
 }
 
+fn is_json(content_type: &str) -> bool {
+    content_type.to_ascii_lowercase().contains("json")
+}
+
+fn is_event_stream(content_type: &str) -> bool {
+    content_type.to_ascii_lowercase().contains("event-stream")
+}
+
 /// A chunk of LibreChat's answer, or its end.
 pub fn chunk(app: &App, chunk: Option<&Bytes>, end_of_stream: bool, ctx: &mut Ctx) {
     match &mut ctx.reading {
-        Reading::Nothing | Reading::Steered => {}
+        Reading::Nothing => {}
         Reading::Start(reader) => {
             let clear = chunk.and_then(|chunk| reader.push(chunk));
             if let Some(answer) = clear.or_else(|| end_of_stream.then(|| reader.finish())) {
@@ -183,6 +201,12 @@ fn start_answered(app: &App, ctx: &mut Ctx, answer: StartAnswer) {
             ctx.asks.conversation_id = Some(conversation_id.clone());
             app.generations.started(generation, conversation_id, created_at);
         }
+        StartAnswer::Resuming { conversation_id, created_at } => {
+            ctx.asks.conversation_id = Some(conversation_id.clone());
+            app.generations.resumed(generation, conversation_id, created_at);
+        }
+        // What is said to a running answer starts nothing, and was taken.
+        _ if ctx.route == Route::Steer => generation.closed(End::Completed, app.clock.now()),
         StartAnswer::NotNew | StartAnswer::Refused => generation.dismiss(),
         StartAnswer::Unclear => generation.answer_unseen(),
     }
@@ -190,7 +214,7 @@ fn start_answered(app: &App, ctx: &mut Ctx, answer: StartAnswer) {
 
 /// What a direct stream showed. A failure before LibreChat accepted the message is no generation at all.
 pub fn tell_direct(app: &App, generation: &Generation, seen: &Observation) {
-    let refused = seen.end == Some(crate::generations::End::Failed) && !seen.created && !seen.measured_anything();
+    let refused = seen.end == Some(End::Failed) && !seen.created && !seen.measured_anything();
     if refused {
         generation.dismiss();
     } else {

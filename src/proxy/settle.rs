@@ -33,6 +33,12 @@ pub fn settle(app: &App, session: &mut Session, error: Option<&Error>, ctx: &mut
 fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
     let now = app.clock.now();
     match std::mem::take(&mut ctx.reading) {
+        // What is said to a running answer was taken with the head of its answer.
+        Reading::Start(_) if ctx.route == Route::Steer => {
+            if let Some(generation) = &ctx.generation {
+                generation.closed(End::Completed, now);
+            }
+        }
         // A start's JSON that broke off is an answer that was not seen.
         Reading::Nothing | Reading::Start(_) => {}
         Reading::Direct(mut reader, watch) => {
@@ -46,11 +52,6 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
         Reading::Api(reader) => {
             if let Some(generation) = &ctx.generation {
                 app.generations.tell(generation, &seen_of_api(&reader.finish(), now));
-            }
-        }
-        Reading::Steered => {
-            if let Some(generation) = &ctx.generation {
-                generation.closed(End::Completed, now);
             }
         }
     }
@@ -180,7 +181,7 @@ fn action(route: &Route, path: &str, method: &str, failed: bool) -> &'static str
             }
         }
         Route::Stream { .. } => "chat.streamed",
-        Route::Abort => "chat.stopped",
+        Route::Abort | Route::AssistantsAbort => "chat.stopped",
         Route::Upload => "file.uploaded",
         Route::Speech => "speech.used",
         Route::Tool => "tool.called",

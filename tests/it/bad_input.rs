@@ -28,7 +28,7 @@ async fn a_chat_that_cannot_be_read_is_refused_with_a_sentence() {
     let gateway = Setup::with("[[limits]]\napplies_to = \"member\"\nmessages_per_day = 1").start().await;
     let deep =
         |open: &str, close: &str| format!(r#"{{"text":"x","quotes":{}{}}}"#, open.repeat(100_000), close.repeat(100_000)).into_bytes();
-    let bodies: [(&str, Vec<u8>); 18] = [
+    let bodies: [(&str, Vec<u8>); 20] = [
         ("no JSON", b"text=hello".to_vec()),
         ("half of it", br#"{"text":"hel"#.to_vec()),
         ("more than one", br#"{"text":"a"}{"text":"b"}"#.to_vec()),
@@ -39,6 +39,8 @@ async fn a_chat_that_cannot_be_read_is_refused_with_a_sentence() {
         ("a number as text", br#"{"text":5}"#.to_vec()),
         ("a list as model", br#"{"text":"a","model":["gpt-4o"]}"#.to_vec()),
         ("an object as conversation", br#"{"text":"a","conversationId":{}}"#.to_vec()),
+        ("a prototype", br#"{"text":"a","__proto__":{"model":"gpt-4o"}}"#.to_vec()),
+        ("a byte order mark", b"\xef\xbb\xbf{\"text\":\"a\"}".to_vec()),
         ("two models", br#"{"text":"a","model":"lab-small","model":"gpt-4o"}"#.to_vec()),
         ("two spellings of a key", br#"{"model":"lab-small","\u006dodel":"gpt-4o"}"#.to_vec()),
         ("lists in lists", deep("[", "]")),
@@ -83,6 +85,10 @@ async fn only_plain_json_is_a_chat() {
         "Content-Type: multipart/form-data; boundary=x\r\n",
         "Content-Type: application/jsonp\r\n",
         "Content-Type: application/json; charset=utf-16\r\n",
+        "Content-Type: application/json; charset=utf-7; x=utf-8\r\n",
+        "Content-Type: application/json; charset=utf-8; charset=utf-7\r\n",
+        "Content-Type: application/json; x=1\r\n",
+        "Content-Type: application/json; charset*=utf-8''utf-7\r\n",
         "Content-Type: application/json\r\nContent-Type: text/plain\r\n",
         "Content-Type: application/json\r\nContent-Encoding: gzip\r\n",
         "Content-Type: application/json\r\nContent-Encoding: br\r\n",
@@ -97,6 +103,7 @@ async fn only_plain_json_is_a_chat() {
     for headers in [
         "Content-Type: application/json",
         "content-type: APPLICATION/JSON ; charset=UTF-8",
+        "Content-Type: application/json; charset=\"utf-8\"",
         "Content-Type: application/json\r\nContent-Encoding: identity",
     ] {
         let mut wire = Wire::connect(gateway.running.public).await;
@@ -106,11 +113,15 @@ async fn only_plain_json_is_a_chat() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conversation_id_of_1_mb_is_passed_on_and_not_kept() {
+async fn a_conversation_id_of_1_mb_is_refused_and_other_names_are_not_kept() {
     let gateway = Setup::default().start().await;
     let client = gateway.client("ada@acme.test");
     let long = "c".repeat(1024 * 1024);
-    let body = ChatBody::new("Hi").with("conversationId", long.as_str()).with("model", &long[..900_000]).with("agent_id", &long[..900_000]);
+    for id in [long.as_str(), &long[..257]] {
+        let answer = client.start(&ChatBody::new("Hi").with("conversationId", id)).await.expect("an answer");
+        assert_eq!(answer.status, 400, "LibreChat makes no such id, and it is no new conversation: {}", answer.text);
+    }
+    let body = ChatBody::new("Hi").with("conversationId", &long[..256]).with("model", &long[..900_000]).with("agent_id", &long[..900_000]);
     let answer = client.start(&body).await.expect("an answer");
     assert_eq!(answer.status, 200, "it passes: {}", &answer.text[..answer.text.len().min(200)]);
     gateway.all_settled().await;
@@ -165,7 +176,7 @@ async fn unknown_routes_and_methods_are_librechats_to_answer() {
         ("PUT /api/agents/chat/LabAI", 405),
         ("GET /c/%ff%fe", 200),
         ("GET /?%zz&=&&a=%", 200),
-        ("GET /\u{e9}\u{ff}", 200),
+        ("GET /\u{e9}\u{ff}", 400),
         ("CONNECT a:443", 405),
         ("GET relative", 400),
         ("GET http://[::1/x", 400),

@@ -221,6 +221,24 @@ async fn a_person_of_an_embedding_application_goes_on_as_their_librechat_account
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_of_an_embedding_application_is_known_on_routes_that_anyone_may_call() {
+    let gateway = setup().start().await;
+    let token = sign(&org_scoped(&gateway), DASHBOARD);
+    for route in [("GET", "/api/config"), ("GET", "/api/share/abc"), ("POST", "/api/share/abc"), ("DELETE", "/api/share/abc")] {
+        gateway.librechat.forget_requests();
+        ask(&gateway, route, &token).await;
+        let request = gateway.librechat.wait_for_request(&format!("{} {}", route.0, route.1)).await.expect("it arrives");
+        let heard = request.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).expect("a token");
+        assert_eq!(claims_of(heard)["id"], User::new("ada@acme.test").id, "{route:?}: LibreChat knows this token");
+    }
+    let nobody = sign(&with(org_scoped(&gateway), "librechat_user_id", json!(null)), DASHBOARD);
+    gateway.librechat.forget_requests();
+    ask(&gateway, ("GET", "/api/config"), &nobody).await;
+    let request = gateway.librechat.wait_for_request("GET /api/config").await.expect("it arrives");
+    assert_eq!(request.header("authorization"), Some(format!("Bearer {nobody}").as_str()), "one without an account passes as it came");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_cannot_open_other_peoples_accounts_or_orgs() {
     let gateway = setup().start().await;
     let bob = json!(User::new("bob@acme.test").id);

@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_input;
+mod beside_chats;
 mod bodies;
 mod chats;
 mod cli;

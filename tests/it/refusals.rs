@@ -11,7 +11,7 @@ const BODY: &str = r#"{"text":"Hello","endpoint":"LabAI","model":"lab-small"}"#;
 const ONE_MESSAGE: &str = "time_zone = \"Asia/Seoul\"\n[[limits]]\napplies_to = \"member\"\nmessages_per_day = 1\n";
 
 async fn ask(gateway: &TestGateway, line: &str, headers: &str) -> Message {
-    let token = gateway.token("ada@acme.test");
+    let token = if line.contains("/agents/v1/") { "sk-key".to_owned() } else { gateway.token("ada@acme.test") };
     let body = if line.starts_with("POST") { BODY } else { "" };
     let mut wire = Wire::connect(gateway.running.public).await;
     let (kind, length) = ("Content-Type: application/json", body.len());

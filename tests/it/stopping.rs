@@ -46,6 +46,29 @@ async fn readiness_tells_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_fails_only_where_nobody_could_chat_without_the_store() {
+    let org = "[[orgs]]\nid = \"globex\"\nname = \"Globex\"\nplan = \"big\"\n";
+    let limit = |narrowed: &str| format!("[[limits]]\napplies_to = \"member\"\nmessages_per_day = 5\n{narrowed}\n");
+    let (acme, big) = (limit("org = \"acme\""), limit("plan = \"big\""));
+    let open = limit("org = \"acme\"\non_failure = \"open\"");
+    for (what, limits, ready) in [
+        ("no limit", String::new(), 200),
+        ("a limit of one org of two", acme.clone(), 200),
+        ("limits of all orgs, narrowed apart", format!("{acme}{big}"), 503),
+        ("a limit for everyone", limit(""), 503),
+        ("one org's own limit stays open", format!("{}{open}", limit("")), 200),
+    ] {
+        let gateway = Setup { store: "redis://127.0.0.1:1".to_owned(), ..Setup::with(&format!("{org}{limits}")) }.start().await;
+        let (_, text) = wait_for("LibreChat and the store to be looked for", || async {
+            let answer = probe(gateway.running.metrics, "/readyz").await;
+            Some(answer).filter(|(_, text)| text.contains("\"store\"") && !text.contains("\"librechat\""))
+        })
+        .await;
+        assert_eq!(text.contains("limits are closed without it"), ready == 503, "{what}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn running_streams_get_their_grace_and_new_chats_are_turned_away() {
     let gateway = Setup::default().start().await;
     let (public, metrics) = (gateway.running.public, gateway.running.metrics);
@@ -60,7 +83,7 @@ async fn running_streams_get_their_grace_and_new_chats_are_turned_away() {
     let stopping = tokio::task::spawn_blocking(move || running.stop());
     wait_for("readiness to fail", || async { (probe(metrics, "/readyz").await.0 == 503).then_some(()) }).await;
     let refused = client.start(&ChatBody::new("One more")).await.expect("the listener is still open");
-    assert_eq!((refused.status.as_u16(), refused.text.as_str()), (503, r#"{"code":"SERVER_NOT_READY"}"#));
+    assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str()), (503, Some("SERVER_NOT_READY")));
     assert_eq!(refused.headers.get("retry-after").map(http::HeaderValue::as_bytes), Some(&b"1"[..]));
     assert_eq!(client.get("/api/user").await.expect("an answer").status, 200, "the page goes on meanwhile");
     let frames = stream.all().await.expect("the rest of the stream");

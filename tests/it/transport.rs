@@ -495,3 +495,38 @@ async fn every_answer_has_its_own_request_id() {
     ids.dedup();
     assert_eq!(ids.len(), count, "no two requests share an id");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_shorter_than_http2_begins_are_answered() {
+    let gateway = Setup::default().start().await;
+    for request in ["GET / HTTP/1.0\r\n\r\n", "OPTIONS / HTTP/1.0\r\n\r\n", "HEAD / HTTP/1.0\r\n\r\n"] {
+        let mut wire = Wire::connect(gateway.running.public).await;
+        wire.send(request).await;
+        let method = request.split(' ').next().unwrap_or_default();
+        assert_ne!(wire.answer_to(method).await.status, 0, "{request:?}");
+    }
+    // In pieces, and a method that begins as HTTP/2 does.
+    for pieces in [["G", "ET / HTTP/1.1\r\nHost: a\r\n\r\n"], ["PR", "I / HTTP/1.1\r\nHost: a\r\n\r\n"]] {
+        let mut wire = Wire::connect(gateway.running.public).await;
+        for piece in pieces {
+            wire.send(piece).await;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_ne!(wire.answer().await.status, 0, "{pieces:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_proxy_may_do_is_refused_by_name() {
+    let gateway = Setup::default().start().await;
+    let mut wire = Wire::connect(gateway.running.public).await;
+    wire.send("CONNECT example.test:443 HTTP/1.1\r\nHost: example.test:443\r\n\r\n").await;
+    let answer = wire.answer().await;
+    assert_eq!((answer.status, answer.header("allow").is_some()), (405, true), "{answer:?}");
+    assert!(answer.header("x-request-id").is_some(), "{answer:?}");
+    let mut wire = Wire::connect(gateway.running.public).await;
+    wire.send(head(&gateway, "GET /api/user") + "Connection: keep-alive, X-Forwarded-For\r\n\r\n").await;
+    let answer = wire.answer().await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.text().contains("Connection") && answer.header("x-request-id").is_some(), "{answer:?}");
+}

@@ -51,8 +51,8 @@ fn chat_routes(wire: Wire) -> Router<Arc<Place>> {
         .route("/api/assistants/{version}/chat", post(assistants::start))
         .route("/api/assistants/{version}/chat/abort", post(control::abort));
     if wire == Wire::Direct {
-        // Before 0.8.2 there is nothing to control: a run ends with its connection.
-        return router.route("/api/agents/chat/abort", post(nothing)).route("/api/agents/chat/active", get(nothing));
+        // Before 0.8.2 there is nothing to control: a run ends with its connection, and `abort` is one more endpoint.
+        return router.route("/api/agents/chat/active", get(nothing));
     }
     router
         .route("/api/agents/chat/stream/{id}", get(control::stream))

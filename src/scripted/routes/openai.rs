@@ -29,7 +29,10 @@ pub fn routes() -> Router<Arc<Place>> {
         .route("/api/agents/v1/models", get(models))
 }
 
-async fn models() -> Response {
+async fn models(headers: HeaderMap) -> Response {
+    if !has_key(&headers) {
+        return error(StatusCode::UNAUTHORIZED, "Invalid API key", "invalid_api_key");
+    }
     let agent = Object::new().put("id", "agent_scripted").put("object", "model").put("owned_by", "librechat");
     answer::ok(&Object::new().put("object", "list").put("data", vec![agent]))
 }
@@ -110,6 +113,12 @@ async fn responses(State(place): State<Arc<Place>>, headers: HeaderMap, body: By
     stream(&headers, &call.directives, events).await
 }
 
+/// Whether there is a key that was made here: every one but those that say themselves that they are invented.
+fn has_key(headers: &HeaderMap) -> bool {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+    bearer.is_some_and(|key| key.starts_with("sk-") && !key.starts_with("sk-invented"))
+}
+
 /// What was asked.
 struct Call {
     model: String,
@@ -122,8 +131,7 @@ struct Call {
 impl Call {
     /// Reads a request, or gives its refusal.
     fn read(place: &Place, headers: &HeaderMap, body: &[u8]) -> Result<Self, (StatusCode, &'static str, &'static str)> {
-        let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
-        if !bearer.is_some_and(|key| key.starts_with("sk-")) {
+        if !has_key(headers) {
             return Err((StatusCode::UNAUTHORIZED, "Invalid API key", "invalid_api_key"));
         }
         let Ok(body) = serde_json::from_slice::<Value>(body) else {

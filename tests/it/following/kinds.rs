@@ -135,7 +135,7 @@ async fn the_openai_compatible_api_without_usage_is_counted() {
     }
     let refused = ChatClient::new(&gateway.url(), "not-a-key");
     let answer = refused.post("/api/agents/v1/chat/completions", &json!({"model": "agent_x", "messages": []})).await.expect("an answer");
-    assert_eq!(answer.status, 401, "LibreChat judges its keys");
+    assert_eq!(answer.status, 401, "it is no key");
     gateway.all_settled().await;
     assert_eq!(gateway.usage_rows(2).await.len(), 2, "and a refusal costs nothing");
 }
