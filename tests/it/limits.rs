@@ -159,7 +159,7 @@ async fn the_truth_may_exceed_a_limit_and_a_failed_start_gives_its_message_back(
     let tokens = told["limits"].as_array().expect("a list").iter().find(|limit| limit["resource"] == "tokens").expect("tokens");
     assert_eq!((&tokens["used"], &tokens["left"], &tokens["held"]), (&5300.into(), &0.into(), &0.into()), "used is the truth");
     let (answer, told) = refused(&gateway, &client, "Again").await;
-    assert!(told.contains("5,300 of 1,000 tokens used"), "{told}");
+    assert!(told.contains("5,300 tokens used, the limit is 1,000"), "{told}");
     assert_eq!((header(&answer, "RateLimit-Limit"), header(&answer, "RateLimit-Remaining")), (1000, 0));
 }
 
