@@ -170,13 +170,13 @@ impl Generations {
         if let Some(seen) = self.saved_answer(generation, conversation_id).await {
             return self.tell_end(generation, &seen);
         }
-        if generation.error_at().is_some() {
-            // It is over, and an error was the last that was seen of it.
-            return generation.closed(End::Failed, self.parts.clock.now());
-        }
         following.looks += 1;
         if self.hear_others(generation).await {
             return;
+        }
+        if generation.error_at().is_some() {
+            // It is over, and an error was the last that was seen of it.
+            return generation.closed(End::Failed, self.parts.clock.now());
         }
         if following.looks >= LOOKS_FOR_SAVED {
             tracing::warn!(generation.id = %generation.start().id, "the end of a generation was not seen and no answer was saved");
