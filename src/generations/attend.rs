@@ -198,13 +198,13 @@ impl Generations {
             Ok(None) => following.looks += 1,
             Err(error) => return self.wait_or_give_up(generation, following, &error).await,
         }
-        if generation.error_at().is_some() {
-            // It is over, and an error was the last that was seen of it.
-            return generation.closed(End::Failed, self.parts.clock.now());
-        }
         self.hear_others(generation).await;
         if generation.phase() != Phase::Running {
             return;
+        }
+        if generation.error_at().is_some() {
+            // It is over, and an error was the last that was seen of it.
+            return generation.closed(End::Failed, self.parts.clock.now());
         }
         if following.looks >= LOOKS_FOR_SAVED {
             tracing::warn!(generation.id = %generation.start().id, "the end of a generation was not seen and no answer was saved");
