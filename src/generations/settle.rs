@@ -12,6 +12,7 @@ use super::generation::Generation;
 use super::observation::{End, Observation};
 use super::registry::Generations;
 use super::start::Start;
+use crate::identity::Directory;
 use crate::limits::{MAX_AMOUNT, Resource, Settled};
 use crate::prices::{Found, Price, UnknownModel, Usage};
 use crate::records::{AuditRow, Category, Outcome, Severity, UsageRow};
@@ -42,7 +43,7 @@ impl Generations {
         let rows = self.rows(&start, &seen, &charged);
         let actual = amounts(&start, &rows);
         self.teach(&start, &seen, &charged).await;
-        self.parts.recorder.record_audit(audit_row(&start, &seen, &charged, &rows));
+        self.parts.recorder.record_audit(audit_row(&self.parts.directory, &start, &seen, &charged, &rows));
         self.write_rows(&start, rows.clone(), &actual).await;
         if self.settle_counters(&start, &actual).await {
             self.measure(&start, &seen, &charged, &rows);
@@ -224,14 +225,16 @@ fn amounts(start: &Start, rows: &[UsageRow]) -> Vec<Settled> {
     start.buckets.iter().map(|bucket| Settled { bucket: bucket.clone(), amount: amount(bucket.resource) }).collect()
 }
 
-fn audit_row(start: &Start, seen: &Observation, charged: &Charged, rows: &[UsageRow]) -> AuditRow {
+fn audit_row(directory: &Directory, start: &Start, seen: &Observation, charged: &Charged, rows: &[UsageRow]) -> AuditRow {
     let failed = matches!(charged.status, Status::Failed | Status::Lost);
+    let time = seen.ended_at.unwrap_or(start.admitted_at);
     AuditRow {
         id: row_id(start.id, usize::from(u16::MAX)),
-        time: seen.ended_at.unwrap_or(start.admitted_at),
+        time,
         category: Category::Api,
         severity: if failed { Severity::Warning } else { Severity::Info },
         org_id: Some(start.org.clone()),
+        org_day: directory.day_of(&start.org, time),
         actor_id: Some(start.member.clone()),
         actor_name: start.member_name.clone(),
         actor_role: Some(start.role.clone()),

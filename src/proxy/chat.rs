@@ -18,7 +18,7 @@ use crate::librechat::chat::{ChatBody, bounded};
 use crate::librechat::openai::ApiRequest;
 use crate::librechat::routes::{ChatRoute, Route};
 use crate::limits::rules::{Amounts, Who};
-use crate::limits::{Bucket, Charge, Decision, OnFailure, Period, Refusal, Reserve, StoreError, Window};
+use crate::limits::{Bucket, Charge, Decision, OnFailure, Refusal, Reserve, StoreError};
 use crate::prices::{Found, UnknownModel, Usage};
 use crate::telemetry::metrics;
 use crate::tokens::Encoding;
@@ -300,8 +300,8 @@ fn start_of(
         member_name: identity.name.clone(),
         role: identity.role.clone(),
         admitted_at: now,
-        org_day: Period::at(Window::Day, now, &org.zone).key(),
-        org_month: Period::at(Window::Month, now, &org.zone).key(),
+        org_day: org.day(now),
+        org_month: org.month(now),
         request_id: ctx.request_id.clone(),
         address: ctx.address_text(),
         user_agent: super::settle::user_agent(session).unwrap_or_default(),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::recorder::{Counts, Ledger, Settings, Ticket};
 use super::store::{BATCH_ROWS, Fault};
-use super::{AuditRow, RecordStore, UsageRow, WriteError};
+use super::{RecordStore, StoredAudit, StoredUsage, WriteError};
 
 /// The first and the longest pause after a failure; pauses double in between, less up to a half by chance, so that
 /// replicas do not come back all at once.
@@ -217,7 +217,7 @@ async fn deadline(mut closing: watch::Receiver<Option<Instant>>) {
 }
 
 #[async_trait]
-impl Kind for UsageRow {
+impl Kind for StoredUsage {
     async fn insert(store: &dyn RecordStore, rows: &[Self]) -> Result<(), WriteError> {
         store.insert_usage(rows).await
     }
@@ -233,7 +233,7 @@ impl Kind for UsageRow {
 }
 
 #[async_trait]
-impl Kind for AuditRow {
+impl Kind for StoredAudit {
     async fn insert(store: &dyn RecordStore, rows: &[Self]) -> Result<(), WriteError> {
         store.insert_audit(rows).await
     }

@@ -1,9 +1,12 @@
-//! What is written down: usage rows that orgs are billed by, and audit rows that say who did what.
+//! What is written down: usage rows that orgs are billed by, audit rows that say who did what, tool rows that say what was
+//! called on the way, and system rows that say how the machine did.
 //!
 //! Producers hand rows to a [`Recorder`]; its one writer takes them in batches to the [`RecordStore`], which is an
 //! SQLite file or a PostgreSQL database (see [`crate::db::Database`]).
 
 pub mod audit;
+pub mod system;
+pub mod tool;
 pub mod usage;
 
 pub mod recorder;
@@ -22,4 +25,6 @@ pub mod sqlite;
 pub use audit::{AuditRow, Category, Outcome, Severity, StoredAudit};
 pub use recorder::{Ack, Health, RecordError, Recorder, Settings, Unwritten};
 pub use store::{ReadError, RecordStore, Sums, Used, WriteError};
+pub use system::SystemRow;
+pub use tool::ToolRow;
 pub use usage::{StoredUsage, UsageRow};

@@ -12,9 +12,9 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Postgres, Row};
 use uuid::Uuid;
 
-use super::sql::{self, AUDIT_COLUMNS, Columns, USAGE_COLUMNS, stored};
+use super::sql::{self, AUDIT_COLUMNS, Columns, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS, stored};
 use super::store::{Fault, RecordStore, Used};
-use super::{AuditRow, ReadError, StoredAudit, StoredUsage, UsageRow, WriteError};
+use super::{ReadError, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 
 /// How long the writer's connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,8 +71,8 @@ impl PostgresRecords {
 
 #[async_trait]
 impl RecordStore for PostgresRecords {
-    async fn insert_usage(&self, rows: &[UsageRow]) -> Result<(), WriteError> {
-        let rows = sql::ordered(rows);
+    async fn insert_usage(&self, rows: &[StoredUsage]) -> Result<(), WriteError> {
+        let rows = sql::ordered(rows, |row| (row.id, row.time));
         let statement = format!(
             "INSERT INTO usage_events ({USAGE_COLUMNS}) SELECT * FROM UNNEST($1::UUID[], $2::TIMESTAMPTZ[], $3::UUID[], \
              $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BIGINT[], \
@@ -99,22 +99,19 @@ impl RecordStore for PostgresRecords {
             .bind(column(&rows, |row| stored(row.total_tokens)))
             .bind(column(&rows, |row| stored(row.cost_nanousd)))
             .bind(column(&rows, |row| &*row.price_version))
-            .bind(column(&rows, |row| row.usage_source))
+            .bind(column(&rows, |row| row.usage_source.as_str()))
             .bind(column(&rows, |row| stored(row.estimate_tokens)))
-            .bind(column(&rows, |row| row.status))
+            .bind(column(&rows, |row| row.status.as_str()))
             .bind(column(&rows, |row| row.time_to_first_token_ms.map(stored)))
             .bind(column(&rows, |row| stored(row.duration_ms)))
             .bind(column(&rows, |row| &*row.request_id));
         self.write(statement).await
     }
 
-    async fn insert_audit(&self, rows: &[AuditRow]) -> Result<(), WriteError> {
+    async fn insert_audit(&self, rows: &[StoredAudit]) -> Result<(), WriteError> {
         let rows = sql::once_each(rows);
         let statement = format!(
-            "INSERT INTO audit_events ({AUDIT_COLUMNS}) SELECT * FROM UNNEST($1::UUID[], $2::TIMESTAMPTZ[], $3::TEXT[], $4::TEXT[], \
-             $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::TEXT[], \
-             $14::TEXT[], $15::TEXT[], $16::TEXT[], $17::BIGINT[], $18::BIGINT[], $19::TEXT[], $20::TEXT[], $21::TEXT[], $22::TEXT[], \
-             $23::TEXT[], $24::BIGINT[], $25::BIGINT[], $26::BIGINT[], $27::TEXT[], $28::JSONB[]) \
+            "INSERT INTO audit_events ({AUDIT_COLUMNS}) SELECT * FROM UNNEST($1::UUID[], $2::TIMESTAMPTZ[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::TEXT[], $14::TEXT[], $15::TEXT[], $16::TEXT[], $17::TEXT[], $18::BIGINT[], $19::BIGINT[], $20::TEXT[], $21::TEXT[], $22::TEXT[], $23::TEXT[], $24::TEXT[], $25::BIGINT[], $26::BIGINT[], $27::BIGINT[], $28::TEXT[], $29::JSONB[]) \
              ON CONFLICT (id, time) DO UPDATE SET count = EXCLUDED.count WHERE EXCLUDED.count > audit_events.count"
         );
         let statement = sqlx::query(AssertSqlSafe(statement))
@@ -123,11 +120,12 @@ impl RecordStore for PostgresRecords {
             .bind(column(&rows, |row| row.category.as_str()))
             .bind(column(&rows, |row| row.severity.as_str()))
             .bind(column(&rows, |row| row.org_id.as_deref()))
+            .bind(column(&rows, |row| row.org_day.as_deref()))
             .bind(column(&rows, |row| row.actor_id.as_deref()))
             .bind(column(&rows, |row| row.actor_name.as_deref()))
             .bind(column(&rows, |row| row.actor_role.as_deref()))
-            .bind(column(&rows, |row| row.action))
-            .bind(column(&rows, |row| row.resource_type))
+            .bind(column(&rows, |row| row.action.as_str()))
+            .bind(column(&rows, |row| row.resource_type.as_deref()))
             .bind(column(&rows, |row| row.resource_id.as_deref()))
             .bind(column(&rows, |row| row.outcome.as_str()))
             .bind(column(&rows, |row| row.request_id.as_deref()))
@@ -146,6 +144,59 @@ impl RecordStore for PostgresRecords {
             .bind(column(&rows, |row| stored(row.count)))
             .bind(column(&rows, |row| row.reference.as_deref()))
             .bind(column(&rows, |row| row.detail.as_ref().map(Json)));
+        self.write(statement).await
+    }
+
+    async fn insert_tools(&self, rows: &[ToolRow]) -> Result<(), WriteError> {
+        let rows = sql::ordered(rows, |row| (row.id, row.time));
+        let statement = format!(
+            "INSERT INTO tool_calls ({TOOL_COLUMNS}) SELECT * FROM UNNEST($1::UUID[], $2::TIMESTAMPTZ[], $3::UUID[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BIGINT[], $13::TEXT[]) \
+             ON CONFLICT (id, time) DO NOTHING"
+        );
+        let statement = sqlx::query(AssertSqlSafe(statement))
+            .bind(column(&rows, |row| row.id))
+            .bind(column(&rows, |row| timestamptz(row.time)))
+            .bind(column(&rows, |row| row.generation_id))
+            .bind(column(&rows, |row| &*row.org_id))
+            .bind(column(&rows, |row| &*row.member_id))
+            .bind(column(&rows, |row| row.org_day.as_str()))
+            .bind(column(&rows, |row| row.org_month.as_str()))
+            .bind(column(&rows, |row| row.conversation_id.as_deref()))
+            .bind(column(&rows, |row| row.tool.as_str()))
+            .bind(column(&rows, |row| row.mcp_server.as_deref()))
+            .bind(column(&rows, |row| row.outcome.as_str()))
+            .bind(column(&rows, |row| row.duration_ms.map(stored)))
+            .bind(column(&rows, |row| row.error.as_deref()));
+        self.write(statement).await
+    }
+
+    async fn insert_system(&self, rows: &[SystemRow]) -> Result<(), WriteError> {
+        let rows = sql::ordered(rows, |row| (row.id, row.time));
+        let statement = format!(
+            "INSERT INTO system_metrics ({SYSTEM_COLUMNS}) SELECT * FROM UNNEST($1::UUID[], $2::TIMESTAMPTZ[], $3::TEXT[], $4::DOUBLE PRECISION[], $5::DOUBLE PRECISION[], $6::DOUBLE PRECISION[], $7::DOUBLE PRECISION[], $8::BIGINT[], $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[], $15::BIGINT[], $16::BIGINT[], $17::DOUBLE PRECISION[], $18::BIGINT[], $19::BIGINT[], $20::BIGINT[]) \
+             ON CONFLICT (id, time) DO NOTHING"
+        );
+        let statement = sqlx::query(AssertSqlSafe(statement))
+            .bind(column(&rows, |row| row.id))
+            .bind(column(&rows, |row| timestamptz(row.time)))
+            .bind(column(&rows, |row| &*row.server))
+            .bind(column(&rows, |row| row.cpu_percent))
+            .bind(column(&rows, |row| row.load_1m))
+            .bind(column(&rows, |row| row.load_5m))
+            .bind(column(&rows, |row| row.load_15m))
+            .bind(column(&rows, |row| stored(row.memory_used_bytes)))
+            .bind(column(&rows, |row| stored(row.memory_total_bytes)))
+            .bind(column(&rows, |row| stored(row.swap_used_bytes)))
+            .bind(column(&rows, |row| stored(row.disk_used_bytes)))
+            .bind(column(&rows, |row| stored(row.disk_total_bytes)))
+            .bind(column(&rows, |row| stored(row.disk_read_bytes)))
+            .bind(column(&rows, |row| stored(row.disk_written_bytes)))
+            .bind(column(&rows, |row| stored(row.network_received_bytes)))
+            .bind(column(&rows, |row| stored(row.network_sent_bytes)))
+            .bind(column(&rows, |row| row.process_cpu_percent))
+            .bind(column(&rows, |row| stored(row.process_memory_bytes)))
+            .bind(column(&rows, |row| stored(row.process_open_files)))
+            .bind(column(&rows, |row| stored(row.process_threads)));
         self.write(statement).await
     }
 
@@ -182,6 +233,18 @@ impl RecordStore for PostgresRecords {
         let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.readers).await;
         rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::audit_row).collect()
     }
+
+    async fn tool_rows(&self, limit: u32) -> Result<Vec<ToolRow>, ReadError> {
+        let select = format!("SELECT {TOOL_COLUMNS} FROM tool_calls ORDER BY time DESC, id DESC LIMIT $1");
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.readers).await;
+        rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::tool_row).collect()
+    }
+
+    async fn system_rows(&self, limit: u32) -> Result<Vec<SystemRow>, ReadError> {
+        let select = format!("SELECT {SYSTEM_COLUMNS} FROM system_metrics ORDER BY time DESC, id DESC LIMIT $1");
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.readers).await;
+        rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::system_row).collect()
+    }
 }
 
 impl Columns for PgRow {
@@ -190,6 +253,10 @@ impl Columns for PgRow {
     }
 
     fn number(&self, column: &str) -> Result<Option<i64>, String> {
+        self.try_get(column).map_err(|error| error.to_string())
+    }
+
+    fn float(&self, column: &str) -> Result<Option<f64>, String> {
         self.try_get(column).map_err(|error| error.to_string())
     }
 

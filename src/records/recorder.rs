@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::lane::{Lane, Queued};
 use super::store::BATCH_ROWS;
 use super::writer::Writer;
-use super::{AuditRow, RecordStore, UsageRow, clean};
+use super::{AuditRow, RecordStore, StoredAudit, StoredUsage, UsageRow, clean};
 
 /// How often dropped audit rows are logged, at most.
 const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
@@ -43,8 +43,8 @@ impl Default for Settings {
 /// Takes rows from anywhere. Cheap to clone; all clones feed the same writer.
 #[derive(Debug, Clone)]
 pub struct Recorder {
-    usage: mpsc::Sender<Queued<UsageRow>>,
-    audit: mpsc::Sender<Queued<AuditRow>>,
+    usage: mpsc::Sender<Queued<StoredUsage>>,
+    audit: mpsc::Sender<Queued<StoredAudit>>,
     closing: watch::Sender<Option<Instant>>,
     ledger: Arc<Ledger>,
     writer: Arc<tokio::sync::Mutex<Option<JoinHandle<Unwritten>>>>,
@@ -71,9 +71,9 @@ pub enum RecordError {
 pub struct Unwritten {
     /// Usage rows, oldest first. They may be in the database all the same, if only the answer was missing; writing
     /// them again is harmless.
-    pub usage: Vec<UsageRow>,
+    pub usage: Vec<StoredUsage>,
     /// Audit rows, oldest first.
-    pub audit: Vec<AuditRow>,
+    pub audit: Vec<StoredAudit>,
 }
 
 /// How a recorder does, for metrics and readiness.
@@ -128,7 +128,8 @@ impl Recorder {
                 break;
             };
             self.ledger.usage.queued.fetch_add(wanted, Relaxed);
-            for (place, mut row) in room.zip(rows.by_ref()) {
+            for (place, row) in room.zip(rows.by_ref()) {
+                let mut row = StoredUsage::from(row);
                 clean::usage(&mut row);
                 place.send(Queued::new(row, Some(Arc::clone(&ticket))));
             }
@@ -137,11 +138,12 @@ impl Recorder {
     }
 
     /// Hands over an audit row. Never waits: without room the row is dropped and counted.
-    pub fn record_audit(&self, mut row: AuditRow) {
+    pub fn record_audit(&self, row: AuditRow) {
         let Ok(place) = self.audit.try_reserve() else {
             self.ledger.drop_audit();
             return;
         };
+        let mut row = StoredAudit::from(row);
         clean::audit(&mut row);
         self.ledger.audit.queued.fetch_add(1, Relaxed);
         place.send(Queued::new(row, None));

@@ -7,9 +7,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqlitePool};
 use uuid::Uuid;
 
-use super::sql::{self, AUDIT_COLUMNS, Columns, USAGE_COLUMNS, stored};
+use super::sql::{self, AUDIT_COLUMNS, Columns, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS, stored};
 use super::store::{Fault, RecordStore, Used};
-use super::{AuditRow, ReadError, StoredAudit, StoredUsage, UsageRow, WriteError};
+use super::{ReadError, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 
 const MEMBER_DAYS: &str = "SELECT org_id, member_id, org_day, org_month, SUM(messages) AS messages, \
     SUM(total_tokens >> 32) AS tokens_upper, SUM(total_tokens & 4294967295) AS tokens_lower, \
@@ -42,12 +42,12 @@ impl SqliteRecords {
 
 #[async_trait]
 impl RecordStore for SqliteRecords {
-    async fn insert_usage(&self, rows: &[UsageRow]) -> Result<(), WriteError> {
+    async fn insert_usage(&self, rows: &[StoredUsage]) -> Result<(), WriteError> {
         if rows.is_empty() {
             return Ok(());
         }
         let mut statement = QueryBuilder::new(format!("INSERT INTO usage_events ({USAGE_COLUMNS}) "));
-        statement.push_values(sql::ordered(rows), |mut values, row| {
+        statement.push_values(sql::ordered(rows, |row| (row.id, row.time)), |mut values, row| {
             values
                 .push_bind(row.id.to_string())
                 .push_bind(sortable(row.time))
@@ -68,9 +68,9 @@ impl RecordStore for SqliteRecords {
                 .push_bind(stored(row.total_tokens))
                 .push_bind(stored(row.cost_nanousd))
                 .push_bind(&*row.price_version)
-                .push_bind(row.usage_source)
+                .push_bind(row.usage_source.as_str())
                 .push_bind(stored(row.estimate_tokens))
-                .push_bind(row.status)
+                .push_bind(row.status.as_str())
                 .push_bind(row.time_to_first_token_ms.map(stored))
                 .push_bind(stored(row.duration_ms))
                 .push_bind(&*row.request_id);
@@ -79,7 +79,7 @@ impl RecordStore for SqliteRecords {
         self.write(statement).await
     }
 
-    async fn insert_audit(&self, rows: &[AuditRow]) -> Result<(), WriteError> {
+    async fn insert_audit(&self, rows: &[StoredAudit]) -> Result<(), WriteError> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -91,11 +91,12 @@ impl RecordStore for SqliteRecords {
                 .push_bind(row.category.as_str())
                 .push_bind(row.severity.as_str())
                 .push_bind(row.org_id.as_deref())
+                .push_bind(row.org_day.as_deref())
                 .push_bind(row.actor_id.as_deref())
                 .push_bind(row.actor_name.as_deref())
                 .push_bind(row.actor_role.as_deref())
-                .push_bind(row.action)
-                .push_bind(row.resource_type)
+                .push_bind(row.action.as_str())
+                .push_bind(row.resource_type.as_deref())
                 .push_bind(row.resource_id.as_deref())
                 .push_bind(row.outcome.as_str())
                 .push_bind(row.request_id.as_deref())
@@ -116,6 +117,63 @@ impl RecordStore for SqliteRecords {
                 .push_bind(row.detail.as_ref().map(Value::to_string));
         });
         statement.push(" ON CONFLICT (id, time) DO UPDATE SET count = excluded.count WHERE excluded.count > audit_events.count");
+        self.write(statement).await
+    }
+
+    async fn insert_tools(&self, rows: &[ToolRow]) -> Result<(), WriteError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut statement = QueryBuilder::new(format!("INSERT INTO tool_calls ({TOOL_COLUMNS}) "));
+        statement.push_values(sql::ordered(rows, |row| (row.id, row.time)), |mut values, row| {
+            values
+                .push_bind(row.id.to_string())
+                .push_bind(sortable(row.time))
+                .push_bind(row.generation_id.to_string())
+                .push_bind(&*row.org_id)
+                .push_bind(&*row.member_id)
+                .push_bind(row.org_day.as_str())
+                .push_bind(row.org_month.as_str())
+                .push_bind(row.conversation_id.as_deref())
+                .push_bind(row.tool.as_str())
+                .push_bind(row.mcp_server.as_deref())
+                .push_bind(row.outcome.as_str())
+                .push_bind(row.duration_ms.map(stored))
+                .push_bind(row.error.as_deref());
+        });
+        statement.push(" ON CONFLICT (id, time) DO NOTHING");
+        self.write(statement).await
+    }
+
+    async fn insert_system(&self, rows: &[SystemRow]) -> Result<(), WriteError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut statement = QueryBuilder::new(format!("INSERT INTO system_metrics ({SYSTEM_COLUMNS}) "));
+        statement.push_values(sql::ordered(rows, |row| (row.id, row.time)), |mut values, row| {
+            values
+                .push_bind(row.id.to_string())
+                .push_bind(sortable(row.time))
+                .push_bind(&*row.server)
+                .push_bind(row.cpu_percent)
+                .push_bind(row.load_1m)
+                .push_bind(row.load_5m)
+                .push_bind(row.load_15m)
+                .push_bind(stored(row.memory_used_bytes))
+                .push_bind(stored(row.memory_total_bytes))
+                .push_bind(stored(row.swap_used_bytes))
+                .push_bind(stored(row.disk_used_bytes))
+                .push_bind(stored(row.disk_total_bytes))
+                .push_bind(stored(row.disk_read_bytes))
+                .push_bind(stored(row.disk_written_bytes))
+                .push_bind(stored(row.network_received_bytes))
+                .push_bind(stored(row.network_sent_bytes))
+                .push_bind(row.process_cpu_percent)
+                .push_bind(stored(row.process_memory_bytes))
+                .push_bind(stored(row.process_open_files))
+                .push_bind(stored(row.process_threads));
+        });
+        statement.push(" ON CONFLICT (id, time) DO NOTHING");
         self.write(statement).await
     }
 
@@ -152,6 +210,18 @@ impl RecordStore for SqliteRecords {
         let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.pool).await;
         rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::audit_row).collect()
     }
+
+    async fn tool_rows(&self, limit: u32) -> Result<Vec<ToolRow>, ReadError> {
+        let select = format!("SELECT {TOOL_COLUMNS} FROM tool_calls ORDER BY time DESC, id DESC LIMIT ?");
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.pool).await;
+        rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::tool_row).collect()
+    }
+
+    async fn system_rows(&self, limit: u32) -> Result<Vec<SystemRow>, ReadError> {
+        let select = format!("SELECT {SYSTEM_COLUMNS} FROM system_metrics ORDER BY time DESC, id DESC LIMIT ?");
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.pool).await;
+        rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::system_row).collect()
+    }
 }
 
 impl Columns for SqliteRow {
@@ -160,6 +230,10 @@ impl Columns for SqliteRow {
     }
 
     fn number(&self, column: &str) -> Result<Option<i64>, String> {
+        self.try_get(column).map_err(|error| error.to_string())
+    }
+
+    fn float(&self, column: &str) -> Result<Option<f64>, String> {
         self.try_get(column).map_err(|error| error.to_string())
     }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::lane::Lane;
 use super::recorder::{Ledger, Unwritten};
 use super::store::Fault;
-use super::{AuditRow, RecordStore, UsageRow, WriteError};
+use super::{RecordStore, StoredAudit, StoredUsage, WriteError};
 
 /// How often a failure that goes on is logged.
 const FAILURE_LOGGED_EVERY: Duration = Duration::from_mins(1);
@@ -22,8 +22,8 @@ const GLANCE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Writer {
     store: Arc<dyn RecordStore>,
-    usage: Lane<UsageRow>,
-    audit: Lane<AuditRow>,
+    usage: Lane<StoredUsage>,
+    audit: Lane<StoredAudit>,
     closing: watch::Receiver<Option<Instant>>,
     ledger: Arc<Ledger>,
     failure_logged: Option<Instant>,
@@ -32,8 +32,8 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         store: Arc<dyn RecordStore>,
-        usage: Lane<UsageRow>,
-        audit: Lane<AuditRow>,
+        usage: Lane<StoredUsage>,
+        audit: Lane<StoredAudit>,
         closing: watch::Receiver<Option<Instant>>,
         ledger: Arc<Ledger>,
     ) -> Self {

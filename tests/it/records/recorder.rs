@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tollgate::records::store::{BATCH_ROWS, Fault};
 use tollgate::records::{
-    AuditRow, ReadError, RecordError, RecordStore, Recorder, Settings, StoredAudit, StoredUsage, UsageRow, Used, WriteError,
+    ReadError, RecordError, RecordStore, Recorder, Settings, StoredAudit, StoredUsage, SystemRow, ToolRow, UsageRow, Used, WriteError,
 };
 use uuid::Uuid;
 
@@ -54,17 +54,25 @@ impl Scripted {
 
 #[async_trait]
 impl RecordStore for Scripted {
-    async fn insert_usage(&self, rows: &[UsageRow]) -> Result<(), WriteError> {
+    async fn insert_usage(&self, rows: &[StoredUsage]) -> Result<(), WriteError> {
         assert!(rows.len() <= BATCH_ROWS, "a batch of {} rows", rows.len());
         self.fail(rows.iter().map(|row| row.model.as_str())).await?;
         self.taken.lock().push(Taken::Usage(rows.iter().map(|row| row.id).collect()));
         Ok(())
     }
 
-    async fn insert_audit(&self, rows: &[AuditRow]) -> Result<(), WriteError> {
+    async fn insert_audit(&self, rows: &[StoredAudit]) -> Result<(), WriteError> {
         assert!(rows.len() <= BATCH_ROWS, "a batch of {} rows", rows.len());
         self.fail(rows.iter().filter_map(|row| row.model.as_deref())).await?;
         self.taken.lock().push(Taken::Audit(rows.iter().map(|row| row.id).collect()));
+        Ok(())
+    }
+
+    async fn insert_tools(&self, _: &[ToolRow]) -> Result<(), WriteError> {
+        Ok(())
+    }
+
+    async fn insert_system(&self, _: &[SystemRow]) -> Result<(), WriteError> {
         Ok(())
     }
 
@@ -85,6 +93,14 @@ impl RecordStore for Scripted {
     }
 
     async fn audit_rows(&self, _: u32) -> Result<Vec<StoredAudit>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn tool_rows(&self, _: u32) -> Result<Vec<ToolRow>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn system_rows(&self, _: u32) -> Result<Vec<SystemRow>, ReadError> {
         Ok(Vec::new())
     }
 }
@@ -202,7 +218,11 @@ async fn closing_answers_what_could_not_be_written() {
         let begun = tokio::time::Instant::now();
         let left = recorder.close(Duration::from_millis(300)).await;
         assert!(begun.elapsed() < Duration::from_secs(5), "the deadline holds, whatever the database does: {:?}", begun.elapsed());
-        assert_eq!(left.usage, (0..700).map(usage).collect::<Vec<_>>(), "every row that is not durable is answered, oldest first");
+        assert_eq!(
+            left.usage,
+            super::stored::<_, StoredUsage>((0..700).map(usage)),
+            "every row that is not durable is answered, oldest first"
+        );
         assert_eq!(left.audit.len(), 30);
         assert_eq!(ack.durable().await, Err(RecordError::Closed));
         assert!(recorder.close(Duration::ZERO).await.usage.is_empty(), "closing again answers nothing");
