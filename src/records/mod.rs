@@ -17,10 +17,13 @@ mod clean;
 mod lane;
 mod writer;
 
+mod rollup;
 mod sql;
 
 pub mod postgres;
+mod postgres_writes;
 pub mod sqlite;
+mod sqlite_writes;
 
 pub use audit::{AuditRow, Category, Outcome, Severity, StoredAudit};
 pub use recorder::{Ack, Health, RecordError, Recorder, Settings, Unwritten};

@@ -44,25 +44,62 @@ pub(super) fn stored(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
+/// A row as it is kept: by its id and time.
+pub(super) trait Keyed {
+    fn key(&self) -> (Uuid, Timestamp);
+
+    /// Which of several rows with one key is written: the one with the largest.
+    fn count(&self) -> u64 {
+        1
+    }
+}
+
+impl Keyed for StoredUsage {
+    fn key(&self) -> (Uuid, Timestamp) {
+        (self.id, self.time)
+    }
+}
+
+impl Keyed for StoredAudit {
+    fn key(&self) -> (Uuid, Timestamp) {
+        (self.id, self.time)
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+impl Keyed for ToolRow {
+    fn key(&self) -> (Uuid, Timestamp) {
+        (self.id, self.time)
+    }
+}
+
+impl Keyed for SystemRow {
+    fn key(&self) -> (Uuid, Timestamp) {
+        (self.id, self.time)
+    }
+}
+
+/// A row's key as the databases hold it, who cut times to microseconds.
+pub(super) fn key(row: &impl Keyed) -> (Uuid, i64) {
+    let (id, time) = row.key();
+    (id, time.as_microsecond())
+}
+
 /// The rows in the order of their keys, each key once, with its largest count. Writers that take rows in one order
-/// cannot lock each other out, and PostgreSQL refuses to update a row twice in one statement.
-pub(super) fn once_each(rows: &[StoredAudit]) -> Vec<&StoredAudit> {
-    let mut ordered: Vec<&StoredAudit> = rows.iter().collect();
-    ordered.sort_by_key(|row| (row.id, row.time.as_microsecond(), std::cmp::Reverse(row.count)));
-    ordered.dedup_by_key(|row| (row.id, row.time.as_microsecond()));
+/// cannot lock each other out.
+pub(super) fn once_each<R: Keyed>(rows: &[R]) -> Vec<&R> {
+    let mut ordered: Vec<&R> = rows.iter().collect();
+    ordered.sort_by_key(|row| (key(*row), std::cmp::Reverse(row.count())));
+    ordered.dedup_by_key(|row| key(*row));
     ordered
 }
 
-/// The rows in the order of their keys, each key once.
-pub(super) fn ordered<R>(rows: &[R], key: impl Fn(&R) -> (Uuid, Timestamp)) -> Vec<&R> {
-    let key = |row: &&R| {
-        let (id, time) = key(row);
-        (id, time.as_microsecond())
-    };
-    let mut ordered: Vec<&R> = rows.iter().collect();
-    ordered.sort_by_key(key);
-    ordered.dedup_by_key(|row| key(row));
-    ordered
+/// The row with what its count grew by, from what it was.
+pub(super) fn grown_by(row: &StoredAudit, from: i64) -> StoredAudit {
+    StoredAudit { count: row.count.saturating_sub(u64::try_from(from).unwrap_or_default()), ..row.clone() }
 }
 
 /// Reads a row of `usage_events`.

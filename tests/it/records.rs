@@ -18,6 +18,7 @@ mod laws;
 mod migrations;
 mod outages;
 mod recorder;
+mod rollups;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -50,6 +51,20 @@ impl Place {
         Self::migrated(url, Home::Server(server)).await
     }
 
+    /// As [`Place::sqlite`], but not migrated.
+    pub fn empty_sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for an SQLite file");
+        let url = format!("sqlite:{}", folder.path().join("records.db").display());
+        Self { database: Database::open(&url).expect("opening the test's database"), url, home: Home::Folder { _folder: folder } }
+    }
+
+    /// As [`Place::postgres`], but not migrated.
+    pub async fn empty_postgres() -> Self {
+        let server = tokio::task::spawn_blocking(Postgres::shared).await.expect("starting PostgreSQL");
+        let url = server.database();
+        Self { database: Database::open(&url).expect("opening the test's database"), url, home: Home::Server(server) }
+    }
+
     async fn migrated(url: String, home: Home) -> Self {
         let database = Database::open(&url).expect("opening the test's database");
         database.migrate().await.expect("migrating the test's database");
@@ -61,6 +76,14 @@ impl Place {
         match &self.home {
             Home::Server(server) => server.sql(&self.url, statement).expect("a statement of the test's own"),
             Home::Folder { .. } => sqlite(&self.file(), statement).await,
+        }
+    }
+
+    /// Runs several statements past the code under test.
+    pub async fn script(&self, statements: &str) {
+        match &self.home {
+            Home::Server(server) => drop(server.sql(&self.url, statements).expect("statements of the test's own")),
+            Home::Folder { .. } => script(&self.file(), statements).await,
         }
     }
 
@@ -78,6 +101,15 @@ async fn sqlite(file: &std::path::Path, statement: &str) -> String {
     connection.close().await.expect("closing the SQLite file");
     let Some(row) = row else { return String::new() };
     row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|number| number.to_string())).unwrap_or_default()
+}
+
+/// Runs statements on an SQLite file.
+async fn script(file: &std::path::Path, statements: &str) {
+    use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).create_if_missing(true);
+    let mut connection = options.connect().await.expect("opening the SQLite file");
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.expect("statements of the test's own");
+    connection.close().await.expect("closing the SQLite file");
 }
 
 /// The instant most rows of these tests are about.
