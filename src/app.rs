@@ -26,6 +26,7 @@ use crate::limits::rules::{RuleError, Rules};
 use crate::limits::{Charge, Store};
 use crate::prices::PriceTable;
 use crate::records::refused_tokens::RefusedTokens;
+use crate::records::retention::{Held, Removed};
 use crate::records::{ReadError, RecordStore, Recorder};
 use crate::shared::{Redis, SharedError};
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
@@ -213,6 +214,22 @@ impl App {
     pub fn open_stream(&self) -> OpenStream {
         self.metrics.stream_opened();
         OpenStream(self.metrics.clone())
+    }
+
+    /// One round of removing rows that are too old. Answers whether there is more to remove.
+    pub async fn retain_records(&self) -> bool {
+        match self.database.retain(&self.config.records.retention, &Held::new(), self.clock.now()).await {
+            Ok(removed) => {
+                for Removed { table, count, .. } in removed.iter().filter(|removed| removed.count > 0) {
+                    tracing::info!(records.table = table.name(), records.removed = count, "old rows were removed");
+                }
+                removed.iter().any(|removed| removed.more)
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "retention");
+                false
+            }
+        }
     }
 
     /// Closes the database, after everything was written.

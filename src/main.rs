@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tollgate::cli::{self, Asked, Exit, Format, Source};
+use tollgate::cli::{self, Asked, Exit, Format, Migration, Source};
 
 /// Organizations, limits, charges and records in front of an unmodified LibreChat.
 #[derive(Parser)]
@@ -53,6 +53,9 @@ enum Command {
     },
     /// Bring the database of the records up to date
     Migrate {
+        /// Only show what there is to do
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         settings: Settings,
     },
@@ -129,7 +132,9 @@ fn run(command: Command) -> Exit {
             cli::explain_limits(&settings.source(), &Asked { org, member, role, plan }, shown.format())
         }
         Command::Explain { reference, shown, settings } => cli::explain(&settings.source(), &reference, shown.format()),
-        Command::Migrate { settings } => cli::migrate(&settings.source()),
+        Command::Migrate { settings, dry_run } => {
+            cli::migrate(&settings.source(), if dry_run { Migration::Shown } else { Migration::Done })
+        }
     }
 }
 

@@ -30,6 +30,10 @@ const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 /// How often what nobody asks for is looked after: refused tokens, health.
 const UPKEEP: Duration = Duration::from_secs(2);
 
+/// How often rows that are too old are removed, and how soon again where a round left some.
+const RETENTION: Duration = Duration::from_hours(1);
+const RETENTION_AGAIN: Duration = Duration::from_mins(1);
+
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -99,6 +103,7 @@ fn start_here(config: Config, clock: SharedClock) -> Result<Running, StartError>
         runtime.spawn(admin::serve(admin_listener, admin::routes()));
         runtime.spawn(app.generations.clone().keep_leases());
         runtime.spawn(upkeep(app.clone()));
+        runtime.spawn(retention(app.clone()));
     }
 
     let gateway = run_gateway(&app, public, threads, stopping)?;
@@ -215,6 +220,15 @@ async fn upkeep(app: Arc<App>) {
         }
         app.upstream_is_up.set(up);
         admin::health::measure(&app).await;
+    }
+}
+
+/// Removes rows that are too old, a while after the start and then every hour, and sooner where there is more.
+async fn retention(app: Arc<App>) {
+    let mut pause = RETENTION_AGAIN;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = if app.retain_records().await { RETENTION_AGAIN } else { RETENTION };
     }
 }
 

@@ -18,7 +18,7 @@ pub use check::{check, complain, describe};
 pub use explain::explain;
 pub use limits::{Asked, explain_limits};
 pub use live::check_live;
-pub use migrate::migrate;
+pub use migrate::{Migration, migrate};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors};

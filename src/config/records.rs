@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::errors::Errors;
@@ -11,6 +12,7 @@ use super::secret::{Secret, resolve};
 use super::urls::{host_of, server_of, split};
 use super::values::{at_least_one, bounded, milliseconds, rows};
 use crate::db::check_url;
+use crate::records::retention::Retention;
 use crate::records::store::BATCH_ROWS;
 
 /// Where usage and audit rows are written, and how.
@@ -28,6 +30,8 @@ pub struct Records {
     pub audit_queue_rows: usize,
     /// Usage rows waiting to be written, at most; more make their producers wait, and none is dropped.
     pub usage_queue_rows: usize,
+    /// How long rows are kept.
+    pub retention: Retention,
 }
 
 /// Which database.
@@ -77,6 +81,29 @@ pub(super) struct RecordsKeys {
     audit_queue_rows: usize,
     #[serde(deserialize_with = "rows")]
     usage_queue_rows: usize,
+    retention: RetentionKeys,
+}
+
+/// The section `[records.retention]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetentionKeys {
+    #[serde(deserialize_with = "days")]
+    audit_days: u32,
+    #[serde(deserialize_with = "days")]
+    usage_days: u32,
+    #[serde(deserialize_with = "days")]
+    tools_days: u32,
+    #[serde(deserialize_with = "days")]
+    system_days: u32,
+}
+
+/// A hundred years: for good, and far from where instants end.
+const MOST_DAYS: usize = 36_500;
+
+fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let days = bounded(at_least_one(deserializer)?, MOST_DAYS)?;
+    u32::try_from(days).map_err(D::Error::custom)
 }
 
 fn batch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
@@ -96,6 +123,12 @@ pub(super) fn check(keys: RecordsKeys, errors: &mut Errors) -> Option<Records> {
         flush_after: keys.flush_after,
         audit_queue_rows: keys.audit_queue_rows,
         usage_queue_rows: keys.usage_queue_rows,
+        retention: Retention {
+            audit_days: keys.retention.audit_days,
+            usage_days: keys.retention.usage_days,
+            tools_days: keys.retention.tools_days,
+            system_days: keys.retention.system_days,
+        },
     })
 }
 

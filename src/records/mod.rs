@@ -11,6 +11,7 @@ pub mod usage;
 
 pub mod recorder;
 pub mod refused_tokens;
+pub mod retention;
 pub mod store;
 
 mod clean;

@@ -11,7 +11,8 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use super::postgres_writes::{self, timestamptz};
+use super::postgres_writes;
+pub(crate) use super::postgres_writes::timestamptz;
 use super::sql::{self, AUDIT_COLUMNS, Columns, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS};
 use super::store::{Fault, RecordStore, Used};
 use super::{ReadError, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};

@@ -236,6 +236,6 @@ fn column<'rows, R, T>(rows: &[&'rows R], value: impl Fn(&'rows R) -> T) -> Vec<
 }
 
 /// PostgreSQL keeps microseconds. Every instant of jiff's is one of chrono's.
-pub(super) fn timestamptz(time: Timestamp) -> DateTime<Utc> {
+pub(crate) fn timestamptz(time: Timestamp) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(time.as_microsecond()).unwrap_or_default()
 }

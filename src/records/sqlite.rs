@@ -8,7 +8,8 @@ use sqlx::{AssertSqlSafe, Row, SqlitePool};
 use uuid::Uuid;
 
 use super::sql::{self, AUDIT_COLUMNS, Columns, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS};
-use super::sqlite_writes::{self, sortable};
+use super::sqlite_writes;
+pub(crate) use super::sqlite_writes::sortable;
 use super::store::{Fault, RecordStore, Used};
 use super::{ReadError, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 

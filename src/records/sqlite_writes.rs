@@ -242,7 +242,7 @@ fn system_statement(rows: &[&SystemRow]) -> QueryBuilder<Sqlite> {
 }
 
 /// RFC 3339 in UTC with six decimals: text that sorts as time does.
-pub(super) fn sortable(time: Timestamp) -> String {
+pub(crate) fn sortable(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 
