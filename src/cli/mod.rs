@@ -7,6 +7,7 @@ mod explain;
 mod limits;
 mod live;
 mod migrate;
+mod reader;
 mod table;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ pub use explain::explain;
 pub use limits::{Asked, explain_limits};
 pub use live::check_live;
 pub use migrate::{Migration, migrate};
+pub use reader::{Making, Wanted, create_reader};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors};

@@ -17,8 +17,11 @@ use crate::records::retention::{Held, Removed, Retention};
 use crate::records::sqlite::SqliteRecords;
 
 mod postgres;
+mod readers;
 mod sqlite;
 mod timescale;
+
+pub use readers::{Reader, ReaderError};
 
 use postgres::Postgres;
 use sqlite::Sqlite;
@@ -148,6 +151,24 @@ impl Database {
         match &self.0 {
             Kind::Sqlite(sqlite) => sqlite.retain(retention, held, now).await,
             Kind::Postgres(postgres) => postgres.retain(retention, held, now).await,
+        }
+    }
+
+    /// Makes a role that reads the rows of this org and no other's; where it is there already, gives it what it lacks.
+    pub async fn create_reader(&self, org: &str, role: Option<&str>) -> Result<Reader, ReaderError> {
+        let role = role.map_or_else(|| readers::role_of(org), str::to_owned);
+        match &self.0 {
+            Kind::Sqlite(_) => Err(ReaderError::NoRoles),
+            Kind::Postgres(postgres) => postgres.create_reader(org, &role).await,
+        }
+    }
+
+    /// The same as statements, for whoever may run them.
+    pub async fn reader_script(&self, org: &str, role: Option<&str>) -> Result<String, ReaderError> {
+        let role = role.map_or_else(|| readers::role_of(org), str::to_owned);
+        match &self.0 {
+            Kind::Sqlite(_) => Err(ReaderError::NoRoles),
+            Kind::Postgres(postgres) => postgres.reader_script(org, &role).await,
         }
     }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 
+use super::readers::{self, Reader, ReaderError};
 use super::timescale::{self, Found, Step};
 use super::{DatabaseError, Plan, REMOVED_AT_ONCE, REMOVED_PAUSE, REMOVED_TIMES, Status};
 use crate::records::postgres::timestamptz;
@@ -87,6 +88,20 @@ impl Postgres {
         removed.map_err(|error| DatabaseError::Retain(error.to_string()))
     }
 
+    pub(super) async fn create_reader(&self, org: &str, role: &str) -> Result<Reader, ReaderError> {
+        let mut connection = self.connect().await.map_err(ReaderError::Database)?;
+        let created = readers::create(&mut connection, org, role).await;
+        let _ = connection.close().await;
+        created
+    }
+
+    pub(super) async fn reader_script(&self, org: &str, role: &str) -> Result<String, ReaderError> {
+        let mut connection = self.connect().await.map_err(ReaderError::Database)?;
+        let script = readers::script(&mut connection, org, role).await;
+        let _ = connection.close().await;
+        script
+    }
+
     pub(super) async fn status(&self) -> Status {
         match self.applied().await {
             Ok(applied) => super::pending(&migrator(), &applied),
@@ -132,6 +147,9 @@ async fn arrange(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
             timescale::take(connection, &step).await?;
         }
     }
+    for step in readers::steps(connection).await? {
+        timescale::take(connection, &step).await?;
+    }
     Ok(())
 }
 
@@ -140,11 +158,12 @@ async fn planned(connection: &mut PgConnection, retention: &Retention) -> Result
     let found = timescale::find(connection).await?;
     let installed = found == Found::Installed;
     let mut steps = match found {
-        Found::No(why) => return Ok((Vec::new(), Some(format!("{why}: plain tables are used, which do as well")))),
+        Found::No(why) => return Ok((readers::steps(connection).await?, Some(format!("{why}: plain tables are used, which do as well")))),
         Found::Available => vec![timescale::install()],
         Found::Installed => Vec::new(),
     };
     steps.extend(timescale::layout_steps(connection, installed).await?);
+    steps.extend(readers::steps(connection).await?);
     steps.extend(timescale::retention_steps(connection, installed, retention, &Held::new()).await?);
     Ok((steps, None))
 }

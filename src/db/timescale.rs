@@ -56,17 +56,19 @@ pub(super) async fn find(connection: &mut PgConnection) -> Result<Found, sqlx::E
     let row = sqlx::query(
         "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS installed, \
          EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') AS available, \
-         current_setting('timescaledb.disable_load', true) IS NOT NULL AS preloaded",
+         current_setting('timescaledb.disable_load', true) IS NOT NULL AS preloaded, \
+         has_database_privilege(current_database(), 'CREATE') AS allowed",
     )
     .fetch_one(&mut *connection)
     .await?;
-    let (installed, available, preloaded): (bool, bool, bool) =
-        (row.try_get("installed")?, row.try_get("available")?, row.try_get("preloaded")?);
-    if !installed {
-        return Ok(match (available, preloaded) {
-            (false, _) => Found::No("TimescaleDB is not there"),
-            (true, false) => Found::No("TimescaleDB is there, but not in shared_preload_libraries"),
-            (true, true) => Found::Available,
+    let (available, preloaded, allowed): (bool, bool, bool) =
+        (row.try_get("available")?, row.try_get("preloaded")?, row.try_get("allowed")?);
+    if !row.try_get::<bool, _>("installed")? {
+        return Ok(match (available, preloaded, allowed) {
+            (false, ..) => Found::No("TimescaleDB is not there"),
+            (true, false, _) => Found::No("TimescaleDB is there, but not in shared_preload_libraries"),
+            (true, true, false) => Found::No("TimescaleDB is there, but this user may not install it in this database"),
+            (true, true, true) => Found::Available,
         });
     }
     let licence: Option<String> = sqlx::query_scalar("SELECT current_setting('timescaledb.license', true)").fetch_one(connection).await?;
@@ -154,10 +156,14 @@ impl Layout {
         let name = table.name();
         Step {
             says: format!("make {name} a hypertable with chunks of {chunk_days} days; it cannot be written meanwhile"),
-            sql: vec![format!(
-                "SELECT create_hypertable('{name}', 'time', chunk_time_interval => INTERVAL '{chunk_days} days', migrate_data => true, \
+            sql: vec![
+                // It refuses row security on what it compresses; readers of one org have views.
+                format!("ALTER TABLE {name} DISABLE ROW LEVEL SECURITY"),
+                format!(
+                    "SELECT create_hypertable('{name}', 'time', chunk_time_interval => INTERVAL '{chunk_days} days', migrate_data => true, \
                  if_not_exists => true, create_default_indexes => false)"
-            )],
+                ),
+            ],
         }
     }
 

@@ -14,11 +14,15 @@ use uuid::Uuid;
 
 use crate::support::postgres::Postgres;
 
+mod data_model;
 mod laws;
 mod migrations;
 mod outages;
+mod readers;
 mod recorder;
+mod retention;
 mod rollups;
+mod timescale;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -49,6 +53,21 @@ impl Place {
         let server = tokio::task::spawn_blocking(Postgres::shared).await.expect("starting PostgreSQL");
         let url = server.database();
         Self::migrated(url, Home::Server(server)).await
+    }
+
+    /// On TimescaleDB, where there is one.
+    pub async fn timescale() -> Option<Self> {
+        let server = tokio::task::spawn_blocking(Postgres::timescale).await.expect("starting TimescaleDB")?;
+        let url = server.database();
+        Some(Self::migrated(url, Home::Server(server)).await)
+    }
+
+    /// The server, of a place that has one.
+    pub fn server(&self) -> &Postgres {
+        match &self.home {
+            Home::Server(server) => server,
+            Home::Folder { .. } => panic!("an SQLite file has no server"),
+        }
     }
 
     /// As [`Place::sqlite`], but not migrated.

@@ -18,6 +18,13 @@ macro_rules! on_every_database {
         mod postgres {
             $(#[tokio::test] async fn $law() { super::$law(super::Place::postgres().await).await; })*
         }
+        mod timescale {
+            $(#[tokio::test] async fn $law() {
+                if let Some(place) = super::Place::timescale().await {
+                    super::$law(place).await;
+                }
+            })*
+        }
     };
 }
 
