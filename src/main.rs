@@ -71,7 +71,7 @@ enum ReaderCommand {
         /// The org's id
         #[arg(long)]
         org: String,
-        /// The role's name; tollgate_reader_ORG when left out
+        /// The role's name; made of the org's id when left out
         #[arg(long, value_name = "NAME")]
         role: Option<String>,
         /// Only print the statements, for whoever may run them

@@ -88,14 +88,14 @@ pub(super) struct RecordsKeys {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RetentionKeys {
-    #[serde(deserialize_with = "days")]
-    audit_days: u32,
-    #[serde(deserialize_with = "days")]
-    usage_days: u32,
-    #[serde(deserialize_with = "days")]
-    tools_days: u32,
-    #[serde(deserialize_with = "days")]
-    system_days: u32,
+    #[serde(rename = "audit_days", deserialize_with = "days")]
+    audit: u32,
+    #[serde(rename = "usage_days", deserialize_with = "days")]
+    usage: u32,
+    #[serde(rename = "tools_days", deserialize_with = "days")]
+    tools: u32,
+    #[serde(rename = "system_days", deserialize_with = "days")]
+    system: u32,
 }
 
 /// A hundred years: for good, and far from where instants end.
@@ -124,10 +124,10 @@ pub(super) fn check(keys: RecordsKeys, errors: &mut Errors) -> Option<Records> {
         audit_queue_rows: keys.audit_queue_rows,
         usage_queue_rows: keys.usage_queue_rows,
         retention: Retention {
-            audit_days: keys.retention.audit_days,
-            usage_days: keys.retention.usage_days,
-            tools_days: keys.retention.tools_days,
-            system_days: keys.retention.system_days,
+            audit_days: keys.retention.audit,
+            usage_days: keys.retention.usage,
+            tools_days: keys.retention.tools,
+            system_days: keys.retention.system,
         },
     })
 }

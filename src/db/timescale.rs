@@ -112,9 +112,10 @@ pub(super) async fn retention_steps(
 ) -> Result<Vec<Step>, sqlx::Error> {
     let mut steps = Vec::new();
     for table in EventTable::ALL.into_iter().filter(|table| *table != EventTable::Audit) {
-        let kept: Option<String> = match installed {
-            true => sqlx::query_scalar(RETAINED).bind(table.name()).fetch_optional(&mut *connection).await?.flatten(),
-            false => None,
+        let kept: Option<String> = if installed {
+            sqlx::query_scalar(RETAINED).bind(table.name()).fetch_optional(&mut *connection).await?.flatten()
+        } else {
+            None
         };
         let wanted = (held.is_empty() || !table.is_of_orgs()).then(|| format!("{} days", retention.days(table)));
         if kept == wanted {

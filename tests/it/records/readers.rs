@@ -164,7 +164,7 @@ fn own_rows_are_seen(place: &Place, roles: &Roles) {
 
 async fn attempts(place: &Place, roles: &Roles) -> Vec<String> {
     let Roles { acme, blue, .. } = roles;
-    let mut attempts: Vec<String> = ATTEMPTS.iter().map(ToString::to_string).collect();
+    let mut attempts: Vec<String> = ATTEMPTS.iter().map(|attempt| (*attempt).to_owned()).collect();
     attempts.extend([
         format!("SET ROLE {blue}; SELECT * FROM tollgate_reader.usage_events"),
         format!("SET SESSION AUTHORIZATION {blue}; SELECT * FROM tollgate_reader.usage_events"),

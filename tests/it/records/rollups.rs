@@ -61,18 +61,19 @@ async fn assert_days_hold_what_the_rows_hold(place: &Place) {
 
 /// Rows of several orgs, members, models and days, of every status and source, some of a generation's second model.
 fn mixed(number: u64) -> UsageRow {
-    let pick = |of: u64, shift: u64| (number / shift) % of;
+    let index = usize::try_from(number).unwrap();
+    let pick = |of: usize, shift: usize| (index / shift) % of;
     let day = 18 + pick(3, 7);
     let second = number % 5 == 4;
     UsageRow {
-        org_id: ["acme", "blue"][pick(2, 3) as usize].into(),
-        member_id: ["ada", "bob", "eve"][pick(3, 1) as usize].into(),
-        model: ["gpt-5", "claude", ""][pick(3, 2) as usize].to_owned(),
+        org_id: ["acme", "blue"][pick(2, 3)].into(),
+        member_id: ["ada", "bob", "eve"][pick(3, 1)].into(),
+        model: ["gpt-5", "claude", ""][pick(3, 2)].to_owned(),
         org_day: format!("2026-11-{day}"),
         generation_id: if second { Uuid::from_u128(1) } else { usage(number).id },
         messages: u32::from(!second),
-        status: ["completed", "failed", "lost", "aborted"][pick(4, 1) as usize],
-        usage_source: ["frames", "counted", "context"][pick(3, 1) as usize],
+        status: ["completed", "failed", "lost", "aborted"][pick(4, 1)],
+        usage_source: ["frames", "counted", "context"][pick(3, 1)],
         time_to_first_token_ms: (number % 3 != 0).then_some(100 + number),
         duration_ms: 1000 + number * 7 % 900,
         input_tokens: number,
