@@ -124,6 +124,7 @@ pub(super) const USAGE_DAILY: Rollup<StoredUsage, 6, 19> = Rollup {
     line: usage_line,
 };
 
+#[expect(clippy::unnecessary_wraps, reason = "of other kinds there are rows that do not count")]
 fn usage_line(row: &StoredUsage) -> Option<Line<'_, 6, 19>> {
     let first = row.id == row.generation_id;
     let failed = matches!(row.status.as_str(), "failed" | "lost");
@@ -178,6 +179,7 @@ pub(super) const TOOLS_DAILY: Rollup<ToolRow, 6, 6> = Rollup {
     line: tool_line,
 };
 
+#[expect(clippy::unnecessary_wraps, reason = "of other kinds there are rows that do not count")]
 fn tool_line(row: &ToolRow) -> Option<Line<'_, 6, 6>> {
     let duration = row.duration_ms.map(stored);
     let keys = [
@@ -219,6 +221,7 @@ fn bounded(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a number of a line may be missing")]
 fn one_if(holds: bool) -> Option<i64> {
     Some(i64::from(holds))
 }
