@@ -74,7 +74,7 @@ fn mixed(number: u64) -> UsageRow {
         messages: u32::from(!second),
         status: ["completed", "failed", "lost", "aborted"][pick(4, 1)],
         usage_source: ["frames", "counted", "context"][pick(3, 1)],
-        time_to_first_token_ms: (number % 3 != 0).then_some(100 + number),
+        time_to_first_token_ms: (!number.is_multiple_of(3)).then_some(100 + number),
         duration_ms: 1000 + number * 7 % 900,
         input_tokens: number,
         total_tokens: number + 90,
