@@ -25,7 +25,9 @@ use crate::limits::redis::RedisStore;
 use crate::limits::rules::{RuleError, Rules};
 use crate::limits::{Charge, Store};
 use crate::prices::PriceTable;
+use crate::records::journal::OpenError;
 use crate::records::refused_tokens::RefusedTokens;
+use crate::records::retention::{Held, Removed};
 use crate::records::{ReadError, RecordStore, Recorder};
 use crate::shared::{Redis, SharedError};
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
@@ -70,7 +72,7 @@ pub struct App {
     pub librechat: LibreChat,
     /// The numbers that are watched.
     pub metrics: Arc<Metrics>,
-    /// This process, unlike any other.
+    /// This process, unlike any other; the same after a restart with the same journal.
     pub replica: Arc<str>,
     /// How long this process may stay silent before its generations are taken over.
     pub lease: Duration,
@@ -108,6 +110,9 @@ pub enum BuildError {
     /// The rows that counters are rebuilt from cannot be read.
     #[error("{0}")]
     Rows(#[from] ReadError),
+    /// The journal cannot be opened.
+    #[error("{0}")]
+    Journal(#[from] OpenError),
     /// The store cannot be used.
     #[error("the store: {0}")]
     Store(#[from] SharedError),
@@ -153,11 +158,11 @@ impl App {
         database.migrate().await?;
         database.try_to_write().await?;
         let records = database.records();
-        let recorder = Recorder::start(records.clone(), config.records.recorder(), runtime);
+        let (recorder, left) = Recorder::open(records.clone(), config.records.recorder(), runtime).await?;
 
-        let (store, board) = store(&config, &directory, &records, &clock, runtime).await?;
+        let (store, board) = store(&config, &directory, &recorder, &records, &clock, runtime).await?;
         let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
-        let replica: Arc<str> = Uuid::new_v4().to_string().into();
+        let replica: Arc<str> = recorder.id().to_string().into();
         let lease = config.generations.lease;
         let generations = Generations::new(Parts {
             settings: Settings {
@@ -179,6 +184,7 @@ impl App {
             metrics: metrics.clone(),
             runtime: runtime.clone(),
         });
+        generations.take_up_left(left).await;
 
         Ok(Arc::new(Self {
             upstream,
@@ -219,6 +225,22 @@ impl App {
     pub fn open_stream(&self) -> OpenStream {
         self.metrics.stream_opened();
         OpenStream(self.metrics.clone())
+    }
+
+    /// One round of removing rows that are too old. Answers whether there is more to remove.
+    pub async fn retain_records(&self) -> bool {
+        match self.database.retain(&self.config.records.retention, &Held::new(), self.clock.now()).await {
+            Ok(removed) => {
+                for Removed { table, count, .. } in removed.iter().filter(|removed| removed.count > 0) {
+                    tracing::info!(records.table = table.name(), records.removed = count, "old rows were removed");
+                }
+                removed.iter().any(|removed| removed.more)
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "retention");
+                false
+            }
+        }
     }
 
     /// Closes the database, after everything was written.
@@ -274,6 +296,7 @@ fn api_keys(librechat: &LibreChat, clock: &SharedClock) -> ApiKeys {
 async fn store(
     config: &Config,
     directory: &Directory,
+    recorder: &Recorder,
     records: &Arc<dyn RecordStore>,
     clock: &SharedClock,
     runtime: &Handle,
@@ -282,6 +305,7 @@ async fn store(
         StoreUrl::Memory => {
             let store = MemoryStore::new();
             let now = clock.now();
+            recorder.shipped().await.map_err(ReadError::Unavailable)?;
             store.load(explain::buckets_of(&records.used_since(months_open_since(now)).await?, directory, now));
             Ok((Arc::new(store), None))
         }

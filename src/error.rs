@@ -65,8 +65,8 @@ pub enum Rejection {
     },
     /// The store of counters does not answer and a limit is closed on failure. 503.
     StoreClosed,
-    /// More work is waiting than this process takes on. 503.
-    Overloaded,
+    /// What must be written down finds no room. 503.
+    JournalFull,
     /// LibreChat cannot be reached; the request did not get there. 503.
     UpstreamAway,
     /// LibreChat broke the exchange off; the request may have got there. 502.
@@ -188,7 +188,7 @@ impl Rejection {
             Self::NotFound => (404, "not_found"),
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::StoreClosed => (503, "store_closed"),
-            Self::Overloaded => (503, "overloaded"),
+            Self::JournalFull => (503, "journal_full"),
             Self::UpstreamAway => (503, "upstream_away"),
             Self::UpstreamBroken => (502, "upstream_broken"),
             Self::UpstreamTimeout => (504, "upstream_timeout"),
@@ -235,7 +235,7 @@ impl Rejection {
                 // Running answers give back what they did not need, often long before the period ends.
                 Some(if Facts::of(refusal).fits_later() { reset.min(HELD_RETRY_SECONDS) } else { reset })
             }
-            Self::StoreClosed | Self::Overloaded | Self::UpstreamAway | Self::UpstreamBroken | Self::UpstreamTimeout => {
+            Self::StoreClosed | Self::JournalFull | Self::UpstreamAway | Self::UpstreamBroken | Self::UpstreamTimeout => {
                 Some(AWAY_RETRY_SECONDS)
             }
             Self::Draining => Some(1),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
-use tollgate::cli::{self, Asked, Exit, Format, Source};
+use tollgate::cli::{self, Asked, Exit, Format, Making, Migration, Source, Wanted};
 use tollgate::identity::ROLES;
 
 /// Organizations, limits, charges and records in front of an unmodified LibreChat.
@@ -54,8 +54,32 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Let others read the records of one org
+    #[command(subcommand)]
+    Reader(ReaderCommand),
     /// Bring the database of the records up to date
     Migrate {
+        /// Only show what there is to do
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Subcommand)]
+enum ReaderCommand {
+    /// Make a role of the database that sees the rows of one org and no other's
+    Create {
+        /// The org's id
+        #[arg(long)]
+        org: String,
+        /// The role's name; made of the org's id when left out
+        #[arg(long, value_name = "NAME")]
+        role: Option<String>,
+        /// Only print the statements, for whoever may run them
+        #[arg(long)]
+        print: bool,
         #[command(flatten)]
         settings: Settings,
     },
@@ -132,7 +156,13 @@ fn run(command: Command) -> Exit {
             cli::explain_limits(&settings.source(), &Asked { org, member, role, plan }, shown.format())
         }
         Command::Explain { reference, shown, settings } => cli::explain(&settings.source(), &reference, shown.format()),
-        Command::Migrate { settings } => cli::migrate(&settings.source()),
+        Command::Reader(ReaderCommand::Create { org, role, print, settings }) => {
+            let making = if print { Making::Printed } else { Making::Done };
+            cli::create_reader(&settings.source(), &Wanted { org, role, making })
+        }
+        Command::Migrate { settings, dry_run } => {
+            cli::migrate(&settings.source(), if dry_run { Migration::Shown } else { Migration::Done })
+        }
     }
 }
 

@@ -32,6 +32,9 @@ const UPKEEP: Duration = Duration::from_secs(2);
 
 /// How long the public listener may take to take connections. It takes a moment.
 const LISTENING: Duration = Duration::from_secs(5);
+/// How often rows that are too old are removed, and how soon again where a round left some.
+const RETENTION: Duration = Duration::from_hours(1);
+const RETENTION_AGAIN: Duration = Duration::from_mins(1);
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +122,7 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
     drop(built);
     runtime.spawn(app.generations.clone().keep_leases());
     runtime.spawn(upkeep(app.clone()));
+    runtime.spawn(retention(app.clone()));
 
     let (stop, stopping) = watch::channel(false);
     let gateway = run_gateway(&app, public, threads, stopping)?;
@@ -227,12 +231,12 @@ async fn last_writes(app: &App) -> bool {
         tracing::error!(generations = app.generations.count_open(), "not every generation could be settled before the stop");
     }
     app.refused_tokens.tick().into_iter().for_each(|row| app.recorder.record_audit(row));
-    let unwritten = app.recorder.close(LAST_WRITES).await;
+    let left = app.recorder.close(LAST_WRITES).await;
     app.close().await;
-    for row in &unwritten.usage {
-        tracing::error!(generation.id = %row.generation_id, row = ?row, "a usage row could not be written before the stop");
+    if left > 0 {
+        tracing::warn!(records.rows = left, "rows are left in the journal, for the next start to ship");
     }
-    unwritten.usage.is_empty() && app.generations.count_open() == 0
+    left == 0 && app.generations.count_open() == 0
 }
 
 /// Looks after what no request does.
@@ -248,6 +252,15 @@ async fn upkeep(app: Arc<App>) {
         }
         app.upstream_is_up.set(up);
         admin::health::measure(&app).await;
+    }
+}
+
+/// Removes rows that are too old, a while after the start and then every hour, and sooner where there is more.
+async fn retention(app: Arc<App>) {
+    let mut pause = RETENTION_AGAIN;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = if app.retain_records().await { RETENTION_AGAIN } else { RETENTION };
     }
 }
 

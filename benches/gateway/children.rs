@@ -161,7 +161,7 @@ fn tollgate(file: &Path) {
     answer(|| {
         let health = running.app.recorder.health();
         Work {
-            queued: (health.usage_queued + health.audit_queued) as u64,
+            queued: health.journal.rows + health.audit_queued as u64,
             open: running.app.generations.count_open() as u64,
             written: health.usage_written + health.audit_written,
             dropped: health.audit_dropped,

@@ -13,6 +13,7 @@ use super::Shared;
 use crate::app::App;
 use crate::limits::OnFailure;
 use crate::limits::rules::Who;
+use crate::records::recorder::WhenFull;
 
 /// Its routes.
 pub fn routes(app: Shared) -> Router {
@@ -43,6 +44,8 @@ async fn readyz(State(app): State<Shared>) -> Response {
         Some("LibreChat does not answer")
     } else if store_closes {
         Some("the store does not answer, and limits are closed without it")
+    } else if degraded.contains(&"journal") && app.config.records.when_full == WhenFull::Refuse {
+        Some("the journal takes no new chats")
     } else {
         None
     };
@@ -56,8 +59,12 @@ async fn degraded(app: &App) -> Vec<&'static str> {
     if !app.store.healthy().await {
         degraded.push("store");
     }
-    if app.recorder.health().failing_for.is_some() {
+    let records = app.recorder.health();
+    if records.failing_for.is_some() {
         degraded.push("records");
+    }
+    if records.journal.full || records.journal.failing_for.is_some() {
+        degraded.push("journal");
     }
     if !app.upstream_is_up.is_set() {
         degraded.push("librechat");
@@ -81,16 +88,9 @@ fn closes_without_store(app: &App) -> bool {
 /// Brings the gauges up to date that no request moves.
 pub async fn measure(app: &App) {
     let degraded = degraded(app).await;
-    for component in ["store", "records", "librechat"] {
+    for component in ["store", "records", "journal", "librechat"] {
         app.metrics.degraded(component, degraded.contains(&component));
     }
     app.metrics.store_up(!degraded.contains(&"store"));
-    let health = app.recorder.health();
-    app.metrics.records_up(health.failing_for.is_none());
-    app.metrics.records_queued("usage", health.usage_queued);
-    app.metrics.records_queued("audit", health.audit_queued);
-    app.metrics.records_written("usage", health.usage_written);
-    app.metrics.records_written("audit", health.audit_written);
-    app.metrics.records_dropped("audit", health.audit_dropped + health.audit_refused);
-    app.metrics.records_dropped("usage", health.usage_refused);
+    app.metrics.records(&app.recorder.health());
 }

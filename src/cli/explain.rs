@@ -221,6 +221,7 @@ mod tests {
             category: Category::Api,
             severity: Severity::Warning,
             org_id: Some("acme".into()),
+            org_day: Some("2026-11-20".to_owned()),
             actor_id: Some("6b008f411deed07a2f49c1c8".into()),
             actor_name: Some("alice".into()),
             actor_role: Some("user".into()),

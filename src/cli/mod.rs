@@ -7,6 +7,7 @@ mod explain;
 mod limits;
 mod live;
 mod migrate;
+mod reader;
 mod say;
 mod table;
 
@@ -19,7 +20,8 @@ pub use check::{check, describe, errors};
 pub use explain::explain;
 pub use limits::{Asked, explain_limits};
 pub use live::check_live;
-pub use migrate::migrate;
+pub use migrate::{Migration, migrate};
+pub use reader::{Making, Wanted, create_reader};
 pub(crate) use say::complain;
 
 use crate::clock::SystemClock;

@@ -10,7 +10,7 @@ use crate::identity::{self, Directory, IssuerSettings, SettingsError, Verifier, 
 use crate::limits::rules::{LimitRule, RuleError, Rules};
 use crate::limits::{Mode, Resource, Window};
 use crate::prices::{PriceTable, PriceTableError};
-use crate::records::recorder;
+use crate::records::{journal, recorder};
 use crate::shared::RedisSettings;
 
 /// How far the clocks of those who sign tokens may be apart from ours: the most that is allowed.
@@ -117,7 +117,13 @@ impl super::Records {
     /// How rows wait and are written.
     pub fn recorder(&self) -> recorder::Settings {
         recorder::Settings {
-            usage_room: self.usage_queue_rows,
+            journal: journal::Settings {
+                file: self.journal.clone(),
+                or_next: !self.journal_is_named,
+                max_bytes: self.journal_max_bytes,
+                sync: self.journal_sync == super::records::JournalSync::Full,
+            },
+            when_full: self.when_full,
             audit_room: self.audit_queue_rows,
             batch_rows: self.batch_rows,
             linger: self.flush_after,

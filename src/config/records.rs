@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::errors::Errors;
@@ -11,6 +12,8 @@ use super::secret::{Secret, resolve};
 use super::urls::{host_of, server_of, split};
 use super::values::{at_least_one, bounded, milliseconds, rows};
 use crate::db::check_url;
+use crate::records::recorder::WhenFull;
+use crate::records::retention::Retention;
 use crate::records::store::BATCH_ROWS;
 
 /// Where usage and audit rows are written, and how.
@@ -24,10 +27,30 @@ pub struct Records {
     pub batch_rows: usize,
     /// How long a row may wait for others to be written with.
     pub flush_after: Duration,
-    /// Audit rows waiting to be written, at most; more are dropped and counted.
+    /// Audit rows waiting for the journal, at most; more are dropped and counted.
     pub audit_queue_rows: usize,
-    /// Usage rows waiting to be written, at most; more make their producers wait, and none is dropped.
-    pub usage_queue_rows: usize,
+    /// The journal's file.
+    pub journal: PathBuf,
+    /// Whether the operator named it; otherwise the next free name does as well.
+    pub journal_is_named: bool,
+    /// The most the journal may take, in bytes.
+    pub journal_max_bytes: u64,
+    /// Whether each commit of the journal waits for the disk.
+    pub journal_sync: JournalSync,
+    /// What new chats get when the journal has no room.
+    pub when_full: WhenFull,
+    /// How long rows are kept.
+    pub retention: Retention,
+}
+
+/// What a commit of the journal waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalSync {
+    /// The disk: nothing is lost when the machine loses its power.
+    Full,
+    /// The operating system: nothing is lost when this process is killed.
+    Normal,
 }
 
 /// Which database.
@@ -75,8 +98,41 @@ pub(super) struct RecordsKeys {
     flush_after: Duration,
     #[serde(deserialize_with = "rows")]
     audit_queue_rows: usize,
-    #[serde(deserialize_with = "rows")]
-    usage_queue_rows: usize,
+    journal: Option<PathBuf>,
+    #[serde(deserialize_with = "megabytes")]
+    journal_max_mb: usize,
+    journal_sync: JournalSync,
+    when_full: WhenFull,
+    retention: RetentionKeys,
+}
+
+/// The section `[records.retention]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetentionKeys {
+    #[serde(rename = "audit_days", deserialize_with = "days")]
+    audit: u32,
+    #[serde(rename = "usage_days", deserialize_with = "days")]
+    usage: u32,
+    #[serde(rename = "tools_days", deserialize_with = "days")]
+    tools: u32,
+    #[serde(rename = "system_days", deserialize_with = "days")]
+    system: u32,
+}
+
+/// A hundred years: for good, and far from where instants end.
+const MOST_DAYS: usize = 36_500;
+
+fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let days = bounded(at_least_one(deserializer)?, MOST_DAYS)?;
+    u32::try_from(days).map_err(D::Error::custom)
+}
+
+/// A terabyte: no disk is to be filled by mistake.
+const MOST_MEGABYTES: usize = 1 << 20;
+
+fn megabytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    bounded(at_least_one(deserializer)?, MOST_MEGABYTES)
 }
 
 fn batch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
@@ -89,14 +145,49 @@ const ALLOWED: &str = "allowed: sqlite:file.db or postgres://[user[:password]@]h
 pub(super) fn check(keys: RecordsKeys, errors: &mut Errors) -> Option<Records> {
     let url = resolve("records.url", keys.url, keys.url_file, errors)?;
     let url = read_url(url).map_err(|message| errors.add("records.url", message)).ok()?;
+    let journal_is_named = keys.journal.is_some();
+    let journal = keys.journal.unwrap_or_else(|| beside(&url));
+    check_journal(&journal, errors);
     Some(Records {
         url,
         audit: keys.audit,
         batch_rows: keys.batch_rows,
         flush_after: keys.flush_after,
         audit_queue_rows: keys.audit_queue_rows,
-        usage_queue_rows: keys.usage_queue_rows,
+        journal,
+        journal_is_named,
+        journal_max_bytes: (keys.journal_max_mb as u64).saturating_mul(1 << 20).max(LEAST_JOURNAL_BYTES),
+        journal_sync: keys.journal_sync,
+        when_full: keys.when_full,
+        retention: Retention {
+            audit_days: keys.retention.audit,
+            usage_days: keys.retention.usage,
+            tools_days: keys.retention.tools,
+            system_days: keys.retention.system,
+        },
     })
+}
+
+/// Less is no use: an empty journal and its log take some of it.
+const LEAST_JOURNAL_BYTES: u64 = 1 << 20;
+
+/// Where the journal is when nobody says: beside the SQLite file, else where the process runs.
+fn beside(url: &RecordsUrl) -> PathBuf {
+    match url {
+        RecordsUrl::Sqlite(file) => file.with_extension("journal.db"),
+        RecordsUrl::Postgres(_) => PathBuf::from("tollgate.journal.db"),
+    }
+}
+
+fn check_journal(journal: &Path, errors: &mut Errors) {
+    let folder = journal.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => {
+            errors.add("records.journal", format!("the folder {} does not exist; make it, or name another file", folder.display()));
+        }
+        _ if journal.is_dir() => errors.add("records.journal", format!("{} is a folder; name a file", journal.display())),
+        _ => {}
+    }
 }
 
 /// Errors do not repeat the text of a PostgreSQL address, which may hold a password.

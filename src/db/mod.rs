@@ -6,15 +6,22 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use sqlx::migrate::Migrator;
 
 use crate::records::RecordStore;
 use crate::records::postgres::PostgresRecords;
+use crate::records::retention::{Held, Removed, Retention};
 use crate::records::sqlite::SqliteRecords;
 
 mod postgres;
+mod readers;
 mod sqlite;
+mod timescale;
+
+pub use readers::{Reader, ReaderError};
 
 use postgres::Postgres;
 use sqlite::Sqlite;
@@ -25,6 +32,14 @@ const MIGRATIONS_TABLE: &str = "tollgate_migrations";
 /// Inserts nothing, and needs all that inserting rows needs.
 const TRIALS: [&str; 2] =
     ["INSERT INTO usage_events SELECT * FROM usage_events WHERE false", "INSERT INTO audit_events SELECT * FROM audit_events WHERE false"];
+/// How many rows retention removes at once, so that the writer waits a moment at most.
+const REMOVED_AT_ONCE: usize = 1000;
+
+/// How many times in one round, for each table.
+const REMOVED_TIMES: usize = 200;
+
+/// The pause in between, which is the writer's.
+const REMOVED_PAUSE: Duration = Duration::from_millis(20);
 
 /// The database that `[records] url` names.
 #[derive(Debug, Clone)]
@@ -54,6 +69,9 @@ pub enum DatabaseError {
     /// A migration failed, or one that was applied is not the one we carry.
     #[error("the records database cannot be migrated: {0}")]
     Migrate(String),
+    /// Old rows could not be removed.
+    #[error("old rows cannot be removed from the records database: {0}")]
+    Retain(String),
 }
 
 /// Whether this is the URL of a database, without connecting to it.
@@ -83,6 +101,15 @@ pub enum Status {
     Missing(PathBuf),
     /// It does not answer, and why.
     Unreachable(String),
+}
+
+/// What migrating would do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// One sentence for each thing to do, in order.
+    pub steps: Vec<String>,
+    /// Why the database is taken for less than it could be, if so.
+    pub note: Option<String>,
 }
 
 impl Database {
@@ -115,6 +142,51 @@ impl Database {
         }
     }
 
+    /// What [`Self::migrate`] and then [`Self::keep_to`] would do, without changing anything.
+    pub async fn plan(&self, retention: &Retention) -> Result<Plan, DatabaseError> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => sqlite.plan().await,
+            Kind::Postgres(postgres) => postgres.plan(retention).await,
+        }
+    }
+
+    /// Tells the database itself for how long rows are kept, where it removes old ones by itself (TimescaleDB). Removes
+    /// nothing now.
+    pub async fn keep_to(&self, retention: &Retention, held: &Held) -> Result<(), DatabaseError> {
+        match &self.0 {
+            Kind::Sqlite(_) => Ok(()),
+            Kind::Postgres(postgres) => postgres.keep_to(retention, held).await,
+        }
+    }
+
+    /// One round of removing rows that are too old, oldest first, except those of the orgs that are held. Call it from
+    /// time to time, again soon where there is more, and at once when an org comes to be held. Where several processes
+    /// do so on one PostgreSQL, one of them does the work.
+    pub async fn retain(&self, retention: &Retention, held: &Held, now: Timestamp) -> Result<Vec<Removed>, DatabaseError> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => sqlite.retain(retention, held, now).await,
+            Kind::Postgres(postgres) => postgres.retain(retention, held, now).await,
+        }
+    }
+
+    /// Makes a role that reads the rows of this org and no other's; where it is there already, gives it what it lacks.
+    pub async fn create_reader(&self, org: &str, role: Option<&str>) -> Result<Reader, ReaderError> {
+        let role = role.map_or_else(|| readers::role_of(org), str::to_owned);
+        match &self.0 {
+            Kind::Sqlite(_) => Err(ReaderError::NoRoles),
+            Kind::Postgres(postgres) => postgres.create_reader(org, &role).await,
+        }
+    }
+
+    /// The same as statements, for whoever may run them.
+    pub async fn reader_script(&self, org: &str, role: Option<&str>) -> Result<String, ReaderError> {
+        let role = role.map_or_else(|| readers::role_of(org), str::to_owned);
+        match &self.0 {
+            Kind::Sqlite(_) => Err(ReaderError::NoRoles),
+            Kind::Postgres(postgres) => postgres.reader_script(org, &role).await,
+        }
+    }
+
     /// Whether it can be reached and is migrated, without changing anything.
     pub async fn status(&self) -> Status {
         match &self.0 {
@@ -143,6 +215,12 @@ impl Database {
 /// Our way of migrating, with these migrations.
 fn migrator(embedded: Migrator) -> Migrator {
     Migrator { table_name: MIGRATIONS_TABLE.into(), ignore_missing: true, ..embedded }
+}
+
+/// The migrations that are not among those applied, for people.
+fn pending_steps(migrator: &Migrator, applied: &[i64]) -> Vec<String> {
+    let pending = migrator.iter().filter(|migration| !applied.contains(&migration.version));
+    pending.map(|migration| format!("apply migration {}: {}", migration.version, migration.description)).collect()
 }
 
 /// How many migrations are not among those applied.

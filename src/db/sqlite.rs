@@ -3,11 +3,14 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqlitePool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlitePool};
 use tokio::time::Instant;
 
-use super::{DatabaseError, Status};
+use super::{DatabaseError, Plan, REMOVED_AT_ONCE, REMOVED_PAUSE, REMOVED_TIMES, Status};
+use crate::records::retention::{EventTable, Held, Removed, Retention};
+use crate::records::sqlite::sortable;
 
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -59,7 +62,7 @@ impl Sqlite {
             match self.migrate_once().await {
                 Err(error) if is_busy(&error) && Instant::now() < patience => tokio::time::sleep(Duration::from_millis(20)).await,
                 Err(sqlx::Error::Migrate(error)) => return Err(DatabaseError::Migrate(error.to_string())),
-                Err(error) => return Err(DatabaseError::Unreachable(format!("{}: {error}", self.options.get_filename().display()))),
+                Err(error) => return Err(self.unreachable(&error)),
                 Ok(()) => return Ok(()),
             }
         }
@@ -98,6 +101,51 @@ impl Sqlite {
             Ok(applied) => super::pending(&migrator(), &applied),
             Err(error) => Status::Unreachable(format!("{}: {error}", file.display())),
         }
+    }
+
+    pub(super) async fn plan(&self) -> Result<Plan, DatabaseError> {
+        let applied = match self.status().await {
+            Status::Missing(_) => Vec::new(),
+            _ => self.applied().await.map_err(|error| self.unreachable(&error))?,
+        };
+        Ok(Plan { steps: super::pending_steps(&migrator(), &applied), note: None })
+    }
+
+    pub(super) async fn retain(&self, retention: &Retention, held: &Held, now: Timestamp) -> Result<Vec<Removed>, DatabaseError> {
+        let held = serde_json::to_string(held).map_err(|error| DatabaseError::Retain(error.to_string()))?;
+        let mut removed = Vec::new();
+        for table in EventTable::ALL {
+            let cutoff = sortable(retention.cutoff(table, now));
+            let one = self.remove(table, &cutoff, &held).await.map_err(|error| DatabaseError::Retain(error.to_string()))?;
+            removed.push(one);
+        }
+        Ok(removed)
+    }
+
+    /// Each round begins where the one before ended, so that rows that are held are passed over once.
+    async fn remove(&self, table: EventTable, cutoff: &str, held: &str) -> Result<Removed, sqlx::Error> {
+        let name = table.name();
+        let not_held = if table.is_of_orgs() { "(org_id IS NULL OR org_id NOT IN (SELECT value FROM json_each(?3)))" } else { "?3 = ?3" };
+        let statement = format!(
+            "DELETE FROM {name} WHERE rowid IN (SELECT rowid FROM {name} WHERE time >= ?1 AND time < ?2 AND {not_held} \
+             ORDER BY time LIMIT {REMOVED_AT_ONCE}) RETURNING time"
+        );
+        let (mut from, mut count) = (String::new(), 0);
+        for _ in 0..REMOVED_TIMES {
+            let times: Vec<String> =
+                sqlx::query_scalar(AssertSqlSafe(statement.as_str())).bind(&from).bind(cutoff).bind(held).fetch_all(&self.pool).await?;
+            count += times.len() as u64;
+            if times.len() < REMOVED_AT_ONCE {
+                return Ok(Removed { table, count, more: false });
+            }
+            from = times.into_iter().max().unwrap_or_default();
+            tokio::time::sleep(REMOVED_PAUSE).await;
+        }
+        Ok(Removed { table, count, more: true })
+    }
+
+    fn unreachable(&self, error: &sqlx::Error) -> DatabaseError {
+        DatabaseError::Unreachable(format!("{}: {error}", self.options.get_filename().display()))
     }
 
     async fn applied(&self) -> Result<Vec<i64>, sqlx::Error> {

@@ -76,7 +76,7 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::NotFound,
         Rejection::MethodNotAllowed { allow: "GET, HEAD" },
         Rejection::StoreClosed,
-        Rejection::Overloaded,
+        Rejection::JournalFull,
         Rejection::UpstreamAway,
         Rejection::UpstreamBroken,
         Rejection::UpstreamTimeout,

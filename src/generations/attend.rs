@@ -14,6 +14,7 @@ use super::reader::{self, StreamReader};
 use super::redis_board::Announced;
 use super::registry::{Generations, same_run};
 use crate::librechat::client::CallError;
+use crate::records::journal::Note;
 
 /// The longest pause between two questions about a run that LibreChat says is still active.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -60,15 +61,19 @@ impl Generations {
                 Phase::Running => self.follow(&generation, &mut following).await,
                 Phase::Over => break Box::pin(self.settle(&generation)).await,
                 Phase::Dismissed => break Box::pin(self.release(&generation)).await,
-                Phase::Disowned => break,
+                Phase::Disowned => break self.parts.recorder.note(generation.start().id, Note::Dismissed, String::new()).await,
             }
         }
         self.forget(generation.start().id);
     }
 
-    /// Keeps the shared record up to date, so that another replica can take over.
+    /// Keeps the journal up to date, and the shared record, so that another process or replica can take over.
     async fn write_down(&self, generation: &Generation, phase: Phase) {
         let record = generation.record();
+        match phase {
+            Phase::Running => self.parts.recorder.note(record.id, Note::Running, record.to_json()).await,
+            _ => self.parts.recorder.note(record.id, Note::Forwarded, String::new()).await,
+        }
         // Nobody reads the record of a store that is not shared.
         let Some(board) = &self.parts.board else { return };
         let announced = async {

@@ -60,6 +60,8 @@ struct State {
     fence: u64,
     /// Whether the shared record lags behind.
     unwritten: bool,
+    /// Whether its request may never have left: this process found it in the journal, and nothing there says that it did.
+    may_never_have_left: bool,
     /// Whether it runs, or ran, apart from its POST.
     detached: bool,
     /// What an earlier generation of the same run was charged for, where this one goes on with it after a pause.
@@ -78,6 +80,13 @@ impl Generation {
         Self::owned(start, phase, fence)
     }
 
+    /// A generation that the journal holds of the process before this one.
+    pub fn recovered(start: Start, forwarded: bool) -> Arc<Self> {
+        let generation = Self::taken_over(start, 1);
+        generation.state.lock().may_never_have_left = !forwarded;
+        generation
+    }
+
     fn owned(start: Start, phase: Phase, fence: u64) -> Arc<Self> {
         let state = State {
             phase,
@@ -86,6 +95,7 @@ impl Generation {
             seen: Observation::default(),
             fence,
             unwritten: false,
+            may_never_have_left: false,
             detached: phase == Phase::Running,
             before: None,
         };
@@ -234,6 +244,11 @@ impl Generation {
     /// Another replica took it over.
     pub fn disown(&self) {
         self.change(|state| state.phase = Phase::Disowned);
+    }
+
+    /// It was looked for in vain. Where it may never have left, nothing came of it; else it is settled by what was seen.
+    pub fn not_found(&self) {
+        self.change(|state| state.phase = if state.may_never_have_left { Phase::Dismissed } else { Phase::Over });
     }
 
     /// Its end will not be seen any more; it is settled by what was.

@@ -80,10 +80,10 @@ impl Generations {
 
     /// Reserves once more what the store does not know (any more), without asking whether it fits: it runs already.
     /// Answers whether it is this replica's now; it is not where another replica has it or has settled it.
-    async fn reserve_again(&self, generation: &Arc<Generation>) -> Result<bool, StoreError> {
+    pub(super) async fn reserve_again(&self, generation: &Arc<Generation>) -> Result<bool, StoreError> {
         let start = generation.record();
         let settings = &self.parts.settings;
-        let record = serde_json::to_string(&start).unwrap_or_default();
+        let record = start.to_json();
         let charges = self.what_it_holds(&start);
         let reserve = Reserve {
             id: start.id,
@@ -127,8 +127,7 @@ impl Generations {
 
     /// Writes the record of a forwarded generation. What cannot be written now is written with the next renewal.
     pub(super) async fn write_record(&self, generation: &Generation, record: &Start) {
-        let Ok(json) = serde_json::to_string(record) else { return };
-        let written = self.parts.store.write(&record.org, record.id, Stage::Forwarded, &json).await;
+        let written = self.parts.store.write(&record.org, record.id, Stage::Forwarded, &record.to_json()).await;
         if let Err(error) = &written {
             tracing::debug!(generation.id = %record.id, error = %error, "the record of a generation could not be written yet");
         }
@@ -164,6 +163,9 @@ impl Generations {
             Ok(start) => {
                 tracing::info!(generation.id = %orphan.id, "taking over a generation whose owner fell silent");
                 self.parts.metrics.generation_taken_over();
+                if let Err(error) = self.parts.recorder.start(start.id, start.to_json()).await {
+                    tracing::warn!(generation.id = %orphan.id, error = %error, "a generation that was taken over is not in the journal");
+                }
                 self.attend_to(Generation::taken_over(start, orphan.fence));
             }
             Err(error) => tracing::error!(generation.id = %orphan.id, error = %error, "the record of a generation cannot be read"),

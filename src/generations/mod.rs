@@ -5,8 +5,8 @@
 //! seen, [`charge`] what it costs by what was seen. [`generation`] is one of them alive, [`registry`] all of them,
 //! [`attend`] follows one to its end, [`search`] looks for one whose start was not answered, [`settle`] closes the books,
 //! [`pauses`] divides one that waits for a person, [`claims`] tells whose a lost run is, [`telling`] passes on what was seen,
-//! between replicas as [`told`], [`leases`] keeps and takes over ownership, [`recall`] remembers what they taught about the
-//! next.
+//! between replicas as [`told`], [`leases`] keeps and takes over ownership, [`recover`] takes up what the process before left,
+//! [`recall`] remembers what they taught about the next.
 
 pub mod attend;
 pub mod charge;
@@ -17,6 +17,7 @@ pub mod observation;
 pub mod pauses;
 pub mod reader;
 pub mod recall;
+pub mod recover;
 pub mod redis_board;
 pub mod registry;
 pub mod search;

@@ -21,6 +21,7 @@ use crate::identity::Directory;
 use crate::librechat::client::LibreChat;
 use crate::limits::Store;
 use crate::prices::{PriceTable, UnknownModel};
+use crate::records::journal::JournalError;
 use crate::records::{RecordStore, Recorder};
 use crate::telemetry::metrics::Metrics;
 use crate::tokens::TokenCounter;
@@ -139,9 +140,20 @@ impl Generations {
         &self.recall
     }
 
-    /// Takes charge of a generation that was just admitted.
-    pub fn open(self: &Arc<Self>, start: Start) -> Arc<Generation> {
-        self.attend_to(Generation::admitted(start))
+    /// Takes charge of a generation that was just admitted, once it stands in the journal.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal does not take it. Its reservation is released then, and it must not be forwarded.
+    pub async fn open(self: &Arc<Self>, start: Start) -> Result<Arc<Generation>, JournalError> {
+        let journalled = self.parts.recorder.start(start.id, start.to_json()).await;
+        let generation = Generation::admitted(start);
+        if let Err(error) = journalled {
+            let generations = Arc::clone(self);
+            self.parts.runtime.spawn(async move { generations.release(&generation).await });
+            return Err(error);
+        }
+        Ok(self.attend_to(generation))
     }
 
     /// Takes charge of a generation, and attends to it until its books are closed.

@@ -66,8 +66,10 @@ impl Generations {
                 Err(error) => tracing::debug!(generation.id = %generation.start().id, error = %error, "looking for a generation"),
             }
         }
-        tracing::warn!(generation.id = %generation.start().id, "a start was forwarded and never heard of again; it is settled at its estimate");
-        generation.give_up();
+        generation.not_found();
+        if generation.phase() == Phase::Over {
+            tracing::warn!(generation.id = %generation.start().id, "a start was forwarded and never heard of again; it is settled at its estimate");
+        }
     }
 
     /// Looks in the conversation that went on.

@@ -1,10 +1,12 @@
-//! Closes the books of a generation: what it cost is written down first, durably, and then taken off the counters. Both
-//! are idempotent by the generation's id, so a crash between them charges nothing twice and forgets nothing.
+//! Closes the books of a generation: what it cost is written to the journal first, with what its counters are charged, and
+//! then the counters are settled. Both are idempotent by the generation's id, so a crash between them charges nothing twice
+//! and forgets nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::charge::{Charged, ModelUse, Status, charge, taught_model};
@@ -14,7 +16,8 @@ use super::registry::Generations;
 use super::start::Start;
 use crate::limits::{MAX_AMOUNT, Resource, Settled};
 use crate::prices::{Found, Price, UnknownModel, Usage};
-use crate::records::{AuditRow, Category, Outcome, ReadError, Severity, Sums, UsageRow};
+use crate::records::journal::Note;
+use crate::records::{AuditRow, Category, Outcome, ReadError, Rows, Severity, Sums, UsageRow};
 use crate::tokens::Encoding;
 
 /// How long a row may take to become durable before the counters are told what is coming.
@@ -37,7 +40,7 @@ impl Generations {
     pub(super) async fn settle(&self, generation: &Arc<Generation>) {
         if !self.is_ours(generation).await {
             tracing::warn!(generation.id = %generation.start().id, "another replica settles a generation that was ours");
-            return;
+            return self.parts.recorder.note(generation.start().id, Note::Dismissed, String::new()).await;
         }
         if self.settle_as_written(generation).await {
             return;
@@ -48,9 +51,15 @@ impl Generations {
         let rows = self.rows(&start, &seen, &charged);
         let actual = amounts(&start, sums(&rows));
         self.teach(&start, &seen, &charged).await;
-        self.parts.recorder.record_audit(audit_row(&start, &seen, &charged, &rows));
-        self.write_rows(&start, rows.clone(), &actual).await;
-        if self.settle_counters(&start, &actual).await {
+        let written = Rows {
+            audit: vec![audit_row(&start, &seen, &charged, &rows).into()],
+            usage: rows.iter().cloned().map(Into::into).collect(),
+            ..Rows::default()
+        };
+        self.write_rows(&start, written, &actual).await;
+        let counted = self.settle_counters(&start.org, start.id, &actual).await;
+        self.parts.recorder.note(start.id, Note::Counted, String::new()).await;
+        if counted {
             self.measure(&start, &seen, &charged, &rows);
         }
     }
@@ -72,7 +81,8 @@ impl Generations {
                         cost_nanousd: sum.cost_nanousd.saturating_add(row.cost_nanousd),
                     };
                     let actual = amounts(generation.start(), rows.iter().fold(Sums::default(), add));
-                    self.settle_counters(generation.start(), &actual).await;
+                    self.settle_counters(&generation.start().org, id, &actual).await;
+                    self.parts.recorder.note(id, Note::Dismissed, String::new()).await;
                     return true;
                 }
                 Err(ReadError::Unavailable(_)) => tokio::time::sleep(STORE_PAUSE).await,
@@ -92,6 +102,7 @@ impl Generations {
             tracing::debug!(generation.id = %start.id, error = %error, "a reservation could not be released yet");
             tokio::time::sleep(STORE_PAUSE).await;
         }
+        self.parts.recorder.note(start.id, Note::Dismissed, String::new()).await;
     }
 
     /// What was seen; of a stopped run, with the usage that LibreChat saves with its answer but does not send.
@@ -205,10 +216,11 @@ impl Generations {
         }
     }
 
-    /// Waits until the rows are durable. Where that takes long, the counters hold the truth meanwhile.
-    async fn write_rows(&self, start: &Start, rows: Vec<UsageRow>, actual: &[Settled]) {
-        let recorded = async { self.parts.recorder.record_usage(rows).await.durable().await };
-        let mut recorded = std::pin::pin!(recorded);
+    /// Waits until the rows are in the journal. Where that takes long, the counters hold the truth meanwhile.
+    async fn write_rows(&self, start: &Start, rows: Rows, actual: &[Settled]) {
+        let amounts = Amounts { org: start.org.clone(), amounts: actual.to_vec() };
+        let amounts = serde_json::to_string(&amounts).unwrap_or_default();
+        let mut recorded = std::pin::pin!(self.parts.recorder.settle(start.id, rows, amounts));
         let result = if let Ok(result) = tokio::time::timeout(DURABLE_SOON, &mut recorded).await {
             result
         } else {
@@ -218,23 +230,30 @@ impl Generations {
             recorded.await
         };
         if let Err(error) = result {
-            tracing::error!(generation.id = %start.id, error = %error, "usage rows of a generation are not in the database");
+            tracing::error!(generation.id = %start.id, error = %error, "usage rows of a generation are not in the journal");
         }
     }
 
     /// Settles, however long the store is away. Answers whether this replica was the one that did, as far as it can know:
     /// where an answer was lost, the store may have settled all the same.
-    async fn settle_counters(&self, start: &Start, actual: &[Settled]) -> bool {
+    pub(super) async fn settle_counters(&self, org: &str, id: Uuid, actual: &[Settled]) -> bool {
         let mut was_lost = false;
         loop {
-            match self.parts.store.settle(&start.org, start.id, actual).await {
+            match self.parts.store.settle(org, id, actual).await {
                 Ok(counted) => return counted || was_lost,
-                Err(error) => tracing::debug!(generation.id = %start.id, error = %error, "a generation could not be settled yet"),
+                Err(error) => tracing::debug!(generation.id = %id, error = %error, "a generation could not be settled yet"),
             }
             was_lost = true;
             tokio::time::sleep(STORE_PAUSE).await;
         }
     }
+}
+
+/// What a generation's counters are charged, as it stands in the journal until they are.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Amounts {
+    pub(super) org: Arc<str>,
+    pub(super) amounts: Vec<Settled>,
 }
 
 impl super::registry::Parts {
@@ -280,6 +299,7 @@ fn audit_row(start: &Start, seen: &Observation, charged: &Charged, rows: &[Usage
         category: Category::Api,
         severity: if failed { Severity::Warning } else { Severity::Info },
         org_id: Some(start.org.clone()),
+        org_day: Some(start.org_day.clone()),
         actor_id: Some(start.member.clone()),
         actor_name: start.member_name.clone(),
         actor_role: Some(start.role.clone()),

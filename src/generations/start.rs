@@ -64,6 +64,12 @@ pub struct Start {
 }
 
 impl Start {
+    /// The record as it stands in the journal and in the store.
+    pub fn to_json(&self) -> String {
+        // Strings and numbers: there is nothing that cannot be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// The opening estimate, in tokens.
     pub fn estimate_tokens(&self) -> u64 {
         self.input_estimate.saturating_add(self.room).saturating_mul(self.models)

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
+
+use crate::limits::{Period, Window};
 
 /// The longest e-mail address that is looked at, in bytes (RFC 5321 4.5.3.1.3 allows a path of 256 with its brackets).
 const LONGEST_EMAIL: usize = 254;
@@ -33,6 +36,18 @@ pub struct Org {
     pub plan: Option<Arc<str>>,
     /// The language of its refusals; the person's where it has none.
     pub language: Option<Language>,
+}
+
+impl Org {
+    /// The day of an instant in its calendar, `2026-11-20`.
+    pub fn day(&self, time: Timestamp) -> String {
+        Period::at(Window::Day, time, &self.zone).key()
+    }
+
+    /// The month of an instant in its calendar, `2026-11`.
+    pub fn month(&self, time: Timestamp) -> String {
+        Period::at(Window::Month, time, &self.zone).key()
+    }
 }
 
 /// Every org, by id and by e-mail domain.
@@ -66,6 +81,11 @@ impl Directory {
     /// The org with this id.
     pub fn by_id(&self, id: &str) -> Option<&Arc<Org>> {
         self.by_id.get(id).and_then(|index| self.orgs.get(*index))
+    }
+
+    /// The day of an instant in the calendar of the org with this id.
+    pub fn day_of(&self, id: &str, time: Timestamp) -> Option<String> {
+        self.by_id(id).map(|org| org.day(time))
     }
 
     /// The org that owns the domain of this e-mail address: exactly this domain, not one above or below it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Bucket, Charge, Refusal};
@@ -60,7 +61,7 @@ pub struct Level {
 }
 
 /// What one bucket is charged in the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
     /// The counter: the one that was reserved, also when its period is over.
     pub bucket: Bucket,

@@ -179,6 +179,7 @@ fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rej
         category: if expired { Category::Auth } else { Category::Security },
         severity: if expired { Severity::Info } else { Severity::Warning },
         org_id: whose.as_ref().and_then(|whose| whose.org.clone()),
+        org_day: whose.as_ref().and_then(|whose| app.directory.day_of(whose.org.as_deref()?, ctx.received_at)),
         actor_id: whose.as_ref().and_then(|whose| whose.user.clone()),
         actor_name: whose.as_ref().and_then(|whose| whose.name.clone()),
         actor_role: whose.as_ref().map(|whose| whose.role.clone()),

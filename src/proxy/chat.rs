@@ -18,7 +18,7 @@ use crate::librechat::chat::{AddedConversation, Answered, ChatBody, bounded, onl
 use crate::librechat::openai::ApiRequest;
 use crate::librechat::routes::{ChatRoute, Route};
 use crate::limits::rules::{Amounts, Who};
-use crate::limits::{Bucket, Charge, Decision, OnFailure, Period, Refusal, Reserve, StoreError, Window};
+use crate::limits::{Bucket, Charge, Decision, OnFailure, Refusal, Reserve, StoreError};
 use crate::prices::{Found, UnknownModel, Usage};
 use crate::telemetry::metrics;
 use crate::tokens::{Encoding, Fit};
@@ -94,9 +94,16 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     ctx.asks.model.clone_from(&message.model);
     let estimate = estimate(app, &org, &identity, &message).await?;
     let decided = reserve(app, session, ctx, &identity, &org, message, &estimate).await;
+    let opened = match decided {
+        Ok(start) => app.generations.open(start).await.map_err(|error| {
+            tracing::debug!(error = %error, "a chat was refused because it cannot be written down");
+            Rejection::JournalFull
+        }),
+        Err(rejection) => Err(rejection),
+    };
     let decided_in = arrived.elapsed();
     app.metrics.admission(decided_in);
-    ctx.generation = Some(app.generations.open(decided?));
+    ctx.generation = Some(opened?);
     ctx.admitted_in = Some(decided_in);
     Ok(())
 }
@@ -308,7 +315,7 @@ async fn reserve(
         return Ok(start);
     }
     // Only other replicas ever read it.
-    let record = if app.store_is_shared { serde_json::to_string(&start).map_err(|_| Rejection::Internal)? } else { String::new() };
+    let record = if app.store_is_shared { start.to_json() } else { String::new() };
     let reserve = Reserve {
         id: start.id,
         org: &org.id,
@@ -373,8 +380,8 @@ fn start_of(
         member_name: identity.name.clone(),
         role: identity.role.clone(),
         admitted_at: now,
-        org_day: Period::at(Window::Day, now, &org.zone).key(),
-        org_month: Period::at(Window::Month, now, &org.zone).key(),
+        org_day: org.day(now),
+        org_month: org.month(now),
         request_id: ctx.request_id.clone(),
         address: ctx.address_text(),
         user_agent: super::settle::user_agent(session).unwrap_or_default(),

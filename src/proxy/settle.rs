@@ -108,6 +108,7 @@ fn is_audited(app: &App, session: &Session, ctx: &Ctx, status: u16) -> bool {
 fn audit_row(session: &Session, ctx: &mut Ctx, status: u16, error: Option<&Error>) -> AuditRow {
     let head = session.req_header();
     let identity = ctx.identity.as_ref();
+    let org = identity.and_then(|identity| identity.org.as_ref());
     let failed = status >= 400 || status == 0;
     let (category, severity) = match status {
         401 | 403 => (Category::Security, Severity::Warning),
@@ -121,7 +122,8 @@ fn audit_row(session: &Session, ctx: &mut Ctx, status: u16, error: Option<&Error
         time: ctx.received_at,
         category,
         severity,
-        org_id: identity.and_then(|identity| identity.org.as_ref()).map(|org| org.id.clone()),
+        org_id: org.map(|org| org.id.clone()),
+        org_day: org.map(|org| org.day(ctx.received_at)),
         actor_id: identity.map(|identity| identity.user.clone()),
         actor_name: identity.and_then(|identity| identity.name.clone()),
         actor_role: identity.map(|identity| identity.role.clone()),

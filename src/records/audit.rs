@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What an audit row is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Category {
     /// Signing in and out, expired tokens.
     Auth,
@@ -42,7 +44,8 @@ impl Category {
 }
 
 /// How much an audit row matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Severity {
     /// Ordinary.
     Info,
@@ -71,8 +74,9 @@ impl Severity {
     }
 }
 
-/// How the action went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// How an action or a tool call went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It was done.
     Success,
@@ -97,8 +101,9 @@ impl Outcome {
 
 /// One thing that happened. Its key is `id, time`; writing it again keeps the larger `count`.
 ///
-/// `Word` is what our own closed words are held in: literals where rows are made, strings where they are read back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `Word` is what our own closed words are held in: literals where rows are made, strings where they are read back. As JSON
+/// it is the object of its columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRow<Word = &'static str> {
     /// Its id.
     pub id: Uuid,
@@ -110,6 +115,8 @@ pub struct AuditRow<Word = &'static str> {
     pub severity: Severity,
     /// The org, if known.
     pub org_id: Option<Arc<str>>,
+    /// The day of `time` in the org's calendar, `2026-11-20`; nothing where no org is known.
+    pub org_day: Option<String>,
     /// Who: the member's id, if known.
     pub actor_id: Option<Arc<str>>,
     /// Who: a name for people.
@@ -160,3 +167,39 @@ pub struct AuditRow<Word = &'static str> {
 
 /// An audit row as it was read back.
 pub type StoredAudit = AuditRow<String>;
+
+impl From<AuditRow> for StoredAudit {
+    fn from(row: AuditRow) -> Self {
+        Self {
+            id: row.id,
+            time: row.time,
+            category: row.category,
+            severity: row.severity,
+            org_id: row.org_id,
+            org_day: row.org_day,
+            actor_id: row.actor_id,
+            actor_name: row.actor_name,
+            actor_role: row.actor_role,
+            action: row.action.to_owned(),
+            resource_type: row.resource_type.map(str::to_owned),
+            resource_id: row.resource_id,
+            outcome: row.outcome,
+            request_id: row.request_id,
+            method: row.method,
+            path: row.path,
+            query: row.query,
+            status: row.status,
+            duration_ms: row.duration_ms,
+            error: row.error,
+            address: row.address,
+            user_agent: row.user_agent,
+            conversation_id: row.conversation_id,
+            model: row.model,
+            total_tokens: row.total_tokens,
+            cost_nanousd: row.cost_nanousd,
+            count: row.count,
+            reference: row.reference,
+            detail: row.detail,
+        }
+    }
+}

@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{AuditRow, UsageRow};
+use super::{StoredAudit, StoredUsage, SystemRow, ToolRow};
 
 /// The longest text of an indexed column, in bytes. Two of them and a time fit in PostgreSQL's largest B-tree entry,
 /// 2,704 bytes.
 pub(super) const ID_BYTES: usize = 1024;
+
+/// The longest name of a model, endpoint or tool, in bytes. Rollups are keyed by a day, two ids and two names, which fit in
+/// such an entry together.
+pub(super) const NAME_BYTES: usize = 256;
 
 /// The longest text of any other column, in bytes.
 pub(super) const TEXT_BYTES: usize = 8 * 1024;
@@ -21,28 +25,29 @@ pub(super) const DETAIL_BYTES: usize = 256 * 1024;
 const CUT: char = '…';
 
 /// Cleans a usage row in place.
-pub(super) fn usage(row: &mut UsageRow) {
+pub(super) fn usage(row: &mut StoredUsage) {
     for id in [&mut row.org_id, &mut row.member_id] {
         shared(id, ID_BYTES);
     }
     for text in [&mut row.price_version, &mut row.request_id] {
         shared(text, TEXT_BYTES);
     }
-    for text in [&mut row.org_day, &mut row.org_month, &mut row.endpoint, &mut row.model] {
-        owned(text, TEXT_BYTES);
+    for name in [&mut row.org_day, &mut row.org_month, &mut row.endpoint, &mut row.model] {
+        owned(name, NAME_BYTES);
     }
     row.agent_id.iter_mut().for_each(|id| owned(id, TEXT_BYTES));
     row.conversation_id.iter_mut().for_each(|id| owned(id, ID_BYTES));
 }
 
 /// Cleans an audit row in place.
-pub(super) fn audit(row: &mut AuditRow) {
+pub(super) fn audit(row: &mut StoredAudit) {
     for id in [&mut row.org_id, &mut row.actor_id].into_iter().flatten() {
         shared(id, ID_BYTES);
     }
     for text in [&mut row.actor_name, &mut row.actor_role, &mut row.request_id].into_iter().flatten() {
         shared(text, TEXT_BYTES);
     }
+    row.org_day.iter_mut().for_each(|day| owned(day, NAME_BYTES));
     for id in [&mut row.conversation_id, &mut row.reference].into_iter().flatten() {
         owned(id, ID_BYTES);
     }
@@ -60,6 +65,27 @@ pub(super) fn audit(row: &mut AuditRow) {
         owned(text, TEXT_BYTES);
     }
     row.detail.iter_mut().for_each(detail);
+}
+
+/// Cleans a tool row in place.
+pub(super) fn tool(row: &mut ToolRow) {
+    for id in [&mut row.org_id, &mut row.member_id] {
+        shared(id, ID_BYTES);
+    }
+    for name in [&mut row.org_day, &mut row.org_month, &mut row.tool].into_iter().chain(&mut row.mcp_server) {
+        owned(name, NAME_BYTES);
+    }
+    row.conversation_id.iter_mut().for_each(|id| owned(id, ID_BYTES));
+    row.error.iter_mut().for_each(|error| owned(error, TEXT_BYTES));
+}
+
+/// Cleans a system row in place. Databases and JSON disagree about what is no number.
+pub(super) fn system(row: &mut SystemRow) {
+    shared(&mut row.server, NAME_BYTES);
+    let numbers = [&mut row.cpu_percent, &mut row.load_1m, &mut row.load_5m, &mut row.load_15m, &mut row.process_cpu_percent];
+    for number in numbers.into_iter().filter(|number| !number.is_finite()) {
+        *number = 0.0;
+    }
 }
 
 fn owned(text: &mut String, most: usize) {

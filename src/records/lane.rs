@@ -1,20 +1,18 @@
-//! One kind of row on its way through the writer: gathered into batches, tried again after pauses while the database is
-//! away, and set apart where the database will not have a row.
+//! One kind of row on its way from the journal to the database: tried again after pauses while the database is away, and
+//! set apart where the database will not have a row.
 
 use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
+use serde::Serialize;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::recorder::{Counts, Ledger, Settings, Ticket};
 use super::store::{BATCH_ROWS, Fault};
-use super::{AuditRow, RecordStore, UsageRow, WriteError};
+use super::{RecordStore, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 
 /// The first and the longest pause after a failure; pauses double in between, less up to a half by chance, so that
 /// replicas do not come back all at once.
@@ -28,7 +26,7 @@ const LONE_FAILURES: usize = 8;
 
 /// A row on its way.
 #[derive(Debug)]
-pub(super) struct Queued<R> {
+struct Carried<R> {
     row: R,
     note: Note,
 }
@@ -36,33 +34,36 @@ pub(super) struct Queued<R> {
 /// What is remembered of a row beside it.
 #[derive(Debug)]
 struct Note {
-    since: Instant,
-    ticket: Option<Arc<Ticket>>,
+    /// The journal's entry that it is from.
+    entry: i64,
     strikes: u32,
 }
 
-impl<R> Queued<R> {
-    pub(super) fn new(row: R, ticket: Option<Arc<Ticket>>) -> Self {
-        Self { row, note: Note { since: Instant::now(), ticket, strikes: 0 } }
-    }
-}
-
-/// One kind of row: its queue, and the batch being gathered.
+/// One kind of row, and those of it that are on their way.
 #[derive(Debug)]
 pub(super) struct Lane<R> {
-    pub(super) queue: mpsc::Receiver<Queued<R>>,
-    pub(super) batch: Vec<Queued<R>>,
+    rows: Vec<Carried<R>>,
     pub(super) pauses: Pauses,
     batch_rows: usize,
-    linger: Duration,
+}
+
+/// What became of the rows of one round.
+#[derive(Debug)]
+pub(super) struct Round<R> {
+    /// The entries of the rows that the database has or refuses for good; an entry once for each of its rows.
+    pub(super) done: Vec<i64>,
+    /// How many it has.
+    pub(super) written: u64,
+    /// Those it refuses for what they hold, and what it says.
+    pub(super) refused: Vec<(R, WriteError)>,
+    /// Why rows are left.
+    pub(super) problem: Option<WriteError>,
 }
 
 /// What differs between the kinds of rows.
 #[async_trait]
-pub(super) trait Kind: Debug + Sized + Send + Sync {
+pub(super) trait Kind: Debug + Sized + Send + Sync + Serialize {
     async fn insert(store: &dyn RecordStore, rows: &[Self]) -> Result<(), WriteError>;
-    fn counts(ledger: &Ledger) -> &Counts;
-    fn log_refused(&self, reason: &str);
 }
 
 /// What became of a row in one round of writing.
@@ -74,93 +75,62 @@ enum Verdict {
 }
 
 impl<R> Lane<R> {
-    pub(super) fn new(queue: mpsc::Receiver<Queued<R>>, settings: &Settings) -> Self {
-        let batch_rows = settings.batch_rows.clamp(1, BATCH_ROWS);
-        Self { queue, batch: Vec::with_capacity(batch_rows), pauses: Pauses::default(), batch_rows, linger: settings.linger }
+    pub(super) fn new(batch_rows: usize) -> Self {
+        Self { rows: Vec::new(), pauses: Pauses::default(), batch_rows: batch_rows.clamp(1, BATCH_ROWS) }
     }
 
-    pub(super) fn room(&self) -> usize {
-        self.batch_rows.saturating_sub(self.batch.len())
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
     }
 
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        self.batch.first().map(|queued| queued.note.since)
-    }
-
-    /// When to write: at once with a full batch, else when the oldest row has lingered; never during a pause.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let oldest = self.oldest()?;
-        let due = if self.room() == 0 { oldest } else { oldest + self.linger };
-        Some(self.pauses.until.map_or(due, |pause| due.max(pause)))
-    }
-
-    /// Takes what is queued without waiting.
-    pub(super) fn fill(&mut self) {
-        while self.room() > 0 {
-            let Ok(queued) = self.queue.try_recv() else { return };
-            self.batch.push(queued);
-        }
-    }
-
-    /// Closes the queue and answers the rows that are left, those whose place is taken and that are about to come
-    /// included.
-    pub(super) async fn leave(mut self) -> Vec<R> {
-        self.queue.close();
-        let mut rows: Vec<R> = self.batch.into_iter().map(|queued| queued.row).collect();
-        while let Some(queued) = self.queue.recv().await {
-            rows.push(queued.row);
-        }
-        rows
+    pub(super) fn extend(&mut self, entry: i64, rows: Vec<R>) {
+        self.rows.extend(rows.into_iter().map(|row| Carried { row, note: Note { entry, strikes: 0 } }));
     }
 }
 
 impl<R: Kind> Lane<R> {
-    /// Writes the batch, unless it is empty or paused. What the database took and what it refuses for good leave the
-    /// lane; the rest stays, and the reason is answered.
-    pub(super) async fn write(
-        &mut self,
-        store: &dyn RecordStore,
-        ledger: &Ledger,
-        closing: &watch::Receiver<Option<Instant>>,
-    ) -> Result<(), WriteError> {
-        if self.batch.is_empty() || self.pauses.until.is_some_and(|pause| Instant::now() < pause) {
-            return Ok(());
+    /// Writes the oldest rows, a batch of them, unless there are none or a failure is too fresh. What the database took and
+    /// what it refuses for good leave the lane.
+    pub(super) async fn write(&mut self, store: &dyn RecordStore, closing: &watch::Receiver<Option<Instant>>) -> Round<R> {
+        let mut round = Round { done: Vec::new(), written: 0, refused: Vec::new(), problem: None };
+        if self.rows.is_empty() || self.pauses.is_on() {
+            return round;
         }
-        let (rows, notes): (Vec<R>, Vec<Note>) = self.batch.drain(..).map(|queued| (queued.row, queued.note)).unzip();
-        let (verdicts, mut problem) = write_in_parts(store, &rows, closing).await;
+        let batch = self.batch_rows.min(self.rows.len());
+        let (rows, notes): (Vec<R>, Vec<Note>) = self.rows.drain(..batch).map(|carried| (carried.row, carried.note)).unzip();
+        let (verdicts, problem) = write_in_parts(store, &rows, closing).await;
+        round.problem = problem;
         let others_written = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Written));
-        let counts = R::counts(ledger);
+        let mut kept = Vec::new();
         for ((row, mut note), verdict) in rows.into_iter().zip(notes).zip(verdicts) {
             match verdict {
                 Verdict::Written => {
-                    counts.written.fetch_add(1, Relaxed);
-                    counts.queued.fetch_sub(1, Relaxed);
-                    note.ticket.iter().for_each(|ticket| ticket.written());
+                    round.written += 1;
+                    round.done.push(note.entry);
                 }
                 Verdict::FailedAlone(error) if error.fault == Fault::Row || note.strikes >= STRIKES => {
-                    counts.refused.fetch_add(1, Relaxed);
-                    counts.queued.fetch_sub(1, Relaxed);
-                    row.log_refused(&error.message);
-                    note.ticket.iter().for_each(|ticket| ticket.refused(Arc::clone(&error.message)));
+                    round.done.push(note.entry);
+                    round.refused.push((row, error));
                 }
                 Verdict::FailedAlone(error) => {
                     note.strikes += u32::from(others_written);
-                    problem.get_or_insert(error);
-                    self.batch.push(Queued { row, note });
+                    round.problem.get_or_insert(error);
+                    kept.push(Carried { row, note });
                 }
-                Verdict::Kept => self.batch.push(Queued { row, note }),
+                Verdict::Kept => kept.push(Carried { row, note }),
             }
         }
-        match problem {
-            None => {
-                self.pauses.end();
-                Ok(())
-            }
-            Some(error) => {
-                self.pauses.lengthen(Instant::now());
-                Err(error)
-            }
+        if others_written {
+            // What fails alone must not hold up what came after it.
+            self.rows.append(&mut kept);
+        } else {
+            self.rows.splice(..0, kept);
         }
+        match &round.problem {
+            None => self.pauses.end(),
+            Some(_) => self.pauses.lengthen(Instant::now()),
+        }
+        round
     }
 }
 
@@ -217,33 +187,30 @@ async fn deadline(mut closing: watch::Receiver<Option<Instant>>) {
 }
 
 #[async_trait]
-impl Kind for UsageRow {
+impl Kind for StoredUsage {
     async fn insert(store: &dyn RecordStore, rows: &[Self]) -> Result<(), WriteError> {
         store.insert_usage(rows).await
-    }
-
-    fn counts(ledger: &Ledger) -> &Counts {
-        &ledger.usage
-    }
-
-    /// The whole row, since somebody is billed by it; it holds ids and numbers only.
-    fn log_refused(&self, reason: &str) {
-        tracing::error!(error = reason, records.row = ?self, "a usage row is refused by the database and stands only here");
     }
 }
 
 #[async_trait]
-impl Kind for AuditRow {
+impl Kind for StoredAudit {
     async fn insert(store: &dyn RecordStore, rows: &[Self]) -> Result<(), WriteError> {
         store.insert_audit(rows).await
     }
+}
 
-    fn counts(ledger: &Ledger) -> &Counts {
-        &ledger.audit
+#[async_trait]
+impl Kind for ToolRow {
+    async fn insert(store: &dyn RecordStore, rows: &[Self]) -> Result<(), WriteError> {
+        store.insert_tools(rows).await
     }
+}
 
-    fn log_refused(&self, reason: &str) {
-        tracing::error!(error = reason, records.id = %self.id, records.time = %self.time, records.action = self.action, "an audit row is refused by the database and lost");
+#[async_trait]
+impl Kind for SystemRow {
+    async fn insert(store: &dyn RecordStore, rows: &[Self]) -> Result<(), WriteError> {
+        store.insert_system(rows).await
     }
 }
 
@@ -251,11 +218,16 @@ impl Kind for AuditRow {
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
     pub(super) until: Option<Instant>,
-    pub(super) failures: u32,
+    failures: u32,
     chance: RandomState,
 }
 
 impl Pauses {
+    /// Whether it is too early to try again.
+    fn is_on(&self) -> bool {
+        self.until.is_some_and(|pause| Instant::now() < pause)
+    }
+
     fn end(&mut self) {
         self.until = None;
         self.failures = 0;

@@ -1,25 +1,41 @@
-//! What is written down: usage rows that orgs are billed by, and audit rows that say who did what.
+//! What is written down: usage rows that orgs are billed by, audit rows that say who did what, tool rows that say what was
+//! called on the way, and system rows that say how the machine did.
 //!
-//! Producers hand rows to a [`Recorder`]; its one writer takes them in batches to the [`RecordStore`], which is an
-//! SQLite file or a PostgreSQL database (see [`crate::db::Database`]).
+//! Producers hand rows to a [`Recorder`]. They stand in the [`journal`] first, which survives this process; the [`shipper`]
+//! takes them from there in batches to the [`RecordStore`], an SQLite file or a PostgreSQL database (see
+//! [`crate::db::Database`]).
 
 pub mod audit;
+pub mod rows;
+pub mod system;
+pub mod tool;
 pub mod usage;
 
 pub mod recorder;
 pub mod refused_tokens;
+
+pub mod journal;
+
+mod lane;
+mod shipper;
+mod upkeep;
+
+pub mod retention;
 pub mod store;
 
 mod clean;
-mod lane;
-mod writer;
-
+mod rollup;
 mod sql;
 
 pub mod postgres;
+mod postgres_writes;
 pub mod sqlite;
+mod sqlite_writes;
 
 pub use audit::{AuditRow, Category, Outcome, Severity, StoredAudit};
-pub use recorder::{Ack, Health, RecordError, Recorder, Settings, Unwritten};
+pub use recorder::{Health, Recorder};
+pub use rows::Rows;
 pub use store::{ReadError, RecordStore, Sums, Used, WriteError};
+pub use system::SystemRow;
+pub use tool::ToolRow;
 pub use usage::{StoredUsage, UsageRow};

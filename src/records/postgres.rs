@@ -6,15 +6,16 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
-use sqlx::query::Query;
+use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Postgres, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use super::sql::{self, AUDIT_COLUMNS, Columns, USAGE_COLUMNS, stored};
+use super::postgres_writes;
+pub(crate) use super::postgres_writes::timestamptz;
+use super::sql::{self, AUDIT_COLUMNS, Columns, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS};
 use super::store::{Fault, RecordStore, Used};
-use super::{AuditRow, ReadError, StoredAudit, StoredUsage, UsageRow, WriteError};
+use super::{ReadError, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 
 /// How long the writer's connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,105 +49,67 @@ impl PostgresRecords {
         Self { readers, options, writer: tokio::sync::Mutex::new(None) }
     }
 
-    async fn write(&self, statement: Query<'_, Postgres, PgArguments>) -> Result<(), WriteError> {
-        let mut writer = self.writer.lock().await;
-        let mut connection = match writer.take() {
+    /// The connection for writing, of which there is one.
+    async fn writer(&self) -> Result<Writer<'_>, WriteError> {
+        let mut place = self.writer.lock().await;
+        let connection = match place.take() {
             Some(connection) => connection,
             None => match tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect()).await {
                 Ok(connected) => connected.map_err(|error| away(&error))?,
                 Err(_) => return Err(sql::too_slow("connecting", CONNECT_TIMEOUT)),
             },
         };
-        let written = match tokio::time::timeout(WRITE_TIMEOUT, statement.execute(&mut connection)).await {
-            Ok(written) => written.map_err(|error| sql::write_error(&error, fault)),
-            Err(_) => return Err(sql::too_slow("writing a batch", WRITE_TIMEOUT)),
-        };
-        // After "away" the connection is not worth keeping.
+        Ok(Writer { place, connection })
+    }
+}
+
+/// The writer's connection while it is used. Whoever gives up half way takes it with them.
+struct Writer<'store> {
+    place: tokio::sync::MutexGuard<'store, Option<PgConnection>>,
+    connection: PgConnection,
+}
+
+impl Writer<'_> {
+    /// Puts the connection back, unless the database is away: then it is not worth keeping.
+    fn leave(mut self, written: Result<(), WriteError>) -> Result<(), WriteError> {
         if !matches!(written, Err(WriteError { fault: Fault::Away, .. })) {
-            *writer = Some(connection);
+            *self.place = Some(self.connection);
         }
-        written.map(|_| ())
+        written
+    }
+}
+
+async fn in_time(write: impl Future<Output = Result<(), sqlx::Error>>) -> Result<(), WriteError> {
+    match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+        Ok(written) => written.map_err(|error| sql::write_error(&error, fault)),
+        Err(_) => Err(sql::too_slow("writing a batch", WRITE_TIMEOUT)),
     }
 }
 
 #[async_trait]
 impl RecordStore for PostgresRecords {
-    async fn insert_usage(&self, rows: &[UsageRow]) -> Result<(), WriteError> {
-        let rows = sql::ordered(rows);
-        let statement = format!(
-            "INSERT INTO usage_events ({USAGE_COLUMNS}) SELECT * FROM UNNEST($1::UUID[], $2::TIMESTAMPTZ[], $3::UUID[], \
-             $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BIGINT[], \
-             $13::BIGINT[], $14::BIGINT[], $15::BIGINT[], $16::BIGINT[], $17::BIGINT[], $18::BIGINT[], $19::TEXT[], $20::TEXT[], \
-             $21::BIGINT[], $22::TEXT[], $23::BIGINT[], $24::BIGINT[], $25::TEXT[]) ON CONFLICT (id, time) DO NOTHING"
-        );
-        let statement = sqlx::query(AssertSqlSafe(statement))
-            .bind(column(&rows, |row| row.id))
-            .bind(column(&rows, |row| timestamptz(row.time)))
-            .bind(column(&rows, |row| row.generation_id))
-            .bind(column(&rows, |row| &*row.org_id))
-            .bind(column(&rows, |row| &*row.member_id))
-            .bind(column(&rows, |row| row.org_day.as_str()))
-            .bind(column(&rows, |row| row.org_month.as_str()))
-            .bind(column(&rows, |row| row.endpoint.as_str()))
-            .bind(column(&rows, |row| row.model.as_str()))
-            .bind(column(&rows, |row| row.agent_id.as_deref()))
-            .bind(column(&rows, |row| row.conversation_id.as_deref()))
-            .bind(column(&rows, |row| stored(row.messages)))
-            .bind(column(&rows, |row| stored(row.input_tokens)))
-            .bind(column(&rows, |row| stored(row.output_tokens)))
-            .bind(column(&rows, |row| stored(row.cache_read_tokens)))
-            .bind(column(&rows, |row| stored(row.cache_write_tokens)))
-            .bind(column(&rows, |row| stored(row.total_tokens)))
-            .bind(column(&rows, |row| stored(row.cost_nanousd)))
-            .bind(column(&rows, |row| &*row.price_version))
-            .bind(column(&rows, |row| row.usage_source))
-            .bind(column(&rows, |row| stored(row.estimate_tokens)))
-            .bind(column(&rows, |row| row.status))
-            .bind(column(&rows, |row| row.time_to_first_token_ms.map(stored)))
-            .bind(column(&rows, |row| stored(row.duration_ms)))
-            .bind(column(&rows, |row| &*row.request_id));
-        self.write(statement).await
+    async fn insert_usage(&self, rows: &[StoredUsage]) -> Result<(), WriteError> {
+        let mut writer = self.writer().await?;
+        let written = in_time(postgres_writes::usage(&mut writer.connection, rows)).await;
+        writer.leave(written)
     }
 
-    async fn insert_audit(&self, rows: &[AuditRow]) -> Result<(), WriteError> {
-        let rows = sql::once_each(rows);
-        let statement = format!(
-            "INSERT INTO audit_events ({AUDIT_COLUMNS}) SELECT * FROM UNNEST($1::UUID[], $2::TIMESTAMPTZ[], $3::TEXT[], $4::TEXT[], \
-             $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::TEXT[], \
-             $14::TEXT[], $15::TEXT[], $16::TEXT[], $17::BIGINT[], $18::BIGINT[], $19::TEXT[], $20::TEXT[], $21::TEXT[], $22::TEXT[], \
-             $23::TEXT[], $24::BIGINT[], $25::BIGINT[], $26::BIGINT[], $27::TEXT[], $28::JSONB[]) \
-             ON CONFLICT (id, time) DO UPDATE SET count = EXCLUDED.count WHERE EXCLUDED.count > audit_events.count"
-        );
-        let statement = sqlx::query(AssertSqlSafe(statement))
-            .bind(column(&rows, |row| row.id))
-            .bind(column(&rows, |row| timestamptz(row.time)))
-            .bind(column(&rows, |row| row.category.as_str()))
-            .bind(column(&rows, |row| row.severity.as_str()))
-            .bind(column(&rows, |row| row.org_id.as_deref()))
-            .bind(column(&rows, |row| row.actor_id.as_deref()))
-            .bind(column(&rows, |row| row.actor_name.as_deref()))
-            .bind(column(&rows, |row| row.actor_role.as_deref()))
-            .bind(column(&rows, |row| row.action))
-            .bind(column(&rows, |row| row.resource_type))
-            .bind(column(&rows, |row| row.resource_id.as_deref()))
-            .bind(column(&rows, |row| row.outcome.as_str()))
-            .bind(column(&rows, |row| row.request_id.as_deref()))
-            .bind(column(&rows, |row| row.method.as_deref()))
-            .bind(column(&rows, |row| row.path.as_deref()))
-            .bind(column(&rows, |row| row.query.as_deref()))
-            .bind(column(&rows, |row| row.status.map(stored)))
-            .bind(column(&rows, |row| row.duration_ms.map(stored)))
-            .bind(column(&rows, |row| row.error.as_deref()))
-            .bind(column(&rows, |row| row.address.as_deref()))
-            .bind(column(&rows, |row| row.user_agent.as_deref()))
-            .bind(column(&rows, |row| row.conversation_id.as_deref()))
-            .bind(column(&rows, |row| row.model.as_deref()))
-            .bind(column(&rows, |row| row.total_tokens.map(stored)))
-            .bind(column(&rows, |row| row.cost_nanousd.map(stored)))
-            .bind(column(&rows, |row| stored(row.count)))
-            .bind(column(&rows, |row| row.reference.as_deref()))
-            .bind(column(&rows, |row| row.detail.as_ref().map(Json)));
-        self.write(statement).await
+    async fn insert_audit(&self, rows: &[StoredAudit]) -> Result<(), WriteError> {
+        let mut writer = self.writer().await?;
+        let written = in_time(postgres_writes::audit(&mut writer.connection, rows)).await;
+        writer.leave(written)
+    }
+
+    async fn insert_tools(&self, rows: &[ToolRow]) -> Result<(), WriteError> {
+        let mut writer = self.writer().await?;
+        let written = in_time(postgres_writes::tools(&mut writer.connection, rows)).await;
+        writer.leave(written)
+    }
+
+    async fn insert_system(&self, rows: &[SystemRow]) -> Result<(), WriteError> {
+        let mut writer = self.writer().await?;
+        let written = in_time(postgres_writes::system(&mut writer.connection, rows)).await;
+        writer.leave(written)
     }
 
     async fn used_since(&self, since: Timestamp) -> Result<Used, ReadError> {
@@ -182,6 +145,18 @@ impl RecordStore for PostgresRecords {
         let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.readers).await;
         rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::audit_row).collect()
     }
+
+    async fn tool_rows(&self, limit: u32) -> Result<Vec<ToolRow>, ReadError> {
+        let select = format!("SELECT {TOOL_COLUMNS} FROM tool_calls ORDER BY time DESC, id DESC LIMIT $1");
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.readers).await;
+        rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::tool_row).collect()
+    }
+
+    async fn system_rows(&self, limit: u32) -> Result<Vec<SystemRow>, ReadError> {
+        let select = format!("SELECT {SYSTEM_COLUMNS} FROM system_metrics ORDER BY time DESC, id DESC LIMIT $1");
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.readers).await;
+        rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::system_row).collect()
+    }
 }
 
 impl Columns for PgRow {
@@ -190,6 +165,10 @@ impl Columns for PgRow {
     }
 
     fn number(&self, column: &str) -> Result<Option<i64>, String> {
+        self.try_get(column).map_err(|error| error.to_string())
+    }
+
+    fn float(&self, column: &str) -> Result<Option<f64>, String> {
         self.try_get(column).map_err(|error| error.to_string())
     }
 
@@ -206,16 +185,6 @@ impl Columns for PgRow {
         let json: Option<Json<Value>> = self.try_get(column).map_err(|error| error.to_string())?;
         Ok(json.map(|json| json.0))
     }
-}
-
-/// One column of a batch, for UNNEST.
-fn column<'rows, R, T>(rows: &[&'rows R], value: impl Fn(&'rows R) -> T) -> Vec<T> {
-    rows.iter().map(|row| value(row)).collect()
-}
-
-/// PostgreSQL keeps microseconds. Every instant of jiff's is one of chrono's.
-fn timestamptz(time: Timestamp) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(time.as_microsecond()).unwrap_or_default()
 }
 
 /// Whatever is said while connecting, no row is at fault.

@@ -1,93 +1,96 @@
-//! The way rows take from where they are made to the database, off the path of requests: bounded queues, one writer.
+//! The way rows take from where they are made to the database, off the path of requests: into the journal first, and from
+//! there by the shipper.
 //!
-//! Usage rows are never dropped: handing them over waits for room, and an [`Ack`] tells when they are durable. Audit
-//! rows never make anyone wait: where there is no room they are dropped and counted.
+//! Usage rows are never dropped, and an answer tells when they are in the journal. Audit rows never make anyone wait: where
+//! there is no room they are dropped and counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::lane::{Lane, Queued};
+use super::journal::{Journal, JournalError, JournalHealth, Left, Note, OpenError};
+use super::rows::Rows;
+use super::shipper::{self, Shipper};
 use super::store::BATCH_ROWS;
-use super::writer::Writer;
-use super::{AuditRow, RecordStore, UsageRow, clean};
+use super::{AuditRow, RecordStore, StoredAudit, journal, upkeep};
 
 /// How often dropped audit rows are logged, at most.
 const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
 
-/// How much a recorder holds while the database is away or slow, and how it writes.
-#[derive(Debug, Clone, Copy)]
+/// How often audit rows are taken to the journal. Waiting for each would wake a task on another thread, which costs the
+/// request that brings it more than anything else about the row.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// How rows are kept and written.
+#[derive(Debug, Clone)]
 pub struct Settings {
-    /// Usage rows that may wait; whoever brings more waits with them. A row takes about 1 KB.
-    pub usage_room: usize,
-    /// Audit rows that may wait; more are dropped and counted. A row takes about 1 KB.
+    /// The journal.
+    pub journal: journal::Settings,
+    /// What new chats get when the journal has no room.
+    pub when_full: WhenFull,
+    /// Audit rows that may wait for the journal; more are dropped and counted. A row takes about 1 KB.
     pub audit_room: usize,
-    /// The most rows written at once, at most [`BATCH_ROWS`].
+    /// The most rows written to the database at once, at most [`BATCH_ROWS`].
     pub batch_rows: usize,
     /// How long a row waits for others to be written with.
     pub linger: Duration,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { usage_room: 10_000, audit_room: 20_000, batch_rows: BATCH_ROWS, linger: Duration::from_millis(200) }
+impl Settings {
+    /// The defaults, with this journal.
+    pub fn with(journal: journal::Settings) -> Self {
+        Self { journal, when_full: WhenFull::Refuse, audit_room: 50_000, batch_rows: BATCH_ROWS, linger: Duration::from_millis(200) }
     }
 }
 
-/// Takes rows from anywhere. Cheap to clone; all clones feed the same writer.
+/// What happens to new chats when the journal has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenFull {
+    /// They are refused until there is room: nothing is ever lost.
+    Refuse,
+    /// They go on unrecorded; what finds no room is lost, and counted.
+    Drop,
+}
+
+/// Takes rows from anywhere. Cheap to clone; all clones feed the same journal.
 #[derive(Debug, Clone)]
 pub struct Recorder {
-    usage: mpsc::Sender<Queued<UsageRow>>,
-    audit: mpsc::Sender<Queued<AuditRow>>,
-    closing: watch::Sender<Option<Instant>>,
+    journal: Journal,
+    when_full: WhenFull,
+    audit: mpsc::Sender<StoredAudit>,
+    /// Tells the gathering of audit rows to end.
+    closing: watch::Sender<bool>,
+    /// Tells the shipper by when to end, once nothing is written to the journal any more.
+    last_shipping: watch::Sender<Option<Instant>>,
     ledger: Arc<Ledger>,
-    writer: Arc<tokio::sync::Mutex<Option<JoinHandle<Unwritten>>>>,
+    tasks: Arc<tokio::sync::Mutex<Option<Tasks>>>,
 }
 
-/// The promise that usage rows become durable.
 #[derive(Debug)]
-#[must_use = "the rows are durable only once this resolves"]
-pub struct Ack(oneshot::Receiver<Result<(), RecordError>>);
-
-/// Why usage rows are not in the database.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// The recorder was closed before they could be written; [`Recorder::close`] answered those it held.
-    #[error("the recorder is closed")]
-    Closed,
-    /// The database refuses a row for what it holds, whenever it is tried. The row is in the log.
-    #[error("the database refuses the row: {0}")]
-    Refused(Arc<str>),
-}
-
-/// What could not be written before the deadline of closing.
-#[derive(Debug, Default)]
-pub struct Unwritten {
-    /// Usage rows, oldest first. They may be in the database all the same, if only the answer was missing; writing
-    /// them again is harmless.
-    pub usage: Vec<UsageRow>,
-    /// Audit rows, oldest first.
-    pub audit: Vec<AuditRow>,
+struct Tasks {
+    gathering: JoinHandle<()>,
+    shipping: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
 }
 
 /// How a recorder does, for metrics and readiness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Usage rows handed over and not yet durable.
-    pub usage_queued: usize,
-    /// Audit rows handed over and not yet durable.
-    pub audit_queued: usize,
-    /// Whether usage rows have to wait for room.
-    pub usage_full: bool,
-    /// How long the oldest row that the writer holds has waited.
+    /// The journal.
+    pub journal: JournalHealth,
+    /// How long the oldest row in the journal has waited for the database, when last looked.
     pub oldest: Option<Duration>,
-    /// For how long writing has failed; nothing where the last attempt succeeded.
+    /// Audit rows that wait for the journal.
+    pub audit_queued: usize,
+    /// For how long writing to the database has failed; nothing where the last attempt succeeded.
     pub failing_for: Option<Duration>,
     /// What the last failure said, also when it is over.
     pub last_error: Option<Arc<str>>,
@@ -101,62 +104,104 @@ pub struct Health {
     pub audit_refused: u64,
     /// Audit rows dropped because there was no room, or the recorder was closed.
     pub audit_dropped: u64,
+    /// Chats that went on without standing in the journal.
+    pub starts_unrecorded: u64,
 }
 
 impl Recorder {
-    /// Starts the writer on `runtime`, which must outlive everything that records.
-    pub fn start(store: Arc<dyn RecordStore>, settings: Settings, runtime: &Handle) -> Self {
-        let (usage, usage_queue) = mpsc::channel(settings.usage_room.max(1));
-        let (audit, audit_queue) = mpsc::channel(settings.audit_room.max(1));
-        let (closing, closing_seen) = watch::channel(None);
+    /// Opens the journal and starts what writes it and empties it, on `runtime`, which must outlive everything that records.
+    /// Answers also what the process before left in the journal.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal cannot be opened.
+    pub async fn open(store: Arc<dyn RecordStore>, settings: Settings, runtime: &Handle) -> Result<(Self, Left), OpenError> {
+        let (journal, left) = Journal::open(&settings.journal, runtime).await?;
+        let (audit, audit_rows) = mpsc::channel(settings.audit_room.max(1));
+        let (closing, closing_seen) = watch::channel(false);
+        let (last_shipping, last_shipping_seen) = watch::channel(None);
         let ledger = Arc::new(Ledger::default());
-        let (usage_lane, audit_lane) = (Lane::new(usage_queue, &settings), Lane::new(audit_queue, &settings));
-        let writer = Writer::new(store, usage_lane, audit_lane, closing_seen, Arc::clone(&ledger));
-        let writer = runtime.spawn(writer.run());
-        Self { usage, audit, closing, ledger, writer: Arc::new(tokio::sync::Mutex::new(Some(writer))) }
+        let batches = shipper::Settings { batch_rows: settings.batch_rows.clamp(1, BATCH_ROWS), linger: settings.linger };
+        let shipper = Shipper::new(store, journal.source().clone(), journal.state().clone(), batches, last_shipping_seen, ledger.clone());
+        let tasks = Tasks {
+            gathering: runtime.spawn(gather(journal.clone(), audit_rows, closing_seen, ledger.clone())),
+            shipping: runtime.spawn(shipper.run()),
+            upkeep: runtime.spawn(upkeep::run(journal.clone(), ledger.clone())),
+        };
+        let tasks = Arc::new(tokio::sync::Mutex::new(Some(tasks)));
+        Ok((Self { journal, when_full: settings.when_full, audit, closing, last_shipping, ledger, tasks }, left))
     }
 
-    /// Hands over the usage rows of one generation. Waits for room; once it returns the rows are on their way, and
-    /// the answer resolves when all of them are durable, however long the database is away.
-    pub async fn record_usage(&self, rows: Vec<UsageRow>) -> Ack {
-        let (ticket, ack) = Ticket::of(rows.len());
-        let mut rows = rows.into_iter().peekable();
-        while rows.peek().is_some() {
-            let wanted = rows.len().min(self.usage.max_capacity());
-            let Ok(room) = self.usage.reserve_many(wanted).await else {
-                ticket.closed();
-                break;
-            };
-            self.ledger.usage.queued.fetch_add(wanted, Relaxed);
-            for (place, mut row) in room.zip(rows.by_ref()) {
-                clean::usage(&mut row);
-                place.send(Queued::new(row, Some(Arc::clone(&ticket))));
+    /// Who writes the journal: made with its file, and kept with it.
+    pub fn id(&self) -> Uuid {
+        self.journal.id()
+    }
+
+    /// A generation is about to be forwarded. Resolves when its record is in the journal, or may be missing there.
+    ///
+    /// # Errors
+    ///
+    /// Where it must not be forwarded: the journal takes no more.
+    pub async fn start(&self, id: Uuid, record: String) -> Result<(), JournalError> {
+        match (self.journal.start(id, record).await, self.when_full) {
+            (Err(JournalError::Full | JournalError::Unwritable(_)), WhenFull::Drop) => {
+                self.ledger.unrecorded.fetch_add(1, Relaxed);
+                Ok(())
             }
+            (started, _) => started,
         }
-        ack
+    }
+
+    /// Notes something of a generation, in time.
+    pub async fn note(&self, id: Uuid, note: Note, record: String) {
+        self.journal.note(id, note, record).await;
+    }
+
+    /// Closes a generation's books: its rows, and what its counters are charged. Resolves when both are in the journal,
+    /// however long that takes.
+    ///
+    /// # Errors
+    ///
+    /// Only where the recorder is closed before; the rows are in the log then.
+    pub async fn settle(&self, id: Uuid, mut rows: Rows, amounts: String) -> Result<(), JournalError> {
+        rows.clean();
+        if self.when_full == WhenFull::Drop && self.journal.health().failing_for.is_some() {
+            self.ledger.lose(&rows);
+            return Ok(());
+        }
+        self.journal.settle(id, rows, amounts).await
     }
 
     /// Hands over an audit row. Never waits: without room the row is dropped and counted.
-    pub fn record_audit(&self, mut row: AuditRow) {
-        let Ok(place) = self.audit.try_reserve() else {
-            self.ledger.drop_audit();
-            return;
-        };
-        clean::audit(&mut row);
-        self.ledger.audit.queued.fetch_add(1, Relaxed);
-        place.send(Queued::new(row, None));
+    pub fn record_audit(&self, row: AuditRow) {
+        if self.audit.try_send(row.into()).is_err() {
+            self.ledger.drop_audit(1);
+        }
+    }
+
+    /// Waits until everything that is in the journal now is in the database, as far as the database takes it.
+    ///
+    /// # Errors
+    ///
+    /// Where the database does not answer.
+    pub async fn shipped(&self) -> Result<(), Arc<str>> {
+        while self.journal.state().rows_waiting() > 0 {
+            if self.ledger.trouble.lock().since.is_some() {
+                return Err(self.ledger.trouble.lock().last.clone().unwrap_or_default());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// How it does right now.
     pub fn health(&self) -> Health {
         let Ledger { usage, audit, trouble, .. } = &*self.ledger;
         let trouble = trouble.lock();
-        let oldest = [*usage.oldest.lock(), *audit.oldest.lock()].into_iter().flatten().min();
         Health {
-            usage_queued: usage.queued.load(Relaxed),
-            audit_queued: audit.queued.load(Relaxed),
-            usage_full: self.usage.capacity() == 0,
-            oldest: oldest.map(|since| since.elapsed()),
+            journal: self.journal.health(),
+            oldest: *self.ledger.oldest.lock(),
+            audit_queued: self.audit.max_capacity() - self.audit.capacity(),
             failing_for: trouble.since.map(|since| since.elapsed()),
             last_error: trouble.last.clone(),
             usage_written: usage.written.load(Relaxed),
@@ -164,99 +209,92 @@ impl Recorder {
             usage_refused: usage.refused.load(Relaxed),
             audit_refused: audit.refused.load(Relaxed),
             audit_dropped: self.ledger.dropped.load(Relaxed),
+            starts_unrecorded: self.ledger.unrecorded.load(Relaxed),
         }
     }
 
-    /// Writes what is queued, usage rows first, and stops the writer; what is left after `deadline` is answered. Every
-    /// clone is closed with it. Closing again answers nothing.
-    pub async fn close(&self, deadline: Duration) -> Unwritten {
-        self.closing.send_if_modified(|closing| {
-            let first = closing.is_none();
-            *closing = closing.or(Some(Instant::now() + deadline));
-            first
-        });
-        let Some(writer) = self.writer.lock().await.take() else {
-            return Unwritten::default();
-        };
-        let unwritten = writer.await.unwrap_or_else(|error| {
-            tracing::error!(error = %error, "the writer of records ended before it was closed");
-            Unwritten::default()
-        });
+    /// Takes everything to the journal, and until `deadline` from there to the database. Answers how many rows are left in
+    /// the journal, for the next process to ship. Every clone is closed with it; closing again does nothing.
+    pub async fn close(&self, deadline: Duration) -> u64 {
+        let Some(tasks) = self.tasks.lock().await.take() else { return self.journal.state().rows_waiting() };
+        let deadline = Instant::now() + deadline;
+        self.closing.send_replace(true);
+        ended("gathering audit rows", tasks.gathering.await);
+        self.journal.close_writer().await;
+        self.last_shipping.send_replace(Some(deadline));
+        ended("shipping", tasks.shipping.await);
+        tasks.upkeep.abort();
+        let _ = tasks.upkeep.await;
+        self.journal.close().await;
         self.ledger.log_drops(Instant::now());
-        unwritten
+        self.journal.state().rows_waiting()
     }
 }
 
-impl Ack {
-    /// Waits until the rows are durable.
-    pub async fn durable(self) -> Result<(), RecordError> {
-        self.0.await.unwrap_or(Err(RecordError::Closed))
+fn ended(what: &str, how: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = how {
+        tracing::error!(error = %error, task = what, "a task of the records ended before it was closed");
     }
 }
 
-/// What one call of `record_usage` waits for. Shared by its rows.
-#[derive(Debug)]
-pub(super) struct Ticket {
-    missing: AtomicUsize,
-    answer: Mutex<Option<oneshot::Sender<Result<(), RecordError>>>>,
-}
-
-impl Ticket {
-    fn of(rows: usize) -> (Arc<Self>, Ack) {
-        let (answer, ack) = oneshot::channel();
-        let ticket = Self { missing: AtomicUsize::new(rows), answer: Mutex::new(Some(answer)) };
-        if rows == 0 {
-            ticket.answer(Ok(()));
+/// Takes audit rows to the journal, many at once.
+async fn gather(journal: Journal, mut rows: mpsc::Receiver<StoredAudit>, mut closing: watch::Receiver<bool>, ledger: Arc<Ledger>) {
+    let mut closed = false;
+    loop {
+        let mut audit = Vec::new();
+        tokio::select! {
+            biased;
+            taken = rows.recv_many(&mut audit, BATCH_ROWS) => if taken == 0 { return },
+            _ = closing.changed(), if !closed => {
+                closed = true;
+                // Whoever has a place in the queue still gets it.
+                rows.close();
+                continue;
+            }
         }
-        (Arc::new(ticket), Ack(ack))
-    }
-
-    /// One of its rows is durable.
-    pub(super) fn written(&self) {
-        if self.missing.fetch_sub(1, Relaxed) == 1 {
-            self.answer(Ok(()));
+        if !closed && audit.len() < BATCH_ROWS {
+            tokio::time::sleep(GLANCE).await;
+            while audit.len() < BATCH_ROWS
+                && let Ok(row) = rows.try_recv()
+            {
+                audit.push(row);
+            }
         }
-    }
-
-    /// One of its rows will never be.
-    pub(super) fn refused(&self, reason: Arc<str>) {
-        self.answer(Err(RecordError::Refused(reason)));
-    }
-
-    /// Some of its rows were not even taken.
-    fn closed(&self) {
-        self.answer(Err(RecordError::Closed));
-    }
-
-    fn answer(&self, answer: Result<(), RecordError>) {
-        if let Some(waiting) = self.answer.lock().take() {
-            // Nobody has to wait for the answer.
-            let _ = waiting.send(answer);
+        if journal.state().is_full() {
+            ledger.drop_audit(audit.len() as u64);
+            continue;
+        }
+        let mut rows = Rows { audit, ..Rows::default() };
+        rows.clean();
+        let count = rows.audit.len() as u64;
+        if journal.rows(rows).await.is_err() {
+            ledger.drop_audit(count);
         }
     }
 }
 
-/// What the recorder and its writer count together.
+/// What the recorder and its tasks count together.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) usage: Counts,
+    pub(super) tools: Counts,
     pub(super) audit: Counts,
+    pub(super) system: Counts,
     pub(super) trouble: Mutex<Trouble>,
+    pub(super) oldest: Mutex<Option<Duration>>,
     dropped: AtomicU64,
+    unrecorded: AtomicU64,
     drops_logged: Mutex<DropsLogged>,
 }
 
 /// The counts of one kind of row.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) queued: AtomicUsize,
     pub(super) written: AtomicU64,
     pub(super) refused: AtomicU64,
-    /// When the oldest row in the writer's hands was queued.
-    pub(super) oldest: Mutex<Option<Instant>>,
 }
 
-/// How writing fails.
+/// How writing to the database fails.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     /// Since when, without a success in between.
@@ -272,12 +310,18 @@ struct DropsLogged {
 }
 
 impl Ledger {
-    fn drop_audit(&self) {
-        self.dropped.fetch_add(1, Relaxed);
+    fn drop_audit(&self, rows: u64) {
+        self.dropped.fetch_add(rows, Relaxed);
         let now = Instant::now();
         if self.drops_logged.lock().at.is_none_or(|at| now.duration_since(at) >= DROPS_LOGGED_EVERY) {
             self.log_drops(now);
         }
+    }
+
+    fn lose(&self, rows: &Rows) {
+        rows.log_lost("found no room in the journal");
+        self.usage.refused.fetch_add(rows.usage.len() as u64, Relaxed);
+        self.drop_audit(rows.audit.len() as u64);
     }
 
     /// Says how many audit rows were dropped since it last said so.
@@ -288,7 +332,7 @@ impl Ledger {
             tracing::error!(
                 records.dropped = dropped - logged.drops,
                 records.dropped_total = dropped,
-                "audit rows were dropped: their queue was full, or the recorder closed"
+                "audit rows were dropped: there was no room for them, or the recorder closed"
             );
             *logged = DropsLogged { at: Some(now), drops: dropped };
         }

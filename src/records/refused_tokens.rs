@@ -122,6 +122,7 @@ mod tests {
             category: Category::Security,
             severity: Severity::Warning,
             org_id: None,
+            org_day: None,
             actor_id: None,
             actor_name: None,
             actor_role: None,

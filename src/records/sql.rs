@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::store::{Fault, MemberDay, Sums, UtcDay};
-use super::{AuditRow, Category, Outcome, ReadError, Severity, StoredAudit, StoredUsage, UsageRow, WriteError};
+use super::{Category, Outcome, ReadError, Severity, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 
 /// The columns of `usage_events`, in the order they are written.
 pub(super) const USAGE_COLUMNS: &str = "id, time, generation_id, org_id, member_id, org_day, org_month, endpoint, model, agent_id, \
@@ -16,14 +16,24 @@ pub(super) const USAGE_COLUMNS: &str = "id, time, generation_id, org_id, member_
     price_version, usage_source, estimate_tokens, status, time_to_first_token_ms, duration_ms, request_id";
 
 /// The columns of `audit_events`, in the order they are written.
-pub(super) const AUDIT_COLUMNS: &str = "id, time, category, severity, org_id, actor_id, actor_name, actor_role, action, resource_type, \
+pub(super) const AUDIT_COLUMNS: &str = "id, time, category, severity, org_id, org_day, actor_id, actor_name, actor_role, action, resource_type, \
     resource_id, outcome, request_id, method, path, query, status, duration_ms, error, address, user_agent, conversation_id, model, \
     total_tokens, cost_nanousd, count, reference, detail";
+
+/// The columns of `tool_calls`, in the order they are written.
+pub(super) const TOOL_COLUMNS: &str = "id, time, generation_id, org_id, member_id, org_day, org_month, conversation_id, tool, \
+    mcp_server, outcome, duration_ms, error";
+
+/// The columns of `system_metrics`, in the order they are written.
+pub(super) const SYSTEM_COLUMNS: &str = "id, time, server, cpu_percent, load_1m, load_5m, load_15m, memory_used_bytes, \
+    memory_total_bytes, swap_used_bytes, disk_used_bytes, disk_total_bytes, disk_read_bytes, disk_written_bytes, \
+    network_received_bytes, network_sent_bytes, process_cpu_percent, process_memory_bytes, process_open_files, process_threads";
 
 /// A row that a database answered. The texts it answers as errors say what is wrong with a column.
 pub(super) trait Columns {
     fn text(&self, column: &str) -> Result<Option<String>, String>;
     fn number(&self, column: &str) -> Result<Option<i64>, String>;
+    fn float(&self, column: &str) -> Result<Option<f64>, String>;
     fn uuid(&self, column: &str) -> Result<Option<Uuid>, String>;
     fn time(&self, column: &str) -> Result<Option<Timestamp>, String>;
     fn json(&self, column: &str) -> Result<Option<Value>, String>;
@@ -34,20 +44,62 @@ pub(super) fn stored(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
+/// A row as it is kept: by its id and time.
+pub(super) trait Keyed {
+    fn key(&self) -> (Uuid, Timestamp);
+
+    /// Which of several rows with one key is written: the one with the largest.
+    fn count(&self) -> u64 {
+        1
+    }
+}
+
+impl Keyed for StoredUsage {
+    fn key(&self) -> (Uuid, Timestamp) {
+        (self.id, self.time)
+    }
+}
+
+impl Keyed for StoredAudit {
+    fn key(&self) -> (Uuid, Timestamp) {
+        (self.id, self.time)
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+impl Keyed for ToolRow {
+    fn key(&self) -> (Uuid, Timestamp) {
+        (self.id, self.time)
+    }
+}
+
+impl Keyed for SystemRow {
+    fn key(&self) -> (Uuid, Timestamp) {
+        (self.id, self.time)
+    }
+}
+
+/// A row's key as the databases hold it, who cut times to microseconds.
+pub(super) fn key(row: &impl Keyed) -> (Uuid, i64) {
+    let (id, time) = row.key();
+    (id, time.as_microsecond())
+}
+
 /// The rows in the order of their keys, each key once, with its largest count. Writers that take rows in one order
-/// cannot lock each other out, and PostgreSQL refuses to update a row twice in one statement.
-pub(super) fn once_each(rows: &[AuditRow]) -> Vec<&AuditRow> {
-    let mut ordered: Vec<&AuditRow> = rows.iter().collect();
-    ordered.sort_by_key(|row| (row.id, row.time.as_microsecond(), std::cmp::Reverse(row.count)));
-    ordered.dedup_by_key(|row| (row.id, row.time.as_microsecond()));
+/// cannot lock each other out.
+pub(super) fn once_each<R: Keyed>(rows: &[R]) -> Vec<&R> {
+    let mut ordered: Vec<&R> = rows.iter().collect();
+    ordered.sort_by_key(|row| (key(*row), std::cmp::Reverse(row.count())));
+    ordered.dedup_by_key(|row| key(*row));
     ordered
 }
 
-/// The rows in the order of their keys.
-pub(super) fn ordered(rows: &[UsageRow]) -> Vec<&UsageRow> {
-    let mut ordered: Vec<&UsageRow> = rows.iter().collect();
-    ordered.sort_by_key(|row| (row.id, row.time.as_microsecond()));
-    ordered
+/// The row with what its count grew by, from what it was.
+pub(super) fn grown_by(row: &StoredAudit, from: i64) -> StoredAudit {
+    StoredAudit { count: row.count.saturating_sub(u64::try_from(from).unwrap_or_default()), ..row.clone() }
 }
 
 /// Reads a row of `usage_events`.
@@ -91,6 +143,7 @@ pub(super) fn audit_row(row: &impl Columns) -> Result<StoredAudit, ReadError> {
         category: row.word("category", Category::from_word)?,
         severity: row.word("severity", Severity::from_word)?,
         org_id: row.text_if_any("org_id")?.map(Arc::from),
+        org_day: row.text_if_any("org_day")?,
         actor_id: row.text_if_any("actor_id")?.map(Arc::from),
         actor_name: row.text_if_any("actor_name")?.map(Arc::from),
         actor_role: row.text_if_any("actor_role")?.map(Arc::from),
@@ -114,6 +167,53 @@ pub(super) fn audit_row(row: &impl Columns) -> Result<StoredAudit, ReadError> {
         count: row.number("count")?,
         reference: row.text_if_any("reference")?,
         detail: row.value("detail", row.row.json("detail"))?,
+    })
+}
+
+/// Reads a row of `tool_calls`.
+pub(super) fn tool_row(row: &impl Columns) -> Result<ToolRow, ReadError> {
+    let row = Reader { row, table: "tool_calls" };
+    Ok(ToolRow {
+        id: row.uuid("id")?,
+        time: row.time("time")?,
+        generation_id: row.uuid("generation_id")?,
+        org_id: row.text("org_id")?.into(),
+        member_id: row.text("member_id")?.into(),
+        org_day: row.text("org_day")?,
+        org_month: row.text("org_month")?,
+        conversation_id: row.text_if_any("conversation_id")?,
+        tool: row.text("tool")?,
+        mcp_server: row.text_if_any("mcp_server")?,
+        outcome: row.word("outcome", Outcome::from_word)?,
+        duration_ms: row.number_if_any("duration_ms")?,
+        error: row.text_if_any("error")?,
+    })
+}
+
+/// Reads a row of `system_metrics`.
+pub(super) fn system_row(row: &impl Columns) -> Result<SystemRow, ReadError> {
+    let row = Reader { row, table: "system_metrics" };
+    Ok(SystemRow {
+        id: row.uuid("id")?,
+        time: row.time("time")?,
+        server: row.text("server")?.into(),
+        cpu_percent: row.float("cpu_percent")?,
+        load_1m: row.float("load_1m")?,
+        load_5m: row.float("load_5m")?,
+        load_15m: row.float("load_15m")?,
+        memory_used_bytes: row.number("memory_used_bytes")?,
+        memory_total_bytes: row.number("memory_total_bytes")?,
+        swap_used_bytes: row.number("swap_used_bytes")?,
+        disk_used_bytes: row.number("disk_used_bytes")?,
+        disk_total_bytes: row.number("disk_total_bytes")?,
+        disk_read_bytes: row.number("disk_read_bytes")?,
+        disk_written_bytes: row.number("disk_written_bytes")?,
+        network_received_bytes: row.number("network_received_bytes")?,
+        network_sent_bytes: row.number("network_sent_bytes")?,
+        process_cpu_percent: row.float("process_cpu_percent")?,
+        process_memory_bytes: row.number("process_memory_bytes")?,
+        process_open_files: row.number("process_open_files")?,
+        process_threads: row.number("process_threads")?,
     })
 }
 
@@ -164,6 +264,10 @@ impl<C: Columns> Reader<'_, C> {
 
     fn number_if_any<N: TryFrom<i64, Error: Display>>(&self, column: &'static str) -> Result<Option<N>, ReadError> {
         self.value(column, self.number_or_reason(column))
+    }
+
+    fn float(&self, column: &'static str) -> Result<f64, ReadError> {
+        self.required(column, self.row.float(column))
     }
 
     fn number_or_reason<N: TryFrom<i64, Error: Display>>(&self, column: &str) -> Result<Option<N>, String> {

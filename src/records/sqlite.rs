@@ -4,12 +4,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqlitePool};
+use sqlx::{AssertSqlSafe, Row, SqlitePool};
 use uuid::Uuid;
 
-use super::sql::{self, AUDIT_COLUMNS, Columns, USAGE_COLUMNS, stored};
+use super::sql::{self, AUDIT_COLUMNS, Columns, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS};
+use super::sqlite_writes;
+pub(crate) use super::sqlite_writes::sortable;
 use super::store::{Fault, RecordStore, Used};
-use super::{AuditRow, ReadError, StoredAudit, StoredUsage, UsageRow, WriteError};
+use super::{ReadError, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 
 const MEMBER_DAYS: &str = "SELECT org_id, member_id, org_day, org_month, SUM(messages) AS messages, \
     SUM(total_tokens >> 32) AS tokens_upper, SUM(total_tokens & 4294967295) AS tokens_lower, \
@@ -32,91 +34,24 @@ impl SqliteRecords {
     pub(crate) fn new(pool: SqlitePool) -> Self {
         Self { pool }
     }
-
-    /// Batches come in all sizes, so that their statements are not worth keeping prepared.
-    async fn write(&self, mut statement: QueryBuilder<Sqlite>) -> Result<(), WriteError> {
-        let written = statement.build().persistent(false).execute(&self.pool).await;
-        written.map(|_| ()).map_err(|error| sql::write_error(&error, fault))
-    }
 }
 
 #[async_trait]
 impl RecordStore for SqliteRecords {
-    async fn insert_usage(&self, rows: &[UsageRow]) -> Result<(), WriteError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let mut statement = QueryBuilder::new(format!("INSERT INTO usage_events ({USAGE_COLUMNS}) "));
-        statement.push_values(sql::ordered(rows), |mut values, row| {
-            values
-                .push_bind(row.id.to_string())
-                .push_bind(sortable(row.time))
-                .push_bind(row.generation_id.to_string())
-                .push_bind(&*row.org_id)
-                .push_bind(&*row.member_id)
-                .push_bind(row.org_day.as_str())
-                .push_bind(row.org_month.as_str())
-                .push_bind(row.endpoint.as_str())
-                .push_bind(row.model.as_str())
-                .push_bind(row.agent_id.as_deref())
-                .push_bind(row.conversation_id.as_deref())
-                .push_bind(stored(row.messages))
-                .push_bind(stored(row.input_tokens))
-                .push_bind(stored(row.output_tokens))
-                .push_bind(stored(row.cache_read_tokens))
-                .push_bind(stored(row.cache_write_tokens))
-                .push_bind(stored(row.total_tokens))
-                .push_bind(stored(row.cost_nanousd))
-                .push_bind(&*row.price_version)
-                .push_bind(row.usage_source)
-                .push_bind(stored(row.estimate_tokens))
-                .push_bind(row.status)
-                .push_bind(row.time_to_first_token_ms.map(stored))
-                .push_bind(stored(row.duration_ms))
-                .push_bind(&*row.request_id);
-        });
-        statement.push(" ON CONFLICT (id, time) DO NOTHING");
-        self.write(statement).await
+    async fn insert_usage(&self, rows: &[StoredUsage]) -> Result<(), WriteError> {
+        sqlite_writes::usage(&self.pool, rows).await.map_err(|error| sql::write_error(&error, fault))
     }
 
-    async fn insert_audit(&self, rows: &[AuditRow]) -> Result<(), WriteError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let mut statement = QueryBuilder::new(format!("INSERT INTO audit_events ({AUDIT_COLUMNS}) "));
-        statement.push_values(sql::once_each(rows), |mut values, row| {
-            values
-                .push_bind(row.id.to_string())
-                .push_bind(sortable(row.time))
-                .push_bind(row.category.as_str())
-                .push_bind(row.severity.as_str())
-                .push_bind(row.org_id.as_deref())
-                .push_bind(row.actor_id.as_deref())
-                .push_bind(row.actor_name.as_deref())
-                .push_bind(row.actor_role.as_deref())
-                .push_bind(row.action)
-                .push_bind(row.resource_type)
-                .push_bind(row.resource_id.as_deref())
-                .push_bind(row.outcome.as_str())
-                .push_bind(row.request_id.as_deref())
-                .push_bind(row.method.as_deref())
-                .push_bind(row.path.as_deref())
-                .push_bind(row.query.as_deref())
-                .push_bind(row.status.map(stored))
-                .push_bind(row.duration_ms.map(stored))
-                .push_bind(row.error.as_deref())
-                .push_bind(row.address.as_deref())
-                .push_bind(row.user_agent.as_deref())
-                .push_bind(row.conversation_id.as_deref())
-                .push_bind(row.model.as_deref())
-                .push_bind(row.total_tokens.map(stored))
-                .push_bind(row.cost_nanousd.map(stored))
-                .push_bind(stored(row.count))
-                .push_bind(row.reference.as_deref())
-                .push_bind(row.detail.as_ref().map(Value::to_string));
-        });
-        statement.push(" ON CONFLICT (id, time) DO UPDATE SET count = excluded.count WHERE excluded.count > audit_events.count");
-        self.write(statement).await
+    async fn insert_audit(&self, rows: &[StoredAudit]) -> Result<(), WriteError> {
+        sqlite_writes::audit(&self.pool, rows).await.map_err(|error| sql::write_error(&error, fault))
+    }
+
+    async fn insert_tools(&self, rows: &[ToolRow]) -> Result<(), WriteError> {
+        sqlite_writes::tools(&self.pool, rows).await.map_err(|error| sql::write_error(&error, fault))
+    }
+
+    async fn insert_system(&self, rows: &[SystemRow]) -> Result<(), WriteError> {
+        sqlite_writes::system(&self.pool, rows).await.map_err(|error| sql::write_error(&error, fault))
     }
 
     async fn used_since(&self, since: Timestamp) -> Result<Used, ReadError> {
@@ -152,6 +87,18 @@ impl RecordStore for SqliteRecords {
         let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.pool).await;
         rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::audit_row).collect()
     }
+
+    async fn tool_rows(&self, limit: u32) -> Result<Vec<ToolRow>, ReadError> {
+        let select = format!("SELECT {TOOL_COLUMNS} FROM tool_calls ORDER BY time DESC, id DESC LIMIT ?");
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.pool).await;
+        rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::tool_row).collect()
+    }
+
+    async fn system_rows(&self, limit: u32) -> Result<Vec<SystemRow>, ReadError> {
+        let select = format!("SELECT {SYSTEM_COLUMNS} FROM system_metrics ORDER BY time DESC, id DESC LIMIT ?");
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(i64::from(limit)).fetch_all(&self.pool).await;
+        rows.map_err(|error| sql::unavailable(&error))?.iter().map(sql::system_row).collect()
+    }
 }
 
 impl Columns for SqliteRow {
@@ -160,6 +107,10 @@ impl Columns for SqliteRow {
     }
 
     fn number(&self, column: &str) -> Result<Option<i64>, String> {
+        self.try_get(column).map_err(|error| error.to_string())
+    }
+
+    fn float(&self, column: &str) -> Result<Option<f64>, String> {
         self.try_get(column).map_err(|error| error.to_string())
     }
 
@@ -176,11 +127,6 @@ impl Columns for SqliteRow {
     }
 }
 
-/// RFC 3339 in UTC with six decimals: text that sorts as time does.
-fn sortable(time: Timestamp) -> String {
-    format!("{time:.6}")
-}
-
 /// Whose fault a result code is; the lower eight bits are the primary code (SQLite manual, "Result and Error Codes").
 fn fault(code: &str) -> Fault {
     match code.parse::<u32>().map(|code| code & 0xff) {
@@ -190,18 +136,5 @@ fn fault(code: &str) -> Fault {
         Ok(1 | 2 | 21) | Err(_) => Fault::Unclear,
         // PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, ...
         Ok(_) => Fault::Away,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_as_wide_as_each_other_and_cut_to_the_microsecond() {
-        let late: Timestamp = "2026-11-20T10:00:00.123456999Z".parse().unwrap();
-        let whole: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
-        assert_eq!(sortable(late), "2026-11-20T10:00:00.123456Z");
-        assert_eq!(sortable(whole), "2026-11-20T10:00:00.000000Z");
     }
 }

@@ -10,10 +10,11 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::audit::StoredAudit;
+use super::system::SystemRow;
+use super::tool::ToolRow;
 use super::usage::StoredUsage;
-use super::{AuditRow, UsageRow};
 
-/// The most rows one call of [`RecordStore::insert_usage`] or [`RecordStore::insert_audit`] takes. Measured: larger
+/// The most rows that one call of [`RecordStore`] writes. Measured: larger
 /// batches gain nothing on PostgreSQL, and SQLite's parameters (32,766 a statement) bound them.
 pub const BATCH_ROWS: usize = 500;
 
@@ -102,16 +103,22 @@ pub struct Used {
     pub everyone: Vec<UtcDay>,
 }
 
-/// A database of usage and audit rows. See the module's text for the law of writing.
+/// A database of records. See the module's text for the law of writing.
 #[async_trait]
 pub trait RecordStore: std::fmt::Debug + Send + Sync {
     /// Writes usage rows, all or none, at most [`BATCH_ROWS`]; those that are there already stay as they are. Once it
     /// answers Ok they are durable. Numbers above 2^63 - 1 are stored as 2^63 - 1.
-    async fn insert_usage(&self, rows: &[UsageRow]) -> Result<(), WriteError>;
+    async fn insert_usage(&self, rows: &[StoredUsage]) -> Result<(), WriteError>;
 
     /// Writes audit rows, all or none, at most [`BATCH_ROWS`]; of those that are there already only `count` changes,
     /// to the larger one.
-    async fn insert_audit(&self, rows: &[AuditRow]) -> Result<(), WriteError>;
+    async fn insert_audit(&self, rows: &[StoredAudit]) -> Result<(), WriteError>;
+
+    /// Writes tool rows, all or none, at most [`BATCH_ROWS`]; those that are there already stay as they are.
+    async fn insert_tools(&self, rows: &[ToolRow]) -> Result<(), WriteError>;
+
+    /// Writes system rows, all or none, at most [`BATCH_ROWS`]; those that are there already stay as they are.
+    async fn insert_system(&self, rows: &[SystemRow]) -> Result<(), WriteError>;
 
     /// Settled use of generations admitted at `since` or later. Choose `since` no later than the beginning of every
     /// calendar month that is open anywhere: days before the first whole one are cut.
@@ -128,4 +135,10 @@ pub trait RecordStore: std::fmt::Debug + Send + Sync {
 
     /// The newest audit rows, newest first, at most `limit`.
     async fn audit_rows(&self, limit: u32) -> Result<Vec<StoredAudit>, ReadError>;
+
+    /// The newest tool rows, newest first, at most `limit`.
+    async fn tool_rows(&self, limit: u32) -> Result<Vec<ToolRow>, ReadError>;
+
+    /// The newest system rows, newest first, at most `limit`.
+    async fn system_rows(&self, limit: u32) -> Result<Vec<SystemRow>, ReadError>;
 }

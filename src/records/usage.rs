@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What one generation used of one model. Written once; writing it again changes nothing (its key is `id, time`).
 ///
-/// `Word` is what our own closed words are held in: literals where rows are made, strings where they are read back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `Word` is what our own closed words are held in: literals where rows are made, strings where they are read back. As JSON
+/// it is the object of its columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRow<Word = &'static str> {
     /// The generation's id for its first model, derived from it for any further one.
     pub id: Uuid,
@@ -64,3 +66,35 @@ pub struct UsageRow<Word = &'static str> {
 
 /// A usage row as it was read back.
 pub type StoredUsage = UsageRow<String>;
+
+impl From<UsageRow> for StoredUsage {
+    fn from(row: UsageRow) -> Self {
+        Self {
+            id: row.id,
+            time: row.time,
+            generation_id: row.generation_id,
+            org_id: row.org_id,
+            member_id: row.member_id,
+            org_day: row.org_day,
+            org_month: row.org_month,
+            endpoint: row.endpoint,
+            model: row.model,
+            agent_id: row.agent_id,
+            conversation_id: row.conversation_id,
+            messages: row.messages,
+            input_tokens: row.input_tokens,
+            output_tokens: row.output_tokens,
+            cache_read_tokens: row.cache_read_tokens,
+            cache_write_tokens: row.cache_write_tokens,
+            total_tokens: row.total_tokens,
+            cost_nanousd: row.cost_nanousd,
+            price_version: row.price_version,
+            usage_source: row.usage_source.to_owned(),
+            estimate_tokens: row.estimate_tokens,
+            status: row.status.to_owned(),
+            time_to_first_token_ms: row.time_to_first_token_ms,
+            duration_ms: row.duration_ms,
+            request_id: row.request_id,
+        }
+    }
+}

@@ -17,7 +17,7 @@ use super::cost::DollarCounterVec;
 use super::labels::{self, FirstCome, KnownModel, ModelLabels};
 use crate::generations::charge::{Status, UsageSource};
 use crate::limits::{Bucket, Resource, Window};
-use crate::records::UsageRow;
+use crate::records::{Health, UsageRow};
 
 /// How many models have a label of their own.
 const MODEL_LABELS: usize = 50;
@@ -95,6 +95,12 @@ pub struct Metrics {
     store_duration: HistogramVec,
     records_up: IntGauge,
     records_queue: IntGaugeVec,
+    journal_up: IntGauge,
+    journal_full: IntGauge,
+    journal_bytes: IntGauge,
+    journal_max_bytes: IntGauge,
+    journal_oldest: IntGauge,
+    starts_unrecorded: IntCounter,
     records_written: IntCounterVec,
     records_dropped: IntCounterVec,
     degraded: IntGaugeVec,
@@ -160,7 +166,17 @@ impl Metrics {
             store_operations: maker.counters("store_operations_total", "Calls to the store of counters.", &["verb", "result"])?,
             store_duration: maker.histograms("store_operation_duration_seconds", "Time of a call to the store.", &["verb"], OWN_BUCKETS)?,
             records_up: maker.gauge("records_up", "Whether the database of records takes rows.")?,
-            records_queue: maker.gauges("records_queue_rows", "Rows that wait to be written.", &["kind"])?,
+            records_queue: maker.gauges(
+                "records_queue_rows",
+                "Rows that wait: of audit for the journal, in the journal for the database.",
+                &["kind"],
+            )?,
+            journal_up: maker.gauge("journal_up", "Whether the journal can be written.")?,
+            journal_full: maker.gauge("journal_full", "Whether new chats find no room in the journal.")?,
+            journal_bytes: maker.gauge("journal_bytes", "What the journal takes.")?,
+            journal_max_bytes: maker.gauge("journal_max_bytes", "The most the journal may take.")?,
+            journal_oldest: maker.gauge("journal_oldest_seconds", "How long the oldest row in the journal has waited for the database.")?,
+            starts_unrecorded: maker.counter("unrecorded_starts_total", "Chats that went on without standing in the journal.")?,
             records_written: maker.counters("records_written_total", "Rows written.", &["kind"])?,
             records_dropped: maker.counters(
                 "records_dropped_total",
@@ -313,24 +329,23 @@ impl Metrics {
         self.store_duration.with_label_values(&[verb]).observe(duration.as_secs_f64());
     }
 
-    /// Whether the database of records takes rows.
-    pub fn records_up(&self, up: bool) {
-        self.records_up.set(i64::from(up));
-    }
-
-    /// How many rows of a kind (`usage`, `audit`) wait to be written.
-    pub fn records_queued(&self, kind: &'static str, rows: usize) {
-        self.records_queue.with_label_values(&[kind]).set(i64::try_from(rows).unwrap_or(i64::MAX));
-    }
-
-    /// So many rows of a kind were written since the start.
-    pub fn records_written(&self, kind: &'static str, rows_in_all: u64) {
-        self.follow(&self.records_written.with_label_values(&[kind]), rows_in_all);
-    }
-
-    /// So many rows of a kind were lost since the start.
-    pub fn records_dropped(&self, kind: &'static str, rows_in_all: u64) {
-        self.follow(&self.records_dropped.with_label_values(&[kind]), rows_in_all);
+    /// How the way of rows to the database does.
+    pub fn records(&self, health: &Health) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let journal = &health.journal;
+        self.records_up.set(i64::from(health.failing_for.is_none()));
+        self.records_queue.with_label_values(&["journal"]).set(gauge(journal.rows));
+        self.records_queue.with_label_values(&["audit"]).set(gauge(health.audit_queued as u64));
+        self.journal_up.set(i64::from(journal.failing_for.is_none()));
+        self.journal_full.set(i64::from(journal.full));
+        self.journal_bytes.set(gauge(journal.bytes));
+        self.journal_max_bytes.set(gauge(journal.max_bytes));
+        self.journal_oldest.set(gauge(health.oldest.unwrap_or_default().as_secs()));
+        self.follow(&self.starts_unrecorded, health.starts_unrecorded);
+        self.follow(&self.records_written.with_label_values(&["usage"]), health.usage_written);
+        self.follow(&self.records_written.with_label_values(&["audit"]), health.audit_written);
+        self.follow(&self.records_dropped.with_label_values(&["usage"]), health.usage_refused);
+        self.follow(&self.records_dropped.with_label_values(&["audit"]), health.audit_dropped + health.audit_refused);
     }
 
     /// Raises a counter to a total that is counted elsewhere. Several may tell of it at once, and late.

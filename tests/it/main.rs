@@ -12,6 +12,7 @@ mod chats;
 mod cli;
 #[cfg(test)]
 mod config;
+mod crashes;
 mod demo;
 mod docs;
 mod following;

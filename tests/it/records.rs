@@ -9,15 +9,21 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tollgate::db::Database;
-use tollgate::records::{AuditRow, Category, Outcome, Severity, StoredAudit, StoredUsage, UsageRow};
+use tollgate::records::recorder::Settings;
+use tollgate::records::{AuditRow, Category, Outcome, RecordStore, Recorder, Rows, Severity, SystemRow, ToolRow, UsageRow, journal};
 use uuid::Uuid;
 
 use crate::support::postgres::Postgres;
 
+mod data_model;
 mod laws;
 mod migrations;
 mod outages;
+mod readers;
 mod recorder;
+mod retention;
+mod rollups;
+mod timescale;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -50,6 +56,35 @@ impl Place {
         Self::migrated(url, Home::Server(server)).await
     }
 
+    /// On TimescaleDB, where there is one.
+    pub async fn timescale() -> Option<Self> {
+        let server = tokio::task::spawn_blocking(Postgres::timescale).await.expect("starting TimescaleDB")?;
+        let url = server.database();
+        Some(Self::migrated(url, Home::Server(server)).await)
+    }
+
+    /// The server, of a place that has one.
+    pub fn server(&self) -> &Postgres {
+        match &self.home {
+            Home::Server(server) => server,
+            Home::Folder { .. } => panic!("an SQLite file has no server"),
+        }
+    }
+
+    /// As [`Place::sqlite`], but not migrated.
+    pub fn empty_sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for an SQLite file");
+        let url = format!("sqlite:{}", folder.path().join("records.db").display());
+        Self { database: Database::open(&url).expect("opening the test's database"), url, home: Home::Folder { _folder: folder } }
+    }
+
+    /// As [`Place::postgres`], but not migrated.
+    pub async fn empty_postgres() -> Self {
+        let server = tokio::task::spawn_blocking(Postgres::shared).await.expect("starting PostgreSQL");
+        let url = server.database();
+        Self { database: Database::open(&url).expect("opening the test's database"), url, home: Home::Server(server) }
+    }
+
     async fn migrated(url: String, home: Home) -> Self {
         let database = Database::open(&url).expect("opening the test's database");
         database.migrate().await.expect("migrating the test's database");
@@ -61,6 +96,14 @@ impl Place {
         match &self.home {
             Home::Server(server) => server.sql(&self.url, statement).expect("a statement of the test's own"),
             Home::Folder { .. } => sqlite(&self.file(), statement).await,
+        }
+    }
+
+    /// Runs several statements past the code under test.
+    pub async fn script(&self, statements: &str) {
+        match &self.home {
+            Home::Server(server) => drop(server.sql(&self.url, statements).expect("statements of the test's own")),
+            Home::Folder { .. } => script(&self.file(), statements).await,
         }
     }
 
@@ -78,6 +121,28 @@ async fn sqlite(file: &std::path::Path, statement: &str) -> String {
     connection.close().await.expect("closing the SQLite file");
     let Some(row) = row else { return String::new() };
     row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|number| number.to_string())).unwrap_or_default()
+}
+
+/// A recorder with a journal in this folder.
+pub async fn recorder(records: &Arc<dyn RecordStore>, folder: &TempDir) -> Recorder {
+    let journal = journal::Settings { file: folder.path().join("journal.db"), or_next: false, max_bytes: 1 << 30, sync: false };
+    let runtime = tokio::runtime::Handle::current();
+    Recorder::open(Arc::clone(records), Settings::with(journal), &runtime).await.expect("a journal").0
+}
+
+/// Closes the books of a generation with these rows.
+pub async fn settle(recorder: &Recorder, rows: impl IntoIterator<Item = UsageRow>) {
+    let rows = Rows { usage: rows.into_iter().map(Into::into).collect(), ..Rows::default() };
+    recorder.settle(Uuid::now_v7(), rows, "{}".to_owned()).await.expect("the journal takes it, however long that takes");
+}
+
+/// Runs statements on an SQLite file.
+async fn script(file: &std::path::Path, statements: &str) {
+    use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).create_if_missing(true);
+    let mut connection = options.connect().await.expect("opening the SQLite file");
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.expect("statements of the test's own");
+    connection.close().await.expect("closing the SQLite file");
 }
 
 /// The instant most rows of these tests are about.
@@ -125,6 +190,7 @@ pub fn audit(number: u64) -> AuditRow {
         category: Category::Api,
         severity: Severity::Warning,
         org_id: Some("acme".into()),
+        org_day: Some("2026-11-20".to_owned()),
         actor_id: Some("ada".into()),
         actor_name: Some("Ada".into()),
         actor_role: Some("user".into()),
@@ -151,69 +217,54 @@ pub fn audit(number: u64) -> AuditRow {
     }
 }
 
-/// What is to be read back after this row was written.
-pub fn stored_usage(row: UsageRow) -> StoredUsage {
-    StoredUsage {
-        id: row.id,
-        time: row.time,
-        generation_id: row.generation_id,
-        org_id: row.org_id,
-        member_id: row.member_id,
-        org_day: row.org_day,
-        org_month: row.org_month,
-        endpoint: row.endpoint,
-        model: row.model,
-        agent_id: row.agent_id,
-        conversation_id: row.conversation_id,
-        messages: row.messages,
-        input_tokens: row.input_tokens,
-        output_tokens: row.output_tokens,
-        cache_read_tokens: row.cache_read_tokens,
-        cache_write_tokens: row.cache_write_tokens,
-        total_tokens: row.total_tokens,
-        cost_nanousd: row.cost_nanousd,
-        price_version: row.price_version,
-        usage_source: row.usage_source.to_owned(),
-        estimate_tokens: row.estimate_tokens,
-        status: row.status.to_owned(),
-        time_to_first_token_ms: row.time_to_first_token_ms,
-        duration_ms: row.duration_ms,
-        request_id: row.request_id,
+/// A tool row; `number` makes its id and moves its time by so many milliseconds.
+pub fn tool(number: u64) -> ToolRow {
+    ToolRow {
+        id: Uuid::from_u128(0x0193_0000_0000_7000_a000_0000_0000_0000 + u128::from(number)),
+        time: noon() + SignedDuration::from_millis(number.cast_signed()),
+        generation_id: usage(number).id,
+        org_id: "acme".into(),
+        member_id: "ada".into(),
+        org_day: "2026-11-20".to_owned(),
+        org_month: "2026-11".to_owned(),
+        conversation_id: Some(format!("conversation-{number}")),
+        tool: "search".to_owned(),
+        mcp_server: Some("library".to_owned()),
+        outcome: Outcome::Success,
+        duration_ms: Some(350),
+        error: None,
     }
 }
 
-/// What is to be read back after this row was written.
-pub fn stored_audit(row: AuditRow) -> StoredAudit {
-    StoredAudit {
-        id: row.id,
-        time: row.time,
-        category: row.category,
-        severity: row.severity,
-        org_id: row.org_id,
-        actor_id: row.actor_id,
-        actor_name: row.actor_name,
-        actor_role: row.actor_role,
-        action: row.action.to_owned(),
-        resource_type: row.resource_type.map(str::to_owned),
-        resource_id: row.resource_id,
-        outcome: row.outcome,
-        request_id: row.request_id,
-        method: row.method,
-        path: row.path,
-        query: row.query,
-        status: row.status,
-        duration_ms: row.duration_ms,
-        error: row.error,
-        address: row.address,
-        user_agent: row.user_agent,
-        conversation_id: row.conversation_id,
-        model: row.model,
-        total_tokens: row.total_tokens,
-        cost_nanousd: row.cost_nanousd,
-        count: row.count,
-        reference: row.reference,
-        detail: row.detail,
+/// A system row; `number` makes its id and moves its time by so many milliseconds.
+pub fn system(number: u64) -> SystemRow {
+    SystemRow {
+        id: Uuid::from_u128(0x0193_0000_0000_7000_b000_0000_0000_0000 + u128::from(number)),
+        time: noon() + SignedDuration::from_millis(number.cast_signed()),
+        server: "tollgate-1".into(),
+        cpu_percent: 12.5,
+        load_1m: 0.75,
+        load_5m: 0.5,
+        load_15m: 0.25,
+        memory_used_bytes: 6 << 30,
+        memory_total_bytes: 8 << 30,
+        swap_used_bytes: 0,
+        disk_used_bytes: 30 << 30,
+        disk_total_bytes: 100 << 30,
+        disk_read_bytes: 4096,
+        disk_written_bytes: 8192,
+        network_received_bytes: 1000,
+        network_sent_bytes: 2000,
+        process_cpu_percent: 3.5,
+        process_memory_bytes: 90 << 20,
+        process_open_files: 64,
+        process_threads: 9,
     }
+}
+
+/// Rows as the database takes and answers them.
+pub fn stored<R, S: From<R>>(rows: impl IntoIterator<Item = R>) -> Vec<S> {
+    rows.into_iter().map(S::from).collect()
 }
 
 /// Polls until `holds`, or fails with what was waited for.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::limits::{Period, Scope};
+use crate::records::journal::JournalHealth;
 
 /// Every model of a family, under its own name.
 fn known(model: &str) -> Option<String> {
@@ -75,11 +76,25 @@ fn touch_everything(metrics: &Metrics) {
     metrics.unpriced_message();
     metrics.store_up(true);
     metrics.store_operation("reserve", "ok", moment);
-    metrics.records_up(true);
-    metrics.records_queued("usage", 3);
-    metrics.records_written("usage", 2);
-    metrics.records_dropped("audit", 1);
+    metrics.records(&health());
     metrics.degraded("store", false);
+}
+
+fn health() -> Health {
+    let journal = JournalHealth { bytes: 4096, max_bytes: 1 << 20, rows: 3, full: false, failing_for: None, last_error: None };
+    Health {
+        journal,
+        oldest: None,
+        audit_queued: 0,
+        failing_for: None,
+        last_error: None,
+        usage_written: 2,
+        audit_written: 0,
+        usage_refused: 0,
+        audit_refused: 0,
+        audit_dropped: 1,
+        starts_unrecorded: 0,
+    }
 }
 
 #[test]

@@ -111,6 +111,8 @@ fn redis_away_at_the_start_is_said_and_the_start_goes_on() {
 #[test]
 fn migrating_twice_changes_nothing() {
     let place = Place::new("");
+    place.run_with(&["migrate", "--dry-run"], &[]).expect(0, &["does not exist yet", "apply migration 1", "nothing was changed"]);
+    assert!(!place.path("tollgate.db").exists(), "showing makes nothing");
     place.run_with(&["migrate"], &[]).expect(0, &["does not exist yet", "migrated."]);
     let database = std::fs::read(place.path("tollgate.db")).unwrap();
     place.run_with(&["migrate"], &[]).expect(0, &["up to date, nothing to do"]);
@@ -118,6 +120,7 @@ fn migrating_twice_changes_nothing() {
 
     let postgres = Postgres::shared();
     let place = Place::new(&format!("[records]\nurl = '{}'", postgres.database()));
+    place.run_with(&["migrate", "--dry-run"], &[]).expect(0, &["not applied yet", "nothing was changed"]);
     place.run_with(&["migrate"], &[]).expect(0, &["not applied yet", "migrated."]);
     place.run_with(&["migrate"], &[]).expect(0, &["up to date, nothing to do"]);
 }

@@ -195,6 +195,7 @@ async fn libre_chat_started_anew_in_the_middle_of_a_run() {
     assert!(frames.all().await.is_err(), "the stream breaks");
     let _anew = ScriptedLibreChat::start(Options { address, ..Options::default() }).await.expect("the same port");
     wait_for("the end of the run", || async { (running.app.generations.count_open() == 0).then_some(()) }).await;
+    running.app.recorder.shipped().await.expect("the database takes rows");
     let rows = running.app.records.usage_rows(10).await.expect("readable rows");
     let (input, output, messages, source, status) = told(&rows[0]);
     assert_eq!((rows.len(), input, messages, source, status), (1, 42, 1, "context", "lost"), "what was seen of it");

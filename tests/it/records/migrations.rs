@@ -2,7 +2,7 @@
 
 use tollgate::db::{Database, DatabaseError, Status};
 
-use super::{Place, usage};
+use super::{Place, stored, usage};
 use crate::support::postgres::Postgres;
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn sqlite_in_memory_keeps_its_rows_as_long_as_it_is_open() {
     let database = Database::open("sqlite::memory:").expect("a database in memory");
     database.migrate().await.expect("migrating");
     let records = database.records();
-    records.insert_usage(&[usage(1)]).await.expect("writing");
+    records.insert_usage(&stored([usage(1)])).await.expect("writing");
     assert_eq!(database.records().usage_rows(9).await.expect("reading").len(), 1);
 }
 
@@ -80,7 +80,7 @@ async fn migrating_postgres_again_changes_nothing() {
 
 async fn migrating_again_changes_nothing(place: Place, schema: &str) {
     let records = place.database.records();
-    records.insert_usage(&[usage(1)]).await.expect("writing");
+    records.insert_usage(&stored([usage(1)])).await.expect("writing");
     let before = place.sql(schema).await;
     assert!(before.contains("total_tokens"), "the schema holds our tables: {before}");
     let newer = "INSERT INTO tollgate_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'from tomorrow', TRUE, '', 0)";

@@ -102,7 +102,7 @@ async fn rows_that_a_killed_process_had_written_stand() {
     let time = record["admitted_at"].as_str().and_then(|time| time.parse().ok()).expect("a time");
     let member = record["member"].as_str().expect("a member").into();
     let row = tollgate::records::UsageRow { id, generation_id: id, time, member_id: member, ..crate::records::usage(1) };
-    site.records.insert_usage(&[row]).await.expect("a row");
+    site.records.insert_usage(&[row.into()]).await.expect("a row");
 
     let rows = site.rows(1).await;
     site.counters_match(&site.client(&b.url(), "ann@acme.test"), &rows).await;

@@ -89,7 +89,10 @@ impl Setup {
 
     /// Only the gateway: for two in front of one LibreChat.
     pub fn gateway(&self, librechat: &ScriptedLibreChat, folder: &TempDir) -> Running {
-        let environment = self.environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        // Without a name it would lie where the tests run.
+        let journal = ("TOLLGATE_RECORDS__JOURNAL".to_owned(), folder.path().join("tollgate.journal.db").display().to_string());
+        let journal = (!self.records.is_empty()).then_some(journal);
+        let environment = self.environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).chain(journal);
         let config = Config::from_text(&self.text(librechat, folder), "test", environment).expect("a good configuration");
         serve::start(config, self.clock.clone()).expect("a gateway")
     }
@@ -171,10 +174,11 @@ impl TestGateway {
         .await
     }
 
-    /// Waits until no generation is open.
+    /// Waits until no generation is open, and every row is in the database.
     pub async fn all_settled(&self) {
-        let open = &self.running.app.generations;
-        wait_for("all generations to be settled", || async { (open.count_open() == 0).then_some(()) }).await;
+        let app = &self.running.app;
+        wait_for("all generations to be settled", || async { (app.generations.count_open() == 0).then_some(()) }).await;
+        wait_for("every row to be in the database", || async { (app.recorder.health().journal.rows == 0).then_some(()) }).await;
     }
 
     /// Everything on `/metrics`.

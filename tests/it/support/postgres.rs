@@ -22,6 +22,8 @@ pub struct Postgres {
     user: Option<User>,
     folder: TempDir,
     port: u16,
+    /// What is loaded at its start.
+    preloaded: &'static str,
     process: Mutex<Option<Process>>,
     databases: AtomicU32,
 }
@@ -39,15 +41,37 @@ impl Postgres {
         started
     }
 
+    /// A server with TimescaleDB that all tests of this process share; nothing, and a word on standard error, where there
+    /// is no TimescaleDB.
+    pub fn timescale() -> Option<Arc<Self>> {
+        static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+        let available = Self::shared().sql("postgres", "SELECT COUNT(*) FROM pg_available_extensions WHERE name = 'timescaledb'");
+        if available.as_deref() != Ok("1") {
+            eprintln!("SKIPPED: TimescaleDB is not installed beside PostgreSQL, so that this test did not run");
+            return None;
+        }
+        let mut shared = SHARED.lock();
+        if let Some(running) = shared.upgrade() {
+            return Some(running);
+        }
+        let started = Arc::new(Self::start_with("timescaledb"));
+        *shared = Arc::downgrade(&started);
+        Some(started)
+    }
+
     /// A server for one test alone, which may stop and start it.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    fn start_with(preloaded: &'static str) -> Self {
         let programs = programs();
         let user = User::to_run_as();
         let folder = tempfile::Builder::new().prefix("tollgate-postgres-").tempdir().expect("a folder for PostgreSQL");
         if let Some(user) = &user {
             std::os::unix::fs::chown(folder.path(), Some(user.uid), Some(user.gid)).expect("giving the folder to PostgreSQL's user");
         }
-        let server = Self { programs, user, folder, port: free_port(), process: Mutex::new(None), databases: AtomicU32::new(0) };
+        let server = Self { programs, user, folder, port: free_port(), preloaded, process: Mutex::new(None), databases: AtomicU32::new(0) };
         server.init();
         server.resume();
         server
@@ -63,18 +87,29 @@ impl Postgres {
 
     /// Runs a statement with `psql`, apart from the code under test, and answers what it prints.
     pub fn sql(&self, database: &str, statement: &str) -> Result<String, String> {
-        let database = database.rsplit('/').next().unwrap_or(database);
-        let output = Command::new(self.programs.join("psql"))
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-d", database, "-AtqX", "-v", "ON_ERROR_STOP=1", "-c", statement])
-            .args(["-p", &self.port.to_string()])
-            .stdin(Stdio::null())
-            .output()
-            .expect("running psql");
+        let output = self.psql("postgres", database, statement);
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         } else {
             Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
         }
+    }
+
+    /// Runs statements as somebody else, who may also write, and answers everything that is said, also what goes wrong.
+    pub fn said_to(&self, role: &str, database: &str, statements: &str) -> String {
+        let output = self.psql(role, database, statements);
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    }
+
+    fn psql(&self, role: &str, database: &str, statements: &str) -> std::process::Output {
+        let database = database.rsplit('/').next().unwrap_or(database);
+        Command::new(self.programs.join("psql"))
+            .args(["-h", "127.0.0.1", "-U", role, "-d", database, "-AtqX", "-v", "ON_ERROR_STOP=1", "-c", statements])
+            .args(["-p", &self.port.to_string()])
+            .env("PGOPTIONS", "-c default_transaction_read_only=off")
+            .stdin(Stdio::null())
+            .output()
+            .expect("running psql")
     }
 
     /// Stops it as a crash would: connections are cut, nothing is said.
@@ -113,6 +148,10 @@ impl Postgres {
         let folder = self.folder.path().display().to_string();
         let settings = ["fsync=off", "listen_addresses=127.0.0.1", "max_connections=100", "shared_buffers=16MB"];
         let mut arguments = ["-D", &self.data(), "-p", &port, "-k", &folder].map(str::to_owned).to_vec();
+        if !self.preloaded.is_empty() {
+            arguments.extend(["-c".to_owned(), format!("shared_preload_libraries={}", self.preloaded)]);
+            arguments.extend(["-c", "timescaledb.telemetry_level=off", "-c", "max_worker_processes=40"].map(str::to_owned));
+        }
         arguments.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
         arguments
     }

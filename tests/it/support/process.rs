@@ -40,20 +40,20 @@ impl TollgateProcess {
         for address in [public, admin, metrics] {
             config = config.replacen("127.0.0.1:0", &address.to_string(), 1);
         }
-        let file = folder.path().join("tollgate.toml");
-        std::fs::write(&file, config).expect("a configuration file");
-        let log = std::fs::File::create(folder.path().join("log")).expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(["serve", "--config"])
-            .arg(&file)
-            .current_dir(folder.path())
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("tollgate can be run");
-        Self { child, public, metrics, folder }
+        std::fs::write(folder.path().join("tollgate.toml"), config).expect("a configuration file");
+        Self { child: run(&folder), public, metrics, folder }
+    }
+
+    /// Ends it without a word, and starts it again as it was, in the same folder.
+    pub async fn crash_and_restart(&mut self) {
+        self.kill();
+        self.child = run(&self.folder);
+        assert!(self.is_ready().await, "tollgate did not come back:\n{}", self.log());
+    }
+
+    /// The folder that it runs in.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Waits until it is ready. False where it ended instead, as it does when a port is taken.
@@ -76,11 +76,6 @@ impl TollgateProcess {
     /// The public address.
     pub fn url(&self) -> String {
         format!("http://{}", self.public)
-    }
-
-    /// Its working directory.
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
     }
 
     /// What it logged so far.
@@ -130,6 +125,20 @@ impl Drop for TollgateProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn run(folder: &TempDir) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log file");
+    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["serve", "--config"])
+        .arg(folder.path().join("tollgate.toml"))
+        .current_dir(folder.path())
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("tollgate can be run")
 }
 
 fn free_address() -> SocketAddr {
