@@ -28,8 +28,9 @@ use crate::prices::PriceTable;
 use crate::records::journal::OpenError;
 use crate::records::refused_tokens::RefusedTokens;
 use crate::records::retention::{Held, Removed};
-use crate::records::{ReadError, RecordStore, Recorder};
+use crate::records::{ReadError, RecordStore, Recorder, RowLog, recorder};
 use crate::shared::{Redis, SharedError};
+use crate::telemetry::log_files::LogFiles;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
 use crate::tokens::TokenCounter;
 
@@ -64,6 +65,8 @@ pub struct App {
     pub records: Arc<dyn RecordStore>,
     /// Where rows go.
     pub recorder: Recorder,
+    /// Writes rows into log files, where these are wanted.
+    pub row_log: Option<RowLog>,
     /// Counts refused tokens.
     pub refused_tokens: RefusedTokens,
     /// What runs now.
@@ -119,6 +122,9 @@ pub enum BuildError {
     /// The client of LibreChat cannot be built.
     #[error("{0}")]
     LibreChat(#[from] CallError),
+    /// The log files cannot be written.
+    #[error("log.files.folder: {0}")]
+    LogFiles(std::io::Error),
     /// Metrics contradict each other.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -158,7 +164,10 @@ impl App {
         database.migrate().await?;
         database.try_to_write().await?;
         let records = database.records();
-        let (recorder, left) = Recorder::open(records.clone(), config.records.recorder(), runtime).await?;
+        let log_files = config.log.files.settings().map(|settings| LogFiles::start(settings, clock.clone())).transpose();
+        let row_log = log_files.map_err(BuildError::LogFiles)?.map(RowLog::new);
+        let writing = recorder::Settings { row_log: row_log.clone(), ..config.records.recorder() };
+        let (recorder, left) = Recorder::open(records.clone(), writing, runtime).await?;
 
         let (store, board) = store(&config, &directory, &recorder, &records, &clock, runtime).await?;
         let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
@@ -181,6 +190,7 @@ impl App {
             counter: counter.clone(),
             prices: prices.clone(),
             unknown_model: config.prices.unknown_model,
+            tool_rules: config.tools.rules.clone(),
             metrics: metrics.clone(),
             runtime: runtime.clone(),
         });
@@ -207,6 +217,7 @@ impl App {
             store,
             records,
             recorder,
+            row_log,
             generations,
             librechat,
             metrics,

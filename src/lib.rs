@@ -17,6 +17,7 @@ pub mod generations;
 pub mod identity;
 pub mod librechat;
 pub mod limits;
+pub mod masking;
 pub mod prices;
 pub mod proxy;
 pub mod records;

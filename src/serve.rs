@@ -4,6 +4,7 @@
 //! It is built before Pingora's and outlives them, so that the last row is written after the last request is gone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +15,20 @@ use pingora_core::services::listening::Service;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
 
 use crate::admin;
 use crate::app::{App, BuildError};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::proxy::door::{Door, PATIENCE};
+use crate::telemetry::system;
 
 /// How long the writers may take after everything else is over.
 const LAST_WRITES: Duration = Duration::from_secs(20);
+
+/// How long the last lines may take on their way to the log files.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// How long generations may take to close their books after the streams are gone.
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
@@ -123,6 +129,7 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
     runtime.spawn(app.generations.clone().keep_leases());
     runtime.spawn(upkeep(app.clone()));
     runtime.spawn(retention(app.clone()));
+    runtime.spawn(watch_system(app.clone()));
 
     let (stop, stopping) = watch::channel(false);
     let gateway = run_gateway(&app, public, threads, stopping)?;
@@ -232,6 +239,12 @@ async fn last_writes(app: &App) -> bool {
     }
     app.refused_tokens.tick().into_iter().for_each(|row| app.recorder.record_audit(row));
     let left = app.recorder.close(LAST_WRITES).await;
+    if let Some(rows) = app.row_log.clone() {
+        let closed = tokio::task::spawn_blocking(move || rows.close(LAST_LINES)).await;
+        if !closed.unwrap_or_default() {
+            tracing::error!("not every line was written to the log files before the stop");
+        }
+    }
     app.close().await;
     if left > 0 {
         tracing::warn!(records.rows = left, "rows are left in the journal, for the next start to ship");
@@ -262,6 +275,17 @@ async fn retention(app: Arc<App>) {
         tokio::time::sleep(pause).await;
         pause = if app.retain_records().await { RETENTION_AGAIN } else { RETENTION };
     }
+}
+
+/// Looks at the machine, and at the disk that the journal lies on.
+async fn watch_system(app: Arc<App>) {
+    let folder = app.config.records.journal.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.map_or_else(|| PathBuf::from("."), Path::to_owned);
+    let server: Arc<str> = system::host_name().map_or_else(|| app.replica.clone(), Into::into);
+    system::watch(folder, system::EVERY, |sample| {
+        app.recorder.record_system(sample.row(Uuid::now_v7(), app.clock.now(), server.clone()));
+    })
+    .await;
 }
 
 fn bind(listener: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::limits::OnFailure;
 use crate::limits::rules::Who;
 use crate::records::recorder::WhenFull;
+use crate::telemetry::log_files::Written;
 
 /// Its routes.
 pub fn routes(app: Shared) -> Router {
@@ -93,4 +94,10 @@ pub async fn measure(app: &App) {
     }
     app.metrics.store_up(!degraded.contains(&"store"));
     app.metrics.records(&app.recorder.health());
+    if let Some(rows) = &app.row_log {
+        let Written { written, dropped, failed } = rows.written();
+        for (result, lines) in [("written", written), ("dropped", dropped), ("failed", failed)] {
+            app.metrics.log_file_lines(result, lines);
+        }
+    }
 }

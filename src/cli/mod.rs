@@ -131,9 +131,10 @@ pub fn serve(source: &Source) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    if let Err(error) = log::install(config.log.format, config.log.level.level()) {
-        return failed(&error);
-    }
+    let log = match log::install(config.log.format, config.log.level.level()) {
+        Ok(log) => log,
+        Err(error) => return failed(&error),
+    };
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -149,6 +150,9 @@ pub fn serve(source: &Source) -> Exit {
         Err(StartError::Build(error)) if error.is_configuration() => return misconfigured(&error),
         Err(error) => return failed(&error),
     };
+    if let Some(rows) = running.app.row_log.as_ref().filter(|_| running.app.config.log.files.process) {
+        log.send_to(rows.files().clone());
+    }
     let first = wait_for(async {
         signals.nth(1).await;
         Exit::Success

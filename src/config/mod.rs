@@ -21,6 +21,7 @@ mod ready;
 mod records;
 mod secret;
 mod store;
+mod tools;
 mod urls;
 mod values;
 mod warnings;
@@ -37,10 +38,11 @@ pub use librechat::{AgentApi, LibreChat, Upstream};
 pub use limits::{Limit, LimitsDefaults};
 pub use listeners::{Admin, Metrics, Public};
 pub use prices::Prices;
-pub use process::{Insecure, Log, LogLevel, Runtime, Shutdown};
+pub use process::{Insecure, Log, LogFiles, LogLevel, Runtime, Shutdown};
 pub use records::{Audit, JournalSync, Records, RecordsUrl};
 pub use secret::Secret;
 pub use store::{Store, StoreUrl};
+pub use tools::Tools;
 
 use crate::identity::directory::Org;
 use errors::Errors;
@@ -78,6 +80,8 @@ pub struct Config {
     pub prices: Prices,
     /// Following runs to their end.
     pub generations: Generations,
+    /// What is written down of tool calls.
+    pub tools: Tools,
     /// Request bodies that are read whole.
     pub body: Body,
     /// Stopping.
@@ -159,6 +163,7 @@ struct Sections {
     records: records::RecordsKeys,
     prices: prices::PricesKeys,
     generations: Generations,
+    tools: tools::ToolsKeys,
     body: Body,
     shutdown: Shutdown,
     log: Log,
@@ -171,6 +176,7 @@ impl Sections {
     fn check(self, tree: &Table, errors: &mut Errors) -> Option<Config> {
         listeners::check(&self.public, &self.admin, &self.metrics, errors);
         chats::check(&self.estimate, errors);
+        process::check(&self.log, errors);
 
         let orgs_before = errors.count();
         let orgs = orgs::check(self.orgs, errors);
@@ -183,6 +189,7 @@ impl Sections {
         let limits = limits::check(self.limits, &self.limits_defaults, self.store.on_failure, known, errors);
         let store = store::check(self.store, errors);
         let records = records::check(self.records, errors);
+        let tools = tools::check(&self.tools, errors);
         let by_nobody = matches!(layers::origin_of(tree, "prices.file"), None | Some(Origin::BuiltIn));
         let named = if by_nobody { prices::Named::ByNobody } else { prices::Named::ByOperator };
         let prices = prices::check(self.prices, named, errors);
@@ -201,6 +208,7 @@ impl Sections {
             records: records?,
             prices,
             generations: self.generations,
+            tools,
             body: self.body,
             shutdown: self.shutdown,
             log: self.log,
@@ -224,15 +232,25 @@ mod tests {
     fn documented(section: &str) -> Vec<&'static str> {
         let uncommented = |line: &'static str| line.strip_prefix("# ").unwrap_or(line);
         let headers = [format!("[{section}]"), format!("[[{section}]]")];
-        DEFAULTS
+        let tables = format!("[{section}.");
+        let tables = DEFAULTS.lines().filter_map(move |line| line.strip_prefix(&tables)?.strip_suffix(']'));
+        let keys = DEFAULTS
             .lines()
             .map(uncommented)
             .skip_while(|line| !headers.iter().any(|header| line == header))
             .skip(1)
             .take_while(|line| !line.starts_with('[') && !line.starts_with("----"))
             .filter_map(|line| line.split_once(" = ").map(|(key, _)| key))
-            .filter(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
-            .collect()
+            .filter(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+        tables.chain(keys).collect()
+    }
+
+    #[test]
+    fn the_defaults_document_every_key_of_log_files() {
+        let (mut shown, mut allowed) = (documented("log.files"), read::keys::<Log>(Some("files")).to_vec());
+        shown.sort_unstable();
+        allowed.sort_unstable();
+        assert_eq!(shown, allowed);
     }
 
     #[test]

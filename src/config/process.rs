@@ -1,12 +1,16 @@
 //! `[log]`, `[runtime]`, `[shutdown]` and `[insecure]`: the process itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::telemetry::log::Format;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
-use serde::de::Deserializer;
+use serde::de::{Deserializer, Error};
 
-use super::values::{bounded, seconds_or_zero};
+use super::errors::Errors;
+use super::values::{at_least_one, bounded, seconds_or_zero};
+use crate::telemetry::log::Format;
+use crate::telemetry::log_files;
 
 /// The log, on standard error.
 #[derive(Debug, Clone, Deserialize)]
@@ -16,6 +20,50 @@ pub struct Log {
     pub format: Format,
     /// The least important lines that are written.
     pub level: LogLevel,
+    /// Files that rows are written to as well.
+    pub files: LogFiles,
+}
+
+/// Files that rows are written to as lines, besides the database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogFiles {
+    /// The folder they are in; there are none without one.
+    pub folder: Option<PathBuf>,
+    /// Whose days they are.
+    #[serde(deserialize_with = "time_zone")]
+    pub time_zone: TimeZone,
+    /// How many are kept.
+    #[serde(deserialize_with = "files")]
+    pub keep: usize,
+    /// Whether the process's own log goes there too.
+    pub process: bool,
+}
+
+impl LogFiles {
+    /// What writes them, where they are wanted.
+    pub fn settings(&self) -> Option<log_files::Settings> {
+        let folder = self.folder.clone()?;
+        Some(log_files::Settings { folder, zone: self.time_zone.clone(), keep: self.keep })
+    }
+}
+
+/// Checks what only the folder itself can tell.
+pub(super) fn check(log: &Log, errors: &mut Errors) {
+    if let Some(folder) = log.files.folder.as_ref().filter(|folder| !folder.is_dir()) {
+        errors.add("log.files.folder", format!("{} is no folder; make it, or name another", folder.display()));
+    }
+}
+
+fn time_zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TimeZone, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    TimeZone::get(&name).ok().filter(|zone| !zone.is_unknown()).ok_or_else(|| {
+        D::Error::custom(format!("\"{name}\" is no time zone; allowed: IANA names such as Asia/Seoul, Europe/Berlin or UTC"))
+    })
+}
+
+fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    bounded(at_least_one(deserializer)?, 10_000)
 }
 
 /// How important a line of the log is.

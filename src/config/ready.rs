@@ -117,6 +117,7 @@ impl super::Records {
     /// How rows wait and are written.
     pub fn recorder(&self) -> recorder::Settings {
         recorder::Settings {
+            row_log: None,
             journal: journal::Settings {
                 file: self.journal.clone(),
                 or_next: !self.journal_is_named,

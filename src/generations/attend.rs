@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::claims::Claim;
 use super::generation::{Generation, Phase};
 use super::observation::{End, Observation};
-use super::reader::{self, StreamReader};
+use super::reader;
 use super::redis_board::Announced;
 use super::registry::{Generations, same_run};
 use crate::librechat::client::CallError;
@@ -151,7 +151,7 @@ impl Generations {
             Err(error) if error.tells_that_nothing_runs() => return Ok(false),
             Err(error) => return Err(error),
         };
-        let mut reader = StreamReader::detached();
+        let mut reader = self.detached_reader();
         loop {
             tokio::select! {
                 chunk = tokio::time::timeout(LONGEST_SILENCE, stream.next()) => match chunk {
@@ -183,7 +183,7 @@ impl Generations {
                 following.alive_at = self.parts.clock.now();
                 let paused = status.so_far.paused;
                 let mut seen = Observation::default();
-                reader::absorb_sync(&mut seen, status.so_far);
+                reader::absorb_sync(&mut seen, status.so_far, &self.parts.tool_rules);
                 seen.status_calls = std::mem::take(&mut seen.calls);
                 self.tell_of_run(generation, status.created_at, &seen);
                 if paused {
@@ -243,7 +243,7 @@ impl Generations {
         let mut answers = saved.answers;
         if let Some(run_id) = generation.seen().run_id {
             let answer = answers.into_iter().find(|answer| answer.message_id == run_id && since(answer.created_at) != Some(false));
-            return Ok(answer.map(reader::of_saved));
+            return Ok(answer.map(|answer| reader::of_saved(answer, &self.parts.tool_rules)));
         }
         let is_ours = |asked: Option<&str>| asked.is_none_or(|text| start.may_have_said(text));
         answers.retain(|answer| {
@@ -253,7 +253,7 @@ impl Generations {
         });
         answers.sort_by_key(|answer| !is_ours(answer.asked.as_deref()));
         let answer = answers.into_iter().find(|answer| self.claims.claim(run(&answer.message_id), start.id));
-        Ok(answer.map(reader::of_saved))
+        Ok(answer.map(|answer| reader::of_saved(answer, &self.parts.tool_rules)))
     }
 
     async fn wait_or_give_up(&self, generation: &Generation, following: &mut Following, error: &CallError) {

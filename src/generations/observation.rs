@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::tools::ToolCalls;
 use crate::librechat::usage::{CallId, CallUsage, Tokens};
 
 /// How a generation ended.
@@ -147,6 +148,9 @@ pub struct Observation {
     pub prompt_tokens: Option<u64>,
     /// What was written.
     pub transcript: Transcript,
+    /// The tools that were called.
+    #[serde(default)]
+    pub tools: ToolCalls,
     /// When the first piece of the answer was seen.
     pub first_token_at: Option<Timestamp>,
     /// How it ended.
@@ -174,6 +178,7 @@ impl Observation {
         if other.transcript > self.transcript {
             self.transcript = other.transcript.clone();
         }
+        self.tools.merge(&other.tools);
         self.first_token_at = earlier(self.first_token_at, other.first_token_at);
         keep_greater(&mut self.end, other.end.as_ref());
         self.ended_at = earlier(self.ended_at, other.ended_at);
@@ -199,6 +204,7 @@ impl Observation {
             transcript.append(agent, text.strip_prefix(known).unwrap_or(text));
         }
         self.transcript = transcript;
+        self.tools = self.tools.since(&before.tools);
         self
     }
 
@@ -230,21 +236,21 @@ fn keep_greater_each<K: Ord + Clone, V: Ord + Clone>(mine: &mut BTreeMap<K, V>, 
     }
 }
 
-fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+pub(super) fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     [one, other].into_iter().flatten().min()
 }
 
 /// A map whose keys are no strings, as JSON: a list of pairs.
-mod pairs {
+pub(super) mod pairs {
     use std::collections::BTreeMap;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(map: &BTreeMap<K, V>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(map: &BTreeMap<K, V>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(map)
     }
 
-    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    pub fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
     where
         K: Deserialize<'de> + Ord,
         V: Deserialize<'de>,
@@ -269,6 +275,7 @@ mod tests {
             complete: bool,
             after in 0i64..3,
             underway in prop::collection::btree_map("[xy]?", (0u64..3, "[a-z]{0,3}"), 0..2),
+            tools in super::super::tools::tests::tool_calls_seen(),
             times in (prop::option::of(0i64..9), prop::option::of(0i64..9), prop::option::of(0i64..9)),
             end in prop::option::of(prop::sample::select(vec![End::Paused, End::Failed, End::Aborted, End::Completed])),
         ) -> Observation {
@@ -292,6 +299,7 @@ mod tests {
                 )).collect(),
                 contexts: contexts.into_iter().map(|(agent, (nth, tokens))| (agent, Context { nth, tokens })).collect(),
                 transcript,
+                tools,
                 first_token_at: times.0.map(second),
                 underway: Underway { after, calls: underway.into_iter().map(open).collect() },
                 ended_at: times.1.map(second),

@@ -1,10 +1,12 @@
 //! How the stream of an answer is seen: chunks in, an [`Observation`] out.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::observation::{Context, End, Observation, OpenCall, Transcript};
+use super::tool_rules::ToolRules;
 use crate::librechat::chat::{bounded, is_saved_agent};
 use crate::librechat::frames::{self, ContextUsage, Ending, FinalFrame, Frame, SyncState};
 use crate::librechat::saved::SavedAnswer;
@@ -33,6 +35,7 @@ struct Sight {
     seen: Observation,
     /// Whether the run goes on without this stream, so that an error on it need not be the run's end.
     is_detached: bool,
+    rules: Arc<ToolRules>,
     numbers: CallNumbers,
     /// The last prompt that this stream was told of when it came. Only what comes next tells whether it was answered already.
     resumed_at: Option<(String, u64)>,
@@ -44,9 +47,14 @@ struct Sight {
 }
 
 impl StreamReader {
-    /// Reads a stream whose run goes on without it.
-    pub fn detached() -> Self {
-        Self { sight: Sight { is_detached: true, ..Sight::default() }, ..Self::default() }
+    /// A reader of a stream that is the run itself. It tells failures of tools by these rules.
+    pub fn new(rules: Arc<ToolRules>) -> Self {
+        Self { sight: Sight { rules, ..Sight::default() }, ..Self::default() }
+    }
+
+    /// A reader of a stream whose run goes on without it.
+    pub fn detached(rules: Arc<ToolRules>) -> Self {
+        Self { sight: Sight { is_detached: true, rules, ..Sight::default() }, ..Self::default() }
     }
 
     /// Reads a chunk that arrived at `now`. Answers whether it held something that others should know at once.
@@ -80,30 +88,36 @@ impl Sight {
             }
             Frame::Context(context) => self.see_context(context),
             Frame::Usage(call, usage) => self.see_usage(call, usage),
-            Frame::Step { id, agent_id, run_id } => {
+            Frame::Step { id, agent_id, run_id, called } => {
                 if !agent_id.is_empty() && self.agents.len() < MAX_STEPS {
                     self.agents.insert(bounded(&id), bounded(&agent_id));
                 }
                 if let Some(run_id) = run_id {
                     self.seen.run_id.get_or_insert_with(|| bounded(main_run(&run_id)));
                 }
-            }
-            Frame::Delta { step_id, text } => {
-                self.see_text(now);
-                if self.seen.transcript.bytes() + text.len() <= MAX_TRANSCRIPT_BYTES {
-                    let agent = self.agents.get(&*step_id).map_or("", String::as_str);
-                    self.seen.transcript.append(agent, &text);
-                    see_written(&mut self.seen, &mut self.resumed_at, agent, &text);
+                if let Some(called) = called {
+                    self.seen.tools.see(*called, Some(now), &self.rules);
                 }
             }
-            Frame::Part { index, text } => self.see_part(index, &text, now),
+            Frame::Tools(tools) => self.seen.tools.see(*tools, Some(now), &self.rules),
+            Frame::Delta { step_id, text } => self.see_delta(&step_id, &text, now),
+            Frame::CallDelta { step_id, text, called } => {
+                self.see_delta(&step_id, &text, now);
+                self.seen.tools.see(*called, Some(now), &self.rules);
+            }
+            Frame::Part { index, text, called } => {
+                self.see_part(index, &text, now);
+                if let Some(called) = called {
+                    self.seen.tools.see(*called, Some(now), &self.rules);
+                }
+            }
             Frame::Sync(state) => {
                 self.seen.created = true;
                 let paused = state.paused;
                 self.resumed_at = state.context.as_ref().map(|context| (context.agent_id.clone(), context.tokens));
                 let told = state.usage.iter().map(|(call, _)| call);
                 let told = told.fold(self.seen.underway.after, number_after);
-                absorb_sync(&mut self.seen, *state);
+                absorb_sync(&mut self.seen, *state, &self.rules);
                 self.seen.underway.after = told;
                 self.news = true;
                 if paused {
@@ -117,10 +131,19 @@ impl Sight {
             }
             Frame::Error => self.see_end(End::Failed, now),
             Frame::Final(last) => {
-                let end = absorb_final(&mut self.seen, *last);
+                let end = absorb_final(&mut self.seen, *last, &self.rules);
                 self.see_end(end, now);
             }
             Frame::Other => {}
+        }
+    }
+
+    fn see_delta(&mut self, step_id: &str, text: &str, now: Timestamp) {
+        self.see_text(now);
+        if self.seen.transcript.bytes() + text.len() <= MAX_TRANSCRIPT_BYTES {
+            let agent = self.agents.get(step_id).map_or("", String::as_str);
+            self.seen.transcript.append(agent, text);
+            see_written(&mut self.seen, &mut self.resumed_at, agent, text);
         }
     }
 
@@ -245,13 +268,15 @@ fn model_named(model: Option<String>) -> Option<String> {
 }
 
 /// Adds what a late subscriber is told, or what the status route says.
-pub fn absorb_sync(seen: &mut Observation, state: SyncState) {
+pub fn absorb_sync(seen: &mut Observation, state: SyncState, rules: &ToolRules) {
     let mut transcript = Transcript::default();
     for part in &state.answer {
         transcript.append(&part.agent_id, &part.text);
     }
     let mut told = Observation { transcript, model: model_named(state.model), run_id: state.run_id, ..Observation::default() };
     told.calls.extend(state.usage);
+    state.tools.into_iter().for_each(|tools| told.tools.see(tools, None, rules));
+    told.tools.see_answer(state.results, rules);
     if let Some(context) = state.context {
         told.run_id.get_or_insert_with(|| main_run(&context.run_id).to_owned());
         told.contexts.insert(context.agent_id, Context { nth: 0, tokens: context.tokens });
@@ -260,7 +285,7 @@ pub fn absorb_sync(seen: &mut Observation, state: SyncState) {
 }
 
 /// Adds what the last frame says, and answers how it ended.
-fn absorb_final(seen: &mut Observation, last: FinalFrame) -> End {
+fn absorb_final(seen: &mut Observation, last: FinalFrame, rules: &ToolRules) -> End {
     let mut told = Observation {
         conversation_id: last.conversation_id,
         run_id: last.run_id,
@@ -269,6 +294,7 @@ fn absorb_final(seen: &mut Observation, last: FinalFrame) -> End {
         prompt_tokens: last.prompt_tokens,
         ..Observation::default()
     };
+    told.tools.see_answer(last.results, rules);
     if let Some(answer) = last.answer {
         for part in &answer {
             told.transcript.append(&part.agent_id, &part.text);
@@ -285,12 +311,12 @@ fn absorb_final(seen: &mut Observation, last: FinalFrame) -> End {
 }
 
 /// What a saved answer shows of a generation whose stream was not seen to its end.
-pub fn of_saved(answer: SavedAnswer) -> Observation {
+pub fn of_saved(answer: SavedAnswer, rules: &ToolRules) -> Observation {
     let mut seen = Observation { created: true, ended_at: answer.created_at, ..Observation::default() };
     if let Some(context) = answer.context {
         seen.contexts.insert(context.agent_id, Context { nth: 0, tokens: context.tokens });
     }
-    let end = absorb_final(&mut seen, answer.frame);
+    let end = absorb_final(&mut seen, answer.frame, rules);
     seen.end = Some(if answer.unfinished { End::Aborted } else { end });
     seen
 }
@@ -427,7 +453,7 @@ mod tests {
 
     #[test]
     fn an_error_on_a_stream_that_is_not_the_run_itself_is_not_yet_its_end() {
-        let mut reader = StreamReader::detached();
+        let mut reader = StreamReader::detached(Arc::default());
         assert!(reader.push(b"data: {\"created\":true}\n\nevent: error\ndata: {\"error\":\"no\"}\n\n", Timestamp::UNIX_EPOCH));
         assert_eq!((reader.seen().end, reader.seen().error_at), (None, Some(Timestamp::UNIX_EPOCH)));
     }

@@ -12,10 +12,12 @@ use uuid::Uuid;
 use super::claims::{Claim, Claims};
 use super::generation::{Generation, Phase};
 use super::observation::Observation;
+use super::reader::StreamReader;
 use super::recall::Recall;
 use super::redis_board::RedisBoard;
 use super::start::Start;
 use super::told::{Paused, Told};
+use super::tool_rules::ToolRules;
 use crate::clock::SharedClock;
 use crate::identity::Directory;
 use crate::librechat::client::LibreChat;
@@ -64,6 +66,8 @@ pub struct Parts {
     pub prices: Arc<PriceTable>,
     /// What a model costs that the table does not know.
     pub unknown_model: UnknownModel,
+    /// Which results of tools are failures.
+    pub tool_rules: Arc<ToolRules>,
     /// The numbers that are watched.
     pub metrics: Arc<Metrics>,
     /// The long-lived runtime that attends to generations.
@@ -201,6 +205,16 @@ impl Generations {
             }
         }
         newest.cloned()
+    }
+
+    /// Reads a stream that is the run of a generation itself.
+    pub fn reader(&self) -> StreamReader {
+        StreamReader::new(self.parts.tool_rules.clone())
+    }
+
+    /// Reads a stream of a generation whose run goes on without it.
+    pub fn detached_reader(&self) -> StreamReader {
+        StreamReader::detached(self.parts.tool_rules.clone())
     }
 
     /// Claims the run that was created then in a conversation, where it is told when.

@@ -14,10 +14,11 @@ use super::generation::{FIRST_FENCE, Generation};
 use super::observation::{End, Observation};
 use super::registry::Generations;
 use super::start::Start;
+use super::tools::{MAX_TOOL_CALLS, ToolCall, tool_calls};
 use crate::limits::{MAX_AMOUNT, Resource, Settled};
 use crate::prices::{Found, Price, UnknownModel, Usage};
 use crate::records::journal::Note;
-use crate::records::{AuditRow, Category, Outcome, ReadError, Rows, Severity, Sums, UsageRow};
+use crate::records::{AuditRow, Category, Outcome, ReadError, Rows, Severity, Sums, ToolRow, UsageRow};
 use crate::tokens::Encoding;
 
 /// How long a row may take to become durable before the counters are told what is coming.
@@ -51,7 +52,12 @@ impl Generations {
         let rows = self.rows(&start, &seen, &charged);
         let actual = amounts(&start, sums(&rows));
         self.teach(&start, &seen, &charged).await;
+        let tools = tool_rows(&start, &seen);
+        if tools.len() >= MAX_TOOL_CALLS {
+            tracing::warn!(generation.id = %start.id, "a generation called more tools than are told apart");
+        }
         let written = Rows {
+            tools: tools.clone(),
             audit: vec![audit_row(&start, &seen, &charged, &rows).into()],
             usage: rows.iter().cloned().map(Into::into).collect(),
             ..Rows::default()
@@ -61,6 +67,9 @@ impl Generations {
         self.parts.recorder.note(start.id, Note::Counted, String::new()).await;
         if counted {
             self.measure(&start, &seen, &charged, &rows);
+            for row in &tools {
+                self.parts.metrics.tool_call(row.outcome);
+            }
         }
     }
 
@@ -324,6 +333,27 @@ fn audit_row(start: &Start, seen: &Observation, charged: &Charged, rows: &[Usage
         reference: None,
         detail: None,
     }
+}
+
+/// One row for each tool that was called. Their time is that of the usage rows, so that whoever writes them again, having
+/// seen more or less, writes the same rows.
+pub fn tool_rows(start: &Start, seen: &Observation) -> Vec<ToolRow> {
+    let row = |call: ToolCall| ToolRow {
+        id: call.id,
+        time: start.admitted_at,
+        generation_id: start.id,
+        org_id: start.org.clone(),
+        member_id: start.member.clone(),
+        org_day: start.org_day.clone(),
+        org_month: start.org_month.clone(),
+        conversation_id: start.conversation_id.clone().or_else(|| seen.conversation_id.clone()),
+        tool: call.tool,
+        mcp_server: call.mcp_server,
+        outcome: call.outcome,
+        duration_ms: call.duration_ms,
+        error: call.error,
+    };
+    tool_calls(start, seen).into_iter().map(row).collect()
 }
 
 fn milliseconds(from: Timestamp, to: Timestamp) -> u64 {

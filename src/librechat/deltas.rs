@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::frames::Frame;
-use super::usage::{lenient, lenient_list, readable};
+use super::tools::{RawNamedCall, called};
+use super::usage::{lenient_list, readable};
 
 /// `{"id": step, "delta": {...}}`: what differs is what the delta holds.
 #[derive(Deserialize)]
@@ -84,22 +85,19 @@ pub(super) fn read_tool_call_delta(data: &str) -> Option<Frame<'_>> {
     #[derive(Deserialize)]
     struct Delta<'a> {
         #[serde(borrow, default, deserialize_with = "lenient_list")]
-        tool_calls: Option<Vec<Call<'a>>>,
-    }
-    #[derive(Deserialize)]
-    struct Call<'a> {
-        #[serde(borrow, default, deserialize_with = "lenient")]
-        name: Option<Cow<'a, str>>,
-        #[serde(borrow, default)]
-        args: Option<&'a RawValue>,
+        tool_calls: Option<Vec<RawNamedCall<'a>>>,
     }
     let RawDelta::<'_, Delta<'_>> { id, delta } = serde_json::from_str(data).ok()?;
+    let calls = delta.tool_calls?;
     let mut text = String::new();
-    for call in delta.tool_calls? {
-        text.push_str(&call.name.unwrap_or_default());
+    for call in &calls {
+        text.push_str(call.name.as_deref().unwrap_or_default());
         text.push_str(&argument_text(call.args));
     }
-    Some(Frame::Delta { step_id: id, text: Cow::Owned(text) })
+    Some(match called(&id, calls, None) {
+        Some(called) => Frame::CallDelta { step_id: id, text, called: Box::new(called) },
+        None => Frame::Delta { step_id: id, text: Cow::Owned(text) },
+    })
 }
 
 /// The arguments of a tool call as the model wrote them: a string of JSON, or the JSON itself.

@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 
 use super::chat::bounded;
 use super::deltas::{Text, read_content_delta, read_plain_delta, read_tool_call_delta};
-use super::saved::{RawMessage, RawPart, RawToolCall, owned, plain};
+use super::saved::{RawMessage, RawPart, owned, plain, read_parts};
+use super::tools::{RawStep, RawToolCall, ToolFrame, ToolResult, read_completed};
 use super::usage::{CallId, CallNumbers, CallUsage, Count, RawCallUsage, Tokens, lenient, lenient_list, readable};
 use crate::sse::Event;
 
@@ -34,7 +35,11 @@ pub enum Frame<'a> {
         agent_id: Cow<'a, str>,
         /// The run, where the frame names it.
         run_id: Option<Cow<'a, str>>,
+        /// The tools that it calls, if it does.
+        called: Option<Box<ToolFrame>>,
     },
+    /// Something about tool calls, and nothing else.
+    Tools(Box<ToolFrame>),
     /// A piece of the answer: text, reasoning or the arguments of a tool call.
     Delta {
         /// The step it belongs to.
@@ -42,12 +47,23 @@ pub enum Frame<'a> {
         /// The piece.
         text: Cow<'a, str>,
     },
+    /// A piece of the answer that names a tool it calls.
+    CallDelta {
+        /// The step it belongs to.
+        step_id: Cow<'a, str>,
+        /// The piece.
+        text: String,
+        /// The tool.
+        called: Box<ToolFrame>,
+    },
     /// A part of the answer as a whole so far, which takes the place of the same part before it (assistants, and LibreChat before 0.7.9).
     Part {
         /// Which part.
         index: u64,
         /// All of it so far.
         text: Cow<'a, str>,
+        /// The tool that it is a call of, if it is one.
+        called: Option<Box<ToolFrame>>,
     },
     /// What happened before this subscriber came.
     Sync(Box<SyncState>),
@@ -89,6 +105,10 @@ pub struct SyncState {
     pub run_id: Option<String>,
     /// Whether the run waits for a person.
     pub paused: bool,
+    /// What its steps and the frames in between say of tool calls.
+    pub tools: Vec<ToolFrame>,
+    /// The tool calls in the answer so far.
+    pub results: Vec<ToolResult>,
 }
 
 /// How a final frame ends a run.
@@ -121,6 +141,8 @@ pub struct FinalFrame {
     pub usage: Option<Tokens>,
     /// `promptTokens`: LibreChat's estimate of the prompt.
     pub prompt_tokens: Option<u64>,
+    /// The tool calls in the answer.
+    pub results: Vec<ToolResult>,
 }
 
 /// A piece of a whole answer that the model wrote: text, reasoning, or the arguments of a tool call.
@@ -219,7 +241,8 @@ impl<'a> RawFrame<'a> {
         // LibreChat before 0.7.9: `{"message": true, "text": "all so far"}`.
         match (self.message.map(RawValue::get), self.text) {
             (Some("true"), Some(text)) => {
-                serde_json::from_str(text.get()).map_or(Frame::Other, |text| Frame::Part { index: 0, text: Cow::Owned(text) })
+                let part = |text| Frame::Part { index: 0, text: Cow::Owned(text), called: None };
+                serde_json::from_str(text.get()).map_or(Frame::Other, part)
             }
             _ => Frame::Other,
         }
@@ -235,9 +258,11 @@ impl<'a> RawFrame<'a> {
     }
 
     fn read_part(&self) -> Frame<'a> {
-        let called = || Some(serde_json::from_str::<RawToolCall<'_>>(self.tool_call?.get()).ok()?.written());
+        let call = self.tool_call.and_then(|raw| serde_json::from_str::<RawToolCall<'_>>(raw.get()).ok());
+        let called = call.as_ref().and_then(RawToolCall::result).map(|result| Box::new(ToolFrame::Part(result)));
         let index = self.index.unwrap_or_default();
-        plain(self.text).or_else(called).map_or(Frame::Other, |text| Frame::Part { index, text: Cow::Owned(text) })
+        let text = plain(self.text).or_else(|| Some(call?.written()));
+        text.map_or(Frame::Other, |text| Frame::Part { index, text: Cow::Owned(text), called })
     }
 
     fn read_final(self) -> Frame<'a> {
@@ -253,8 +278,16 @@ impl<'a> RawFrame<'a> {
             } else {
                 Ending::Complete
             };
-            let nothing = FinalFrame { ending, conversation_id, run_id: None, model: None, answer: None, usage: None, prompt_tokens: None };
-            return Frame::Final(Box::new(nothing));
+            return Frame::Final(Box::new(FinalFrame {
+                ending,
+                conversation_id,
+                run_id: None,
+                model: None,
+                answer: None,
+                usage: None,
+                prompt_tokens: None,
+                results: Vec::new(),
+            }));
         };
         let mut frame = message.into_final();
         frame.conversation_id = frame.conversation_id.or_else(|| self.conversation.and_then(conversation_id));
@@ -269,8 +302,9 @@ impl<'a> RawFrame<'a> {
     fn read_sync(&self) -> SyncState {
         let mut state = SyncState::default();
         if let Some(resume) = self.resume_state.and_then(|raw| serde_json::from_str::<RawResumeState<'_>>(raw.get()).ok()) {
-            state.answer =
-                resume.aggregated_content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect()).unwrap_or_default();
+            (state.answer, state.results) = resume.aggregated_content.map(read_parts).unwrap_or_default();
+            let steps = resume.run_steps.unwrap_or_default();
+            state.tools = steps.iter().flat_map(|step| [step.called(), step.closed()]).flatten().collect();
             state.usage = numbered(resume.collected_usage.unwrap_or_default().into_iter().map(RawCallUsage::normalise));
             state.context = resume.context_usage.map(RawContextUsage::total);
             state.model = owned(resume.model);
@@ -285,6 +319,13 @@ impl<'a> RawFrame<'a> {
                 Frame::Usage(call, usage) => later.push((call, usage)),
                 Frame::Context(context) => state.context = Some(context),
                 Frame::Delta { text, .. } => state.answer.push(AnswerPart { agent_id: String::new(), text: text.into_owned() }),
+                Frame::CallDelta { text, called, .. } => {
+                    state.answer.push(AnswerPart { agent_id: String::new(), text });
+                    state.tools.push(*called);
+                }
+                Frame::Step { called: Some(tools), .. } | Frame::Part { called: Some(tools), .. } | Frame::Tools(tools) => {
+                    state.tools.push(*tools);
+                }
                 _ => {}
             }
         }
@@ -305,10 +346,15 @@ fn read_event<'a>(event: &str, data: &'a str) -> Frame<'a> {
         "on_message_delta" | "on_reasoning_delta" => read_content_delta(data),
         "on_run_step_delta" => read_tool_call_delta(data),
         "on_run_step" => serde_json::from_str::<RawStep<'a>>(data).ok().map(|step| Frame::Step {
+            called: step.called().map(Box::new),
             id: step.id,
             agent_id: step.agent_id.unwrap_or_default(),
             run_id: step.run_id,
         }),
+        "on_run_step_completed" => read_completed(data).map(|answered| Frame::Tools(Box::new(answered))),
+        "on_run_step_closed" => {
+            serde_json::from_str::<RawStep<'a>>(data).ok().and_then(|step| step.closed()).map(|closed| Frame::Tools(Box::new(closed)))
+        }
         "on_token_usage" => serde_json::from_str::<RawCallUsage<'a>>(data).ok().map(|raw| {
             let (call, usage) = raw.normalise();
             Frame::Usage(call, usage)
@@ -318,16 +364,6 @@ fn read_event<'a>(event: &str, data: &'a str) -> Frame<'a> {
         _ => None,
     };
     frame.unwrap_or(Frame::Other)
-}
-
-#[derive(Deserialize)]
-struct RawStep<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default, rename = "agentId", deserialize_with = "lenient")]
-    agent_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, rename = "runId", deserialize_with = "lenient")]
-    run_id: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -364,6 +400,8 @@ impl RawContextUsage<'_> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawResumeState<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient_list")]
+    run_steps: Option<Vec<RawStep<'a>>>,
     #[serde(borrow, default, deserialize_with = "lenient_list")]
     aggregated_content: Option<Vec<RawPart<'a>>>,
     #[serde(borrow, default, deserialize_with = "lenient_list")]

@@ -1,8 +1,8 @@
 //! What LibreChat says on the wire. No other room knows its JSON.
 //!
 //! [`routes`] tells which of its routes a request is for, [`chat`] reads what a chat start asks, [`start`] what
-//! LibreChat answers to it, [`frames`] the stream of the answer, [`saved`] answers as they are kept, [`openai`] the OpenAI-compatible API, [`client`]
-//! speaks to LibreChat on a person's behalf, and [`address`] is where it is.
+//! LibreChat answers to it, [`frames`] the stream of the answer, [`saved`] answers as they are kept, [`tools`] the tool calls in
+//! both, [`openai`] the OpenAI-compatible API, [`client`] speaks to LibreChat on a person's behalf, and [`address`] is where it is.
 
 pub mod address;
 pub mod chat;
@@ -13,4 +13,5 @@ pub mod openai;
 pub mod routes;
 pub mod saved;
 pub mod start;
+pub mod tools;
 pub mod usage;

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chat::bounded;
-use super::deltas::argument_text;
 use super::frames::{AnswerPart, ContextUsage, Ending, FinalFrame, RawContextUsage};
+use super::tools::{RawToolCall, ToolResult};
 use super::usage::{Count, RawMessageUsage, lenient, lenient_list, readable};
 
 /// An answer as LibreChat saved it, from `GET /api/messages/:conversationId`.
@@ -90,51 +90,14 @@ pub(super) struct RawPart<'a> {
     agent_id: Option<Cow<'a, str>>,
 }
 
-/// A tool call as agents write it, `{"name": .., "args": ..}`, or as assistants do, below the name of its kind.
-#[derive(Deserialize)]
-pub(super) struct RawToolCall<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient")]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    args: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "lenient")]
-    function: Option<RawFunction<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient")]
-    code_interpreter: Option<RawCode<'a>>,
-}
-
-#[derive(Deserialize)]
-struct RawFunction<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient")]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct RawCode<'a> {
-    #[serde(borrow, default)]
-    input: Option<&'a RawValue>,
-}
-
-impl RawToolCall<'_> {
-    /// What the model wrote of it; what the tool answered is nobody's answer.
-    pub(super) fn written(self) -> String {
-        let mut text = self.name.map(Cow::into_owned).unwrap_or_default();
-        text.push_str(&argument_text(self.args));
-        if let Some(function) = self.function {
-            text.push_str(&function.name.unwrap_or_default());
-            text.push_str(&argument_text(function.arguments));
-        }
-        if let Some(code) = self.code_interpreter {
-            text.push_str(&argument_text(code.input));
-        }
-        text
-    }
+/// What the parts of an answer say, and the tool calls among them.
+pub(super) fn read_parts(parts: Vec<RawPart<'_>>) -> (Vec<AnswerPart>, Vec<ToolResult>) {
+    let results = parts.iter().filter_map(|part| part.tool_call.as_ref()?.result()).collect();
+    (parts.into_iter().filter_map(RawPart::into_answer).collect(), results)
 }
 
 impl RawPart<'_> {
-    pub(super) fn into_answer(self) -> Option<AnswerPart> {
+    fn into_answer(self) -> Option<AnswerPart> {
         if self.kind.as_deref() == Some("error") {
             return None;
         }
@@ -196,11 +159,11 @@ impl RawMessage<'_> {
         // The text of an error is LibreChat's, not a model's.
         let is_error = self.error == Some(true);
         let failed = is_error || self.content.as_ref().is_some_and(|parts| parts.iter().any(|part| part.kind.as_deref() == Some("error")));
-        let answer = self.content.map(|parts| parts.into_iter().filter_map(RawPart::into_answer).collect::<Vec<_>>());
+        let (answer, results) = self.content.map(read_parts).unzip();
         // Before content parts there was only `text`; where there are parts, `text` repeats them or is empty.
         let text = plain(self.text).filter(|_| !is_error);
         let answer = answer
-            .filter(|parts| !parts.is_empty() || failed)
+            .filter(|parts: &Vec<AnswerPart>| !parts.is_empty() || failed)
             .or_else(|| text.filter(|text| !text.is_empty()).map(|text| vec![AnswerPart { agent_id: String::new(), text }]));
         let (usage, context) = self.metadata.map_or((None, None), |metadata| {
             (metadata.usage.and_then(RawMessageUsage::normalise), metadata.context_usage.map(RawContextUsage::total))
@@ -219,6 +182,7 @@ impl RawMessage<'_> {
                 answer,
                 usage,
                 prompt_tokens: Some(self.prompt_tokens.0).filter(|tokens| *tokens > 0),
+                results: results.unwrap_or_default(),
             },
             context,
         }

@@ -94,11 +94,11 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
         return Ok(());
     }
     match (&ctx.route, &ctx.generation) {
-        (Route::Chat(_), Some(generation)) => ctx.reading = start_of_chat(generation, status, header("content-type")),
+        (Route::Chat(_), Some(generation)) => ctx.reading = start_of_chat(app, generation, status, header("content-type")),
         (Route::Steer, Some(generation)) => {
             // Before 0.8.8 LibreChat takes this path for a chat start, and answers it as one.
             if status < 300 {
-                ctx.reading = start_of_chat(generation, status, header("content-type"));
+                ctx.reading = start_of_chat(app, generation, status, header("content-type"));
             } else {
                 generation.dismiss();
             }
@@ -121,7 +121,7 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
                 app.generations.owner_elsewhere(org.id.clone(), identity.user.clone(), conversation_id.clone(), created_at)
             });
             ctx.reading = Reading::Stream(Box::new(StreamOfGeneration {
-                reader: StreamReader::detached(),
+                reader: app.generations.detached_reader(),
                 watch,
                 conversation_id: conversation_id.clone(),
                 created_at,
@@ -136,7 +136,7 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
 
 /// A 200 is not a start: JSON has to say so, and anything else is a stream whose frames do. LibreChat sends some refusals
 /// as a stream without a `Content-Type`.
-fn start_of_chat(generation: &std::sync::Arc<Generation>, status: u16, content_type: &str) -> Reading {
+fn start_of_chat(app: &App, generation: &std::sync::Arc<Generation>, status: u16, content_type: &str) -> Reading {
     if matches!(status, 502 | 504) {
         // Only a proxy in between says so, and LibreChat may have begun all the same.
         generation.answer_unseen();
@@ -148,7 +148,7 @@ fn start_of_chat(generation: &std::sync::Arc<Generation>, status: u16, content_t
         Reading::Start(StartReader::default())
     } else {
         generation.streams_directly();
-        Reading::Direct(Box::default(), generation.watch())
+        Reading::Direct(Box::new(app.generations.reader()), generation.watch())
     }
 }
 

@@ -82,6 +82,8 @@ pub enum Outcome {
     Success,
     /// It was refused, or failed.
     Failure,
+    /// How it went was not seen.
+    Unknown,
 }
 
 impl Outcome {
@@ -90,12 +92,13 @@ impl Outcome {
         match self {
             Self::Success => "success",
             Self::Failure => "failure",
+            Self::Unknown => "unknown",
         }
     }
 
     /// What stands in a row as `word`, if it is one.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Success, Self::Failure].into_iter().find(|known| known.as_str() == word)
+        [Self::Success, Self::Failure, Self::Unknown].into_iter().find(|known| known.as_str() == word)
     }
 }
 

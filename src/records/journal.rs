@@ -258,6 +258,10 @@ impl Journal {
         if self.state.is_full() {
             return Err(JournalError::Full);
         }
+        // Behind so much that must be written nobody would be told in time that nothing can be.
+        if self.state.failing.load(Relaxed) && self.appends.capacity() < WAITING / 2 {
+            return Err(JournalError::Unwritable(self.state.trouble.lock().last.clone().unwrap_or_default()));
+        }
         self.append(Some((id, Note::Started, record)), Rows::default(), false).await
     }
 

@@ -13,6 +13,7 @@ pub mod usage;
 
 pub mod recorder;
 pub mod refused_tokens;
+pub mod row_log;
 
 pub mod journal;
 
@@ -34,6 +35,7 @@ mod sqlite_writes;
 
 pub use audit::{AuditRow, Category, Outcome, Severity, StoredAudit};
 pub use recorder::{Health, Recorder};
+pub use row_log::RowLog;
 pub use rows::Rows;
 pub use store::{ReadError, RecordStore, Sums, Used, WriteError};
 pub use system::SystemRow;

@@ -1,8 +1,8 @@
 //! The way rows take from where they are made to the database, off the path of requests: into the journal first, and from
-//! there by the shipper.
+//! there by the shipper. What is in the journal goes to the log files too, where these are wanted.
 //!
-//! Usage rows are never dropped, and an answer tells when they are in the journal. Audit rows never make anyone wait: where
-//! there is no room they are dropped and counted.
+//! Usage and tool rows are never dropped, and an answer tells when they are in the journal. Audit and system rows never make
+//! anyone wait: where there is no room they are dropped, and audit rows are counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,7 +19,7 @@ use super::journal::{Journal, JournalError, JournalHealth, Left, Note, OpenError
 use super::rows::Rows;
 use super::shipper::{self, Shipper};
 use super::store::BATCH_ROWS;
-use super::{AuditRow, RecordStore, StoredAudit, journal, upkeep};
+use super::{AuditRow, RecordStore, RowLog, StoredAudit, SystemRow, journal, upkeep};
 
 /// How often dropped audit rows are logged, at most.
 const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
@@ -35,6 +35,8 @@ pub struct Settings {
     pub journal: journal::Settings,
     /// What new chats get when the journal has no room.
     pub when_full: WhenFull,
+    /// Writes what is journalled into log files too, where these are wanted.
+    pub row_log: Option<RowLog>,
     /// Audit rows that may wait for the journal; more are dropped and counted. A row takes about 1 KB.
     pub audit_room: usize,
     /// The most rows written to the database at once, at most [`BATCH_ROWS`].
@@ -46,7 +48,14 @@ pub struct Settings {
 impl Settings {
     /// The defaults, with this journal.
     pub fn with(journal: journal::Settings) -> Self {
-        Self { journal, when_full: WhenFull::Refuse, audit_room: 50_000, batch_rows: BATCH_ROWS, linger: Duration::from_millis(200) }
+        Self {
+            journal,
+            when_full: WhenFull::Refuse,
+            row_log: None,
+            audit_room: 50_000,
+            batch_rows: BATCH_ROWS,
+            linger: Duration::from_millis(200),
+        }
     }
 }
 
@@ -65,13 +74,22 @@ pub enum WhenFull {
 pub struct Recorder {
     journal: Journal,
     when_full: WhenFull,
-    audit: mpsc::Sender<StoredAudit>,
-    /// Tells the gathering of audit rows to end.
+    row_log: Option<RowLog>,
+    loose: mpsc::Sender<Loose>,
+    /// Tells the gathering of loose rows to end.
     closing: watch::Sender<bool>,
     /// Tells the shipper by when to end, once nothing is written to the journal any more.
     last_shipping: watch::Sender<Option<Instant>>,
     ledger: Arc<Ledger>,
     tasks: Arc<tokio::sync::Mutex<Option<Tasks>>>,
+}
+
+/// A row that belongs to no others, and that nobody waits for.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are audit rows")]
+enum Loose {
+    Audit(StoredAudit),
+    System(SystemRow),
 }
 
 #[derive(Debug)]
@@ -117,19 +135,20 @@ impl Recorder {
     /// Where the journal cannot be opened.
     pub async fn open(store: Arc<dyn RecordStore>, settings: Settings, runtime: &Handle) -> Result<(Self, Left), OpenError> {
         let (journal, left) = Journal::open(&settings.journal, runtime).await?;
-        let (audit, audit_rows) = mpsc::channel(settings.audit_room.max(1));
+        let (loose, loose_rows) = mpsc::channel(settings.audit_room.max(1));
         let (closing, closing_seen) = watch::channel(false);
         let (last_shipping, last_shipping_seen) = watch::channel(None);
         let ledger = Arc::new(Ledger::default());
         let batches = shipper::Settings { batch_rows: settings.batch_rows.clamp(1, BATCH_ROWS), linger: settings.linger };
         let shipper = Shipper::new(store, journal.source().clone(), journal.state().clone(), batches, last_shipping_seen, ledger.clone());
         let tasks = Tasks {
-            gathering: runtime.spawn(gather(journal.clone(), audit_rows, closing_seen, ledger.clone())),
+            gathering: runtime.spawn(gather(journal.clone(), settings.row_log.clone(), loose_rows, closing_seen, ledger.clone())),
             shipping: runtime.spawn(shipper.run()),
             upkeep: runtime.spawn(upkeep::run(journal.clone(), ledger.clone())),
         };
         let tasks = Arc::new(tokio::sync::Mutex::new(Some(tasks)));
-        Ok((Self { journal, when_full: settings.when_full, audit, closing, last_shipping, ledger, tasks }, left))
+        let Settings { when_full, row_log, .. } = settings;
+        Ok((Self { journal, when_full, row_log, loose, closing, last_shipping, ledger, tasks }, left))
     }
 
     /// Who writes the journal: made with its file, and kept with it.
@@ -169,14 +188,24 @@ impl Recorder {
             self.ledger.lose(&rows);
             return Ok(());
         }
-        self.journal.settle(id, rows, amounts).await
+        let logged = self.row_log.as_ref().map(|log| (log, rows.clone()));
+        self.journal.settle(id, rows, amounts).await?;
+        if let Some((log, rows)) = logged {
+            log.rows(&rows);
+        }
+        Ok(())
     }
 
     /// Hands over an audit row. Never waits: without room the row is dropped and counted.
     pub fn record_audit(&self, row: AuditRow) {
-        if self.audit.try_send(row.into()).is_err() {
+        if self.loose.try_send(Loose::Audit(row.into())).is_err() {
             self.ledger.drop_audit(1);
         }
+    }
+
+    /// Hands over a system row. Never waits: without room the row is dropped; the next one follows soon.
+    pub fn record_system(&self, row: SystemRow) {
+        let _ = self.loose.try_send(Loose::System(row));
     }
 
     /// Waits until everything that is in the journal now is in the database, as far as the database takes it.
@@ -201,7 +230,7 @@ impl Recorder {
         Health {
             journal: self.journal.health(),
             oldest: *self.ledger.oldest.lock(),
-            audit_queued: self.audit.max_capacity() - self.audit.capacity(),
+            audit_queued: self.loose.max_capacity() - self.loose.capacity(),
             failing_for: trouble.since.map(|since| since.elapsed()),
             last_error: trouble.last.clone(),
             usage_written: usage.written.load(Relaxed),
@@ -219,7 +248,7 @@ impl Recorder {
         let Some(tasks) = self.tasks.lock().await.take() else { return self.journal.state().rows_waiting() };
         let deadline = Instant::now() + deadline;
         self.closing.send_replace(true);
-        ended("gathering audit rows", tasks.gathering.await);
+        ended("gathering loose rows", tasks.gathering.await);
         self.journal.close_writer().await;
         self.last_shipping.send_replace(Some(deadline));
         ended("shipping", tasks.shipping.await);
@@ -237,14 +266,20 @@ fn ended(what: &str, how: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Takes audit rows to the journal, many at once.
-async fn gather(journal: Journal, mut rows: mpsc::Receiver<StoredAudit>, mut closing: watch::Receiver<bool>, ledger: Arc<Ledger>) {
+/// Takes loose rows to the journal, many at once.
+async fn gather(
+    journal: Journal,
+    row_log: Option<RowLog>,
+    mut rows: mpsc::Receiver<Loose>,
+    mut closing: watch::Receiver<bool>,
+    ledger: Arc<Ledger>,
+) {
     let mut closed = false;
     loop {
-        let mut audit = Vec::new();
+        let mut loose = Vec::new();
         tokio::select! {
             biased;
-            taken = rows.recv_many(&mut audit, BATCH_ROWS) => if taken == 0 { return },
+            taken = rows.recv_many(&mut loose, BATCH_ROWS) => if taken == 0 { return },
             _ = closing.changed(), if !closed => {
                 closed = true;
                 // Whoever has a place in the queue still gets it.
@@ -252,23 +287,32 @@ async fn gather(journal: Journal, mut rows: mpsc::Receiver<StoredAudit>, mut clo
                 continue;
             }
         }
-        if !closed && audit.len() < BATCH_ROWS {
+        if !closed && loose.len() < BATCH_ROWS {
             tokio::time::sleep(GLANCE).await;
-            while audit.len() < BATCH_ROWS
+            while loose.len() < BATCH_ROWS
                 && let Ok(row) = rows.try_recv()
             {
-                audit.push(row);
+                loose.push(row);
             }
         }
+        let mut rows = Rows::default();
+        for row in loose {
+            match row {
+                Loose::Audit(row) => rows.audit.push(row),
+                Loose::System(row) => rows.system.push(row),
+            }
+        }
+        let audit = rows.audit.len() as u64;
         if journal.state().is_full() {
-            ledger.drop_audit(audit.len() as u64);
+            ledger.drop_audit(audit);
             continue;
         }
-        let mut rows = Rows { audit, ..Rows::default() };
         rows.clean();
-        let count = rows.audit.len() as u64;
+        let logged = row_log.as_ref().map(|log| (log, rows.clone()));
         if journal.rows(rows).await.is_err() {
-            ledger.drop_audit(count);
+            ledger.drop_audit(audit);
+        } else if let Some((log, rows)) = logged {
+            log.rows(&rows);
         }
     }
 }
@@ -311,6 +355,9 @@ struct DropsLogged {
 
 impl Ledger {
     fn drop_audit(&self, rows: u64) {
+        if rows == 0 {
+            return;
+        }
         self.dropped.fetch_add(rows, Relaxed);
         let now = Instant::now();
         if self.drops_logged.lock().at.is_none_or(|at| now.duration_since(at) >= DROPS_LOGGED_EVERY) {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{StoredAudit, StoredUsage, SystemRow, ToolRow, clean};
 
 /// Rows that are written together.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct Rows {
     /// What generations used.
     #[serde(default)]

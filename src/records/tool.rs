@@ -14,7 +14,7 @@ use super::{Outcome, clean};
 pub struct ToolRow {
     /// Its id.
     pub id: Uuid,
-    /// When the call began.
+    /// When the generation that called was admitted, as in its usage rows.
     pub time: Timestamp,
     /// The generation that called.
     pub generation_id: Uuid,
@@ -32,11 +32,11 @@ pub struct ToolRow {
     pub tool: String,
     /// The MCP server it is of; nothing for LibreChat's own tools.
     pub mcp_server: Option<String>,
-    /// How it went.
+    /// How it went; `unknown` where no result was seen before the generation ended.
     pub outcome: Outcome,
-    /// How long it took, in milliseconds, where its end was seen.
+    /// How long it took, in milliseconds, where its beginning and its end were seen; the model's writing of what it asks is part of it.
     pub duration_ms: Option<u64>,
-    /// What went wrong.
+    /// How the result of a failure begins: at most 200 characters, secrets masked.
     pub error: Option<String>,
 }
 

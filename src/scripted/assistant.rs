@@ -2,6 +2,7 @@
 
 use axum::body::Bytes;
 
+use super::directives::Directives;
 use super::drive::{rest, word};
 use super::frames::{self, CallUsage, Step, Turn};
 use super::json::{Node, Object};
@@ -14,6 +15,14 @@ pub async fn perform(run: &Run, assistant: &str) -> RunState {
     let (turn, directives) = (&run.turn, &run.directives);
     run.say(frames::message(&begun(turn, assistant)));
     rest(directives.first).await;
+    for number in 0..directives.tools {
+        let call_id = format!("call_scripted{number:04}");
+        run.say(frames::message(&called(turn, directives, number, &call_id, None)));
+        rest(directives.tool_delay).await;
+        if let Some(output) = directives.tool_result.output() {
+            run.say(frames::message(&called(turn, directives, number, &call_id, Some(output))));
+        }
+    }
     let step = Step { id: String::new(), index: 0, kind: "text", lane: 0, opened: turn.created_at };
     let mut text = String::new();
     for number in 0..directives.tokens {
@@ -69,6 +78,21 @@ fn said(turn: &Turn, text: &str) -> Object {
         .put("conversationId", turn.conversation_id.clone())
         .put("thread_id", thread(turn))
         .put("text", Object::new().put("value", text))
+        .put("stream", true)
+}
+
+/// A tool call, repeated whole once it has an output.
+fn called(turn: &Turn, directives: &Directives, index: u64, call_id: &str, output: Option<&str>) -> Object {
+    let function = Object::new().put("name", directives.tool()).put("arguments", "{}").put_some("output", output);
+    let call =
+        Object::new().put("id", call_id).put("type", "function").put("function", function).put("progress", i32::from(output.is_some()));
+    Object::new()
+        .put("type", "tool_call")
+        .put("index", index)
+        .put("messageId", turn.response_id.clone())
+        .put("conversationId", turn.conversation_id.clone())
+        .put("thread_id", thread(turn))
+        .put("tool_call", call)
         .put("stream", true)
 }
 

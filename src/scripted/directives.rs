@@ -15,7 +15,11 @@
 //! | `usage=on\|off` | on | whether the provider gives usage |
 //! | `in=n` `out=n` `cached=n` `written=n` | context, words said, 0, 0 | what usage says per call; `in` includes `cached` |
 //! | `calls=n` | 1, or tools + 1 | model calls in the run |
-//! | `tools=n` | 0 | tool calls, one after each of the first model calls |
+//! | `tools=n` | 0 | tool calls, one after each of the first model calls; an assistant's come before its text |
+//! | `tool=name` | `web_search` | the tool that is called; `find_mcp_library` is one of an MCP server |
+//! | `tool_fails` | | its result is an error |
+//! | `tool_hangs` | | its call is never answered; the run goes on |
+//! | `tool_delay=ms` | 0 | how long it takes |
 //! | `pause`, `pause=n` | 0 | the run waits for `/chat/resume` after each of its first n model calls, `pause` is 1; 0.8.8 only |
 //! | `die=n` | | the provider dies after n words of a call: a `final` with an error part, no usage |
 //! | `error=type` | | refused on the stream, right after `created`: `token_balance`, `illegal_model_request`, ... |
@@ -67,6 +71,28 @@ pub enum Reset {
     BeforeAnswer,
 }
 
+/// What comes of a tool call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolResult {
+    /// The tool answers.
+    Answers,
+    /// The tool fails, and says so.
+    Fails,
+    /// The tool says nothing.
+    Hangs,
+}
+
+impl ToolResult {
+    /// What the model, and whoever listens, is told.
+    pub fn output(self) -> Option<&'static str> {
+        match self {
+            Self::Answers => Some("nothing was found"),
+            Self::Fails => Some("Error: api_key=hunter2 is not known here\n Please fix your mistakes."),
+            Self::Hangs => None,
+        }
+    }
+}
+
 /// How a run goes. The table above is the documentation of the fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directives {
@@ -98,6 +124,12 @@ pub struct Directives {
     pub calls: Option<u64>,
     /// `tools`
     pub tools: u64,
+    /// `tool`
+    pub tool: Option<String>,
+    /// `tool_fails`, `tool_hangs`
+    pub tool_result: ToolResult,
+    /// `tool_delay`
+    pub tool_delay: Duration,
     /// `pause`
     pub pause: u64,
     /// `die`
@@ -137,6 +169,9 @@ impl Default for Directives {
             written: 0,
             calls: None,
             tools: 0,
+            tool: None,
+            tool_result: ToolResult::Answers,
+            tool_delay: Duration::ZERO,
             pause: 0,
             die: None,
             error: None,
@@ -171,6 +206,11 @@ impl Directives {
         self.calls.unwrap_or(self.tools + 1).clamp(1, MAX_CALLS)
     }
 
+    /// The tool that is called.
+    pub fn tool(&self) -> &str {
+        self.tool.as_deref().unwrap_or("web_search")
+    }
+
     fn apply(&mut self, word: &str) {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
@@ -189,6 +229,10 @@ impl Directives {
             "written" => set(&mut self.written, number(value, MAX_COUNT)),
             "calls" => self.calls = number(value, MAX_CALLS).or(self.calls),
             "tools" => set(&mut self.tools, number(value, MAX_CALLS - 1)),
+            "tool" if !value.is_empty() => self.tool = Some(value.to_owned()),
+            "tool_fails" => self.tool_result = ToolResult::Fails,
+            "tool_hangs" => self.tool_result = ToolResult::Hangs,
+            "tool_delay" => set(&mut self.tool_delay, wait(value)),
             "pause" => self.pause = number(value, MAX_CALLS).unwrap_or(1),
             "die" => self.die = number(value, MAX_TOKENS).or(self.die),
             "error" if !value.is_empty() => self.error = Some(value.to_owned()),

@@ -67,7 +67,7 @@ async fn perform_chat(place: &Place, run: &Run) -> RunState {
             script.pause().await;
         }
         if call < run.directives.tools {
-            script.tool_call();
+            script.tool_call().await;
         }
     }
     linger(place, run, begun).await;
@@ -233,22 +233,23 @@ impl Script<'_> {
         }
     }
 
-    fn tool_call(&mut self) {
-        let turn = &self.run.turn;
+    async fn tool_call(&mut self) {
+        let (turn, directives) = (&self.run.turn, &self.run.directives);
         let lane = turn.lanes.len().saturating_sub(1);
         let step = self.step("tool_calls", lane);
         let call_id = format!("call_scripted{:04}", self.place.ids.number());
         let arguments = "{\"query\":\"scripted\"}";
-        self.run.open(&step, frames::run_step(turn, &step, frames::tool_step(&call_id)));
+        self.run.open(&step, frames::run_step(turn, &step, frames::tool_step(&call_id, directives.tool())));
         self.run.say(frames::message(&frames::event("on_run_step_delta", frames::tool_delta(&step, arguments))));
-        let call = Object::new()
-            .put("id", call_id)
-            .put("name", "web_search")
-            .put("args", arguments)
-            .put("output", "nothing was found")
-            .put("progress", 1);
-        self.run.tool(&step, call);
-        self.close(&[step], "completed");
+        rest(directives.tool_delay).await;
+        let call = Object::new().put("id", call_id).put("name", directives.tool()).put("args", arguments);
+        match directives.tool_result.output() {
+            Some(output) => {
+                self.run.tool(&step, call.put("output", output).put("progress", 1));
+                self.close(&[step], "completed");
+            }
+            None => self.run.pending_tool(&step, call),
+        }
     }
 
     async fn pause(&mut self) {

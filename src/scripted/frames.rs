@@ -208,8 +208,8 @@ pub fn message_step(wire: Wire, step: &Step, number: u64) -> Object {
 }
 
 /// The details of a step that calls a tool.
-pub fn tool_step(call_id: &str) -> Object {
-    let call = Object::new().put("id", call_id).put("name", "web_search").put("args", "");
+pub fn tool_step(call_id: &str, tool: &str) -> Object {
+    let call = Object::new().put("id", call_id).put("name", tool).put("args", "");
     Object::new().put("type", "tool_calls").put("tool_calls", vec![call])
 }
 

@@ -205,6 +205,14 @@ impl Run {
         self.moved.notify_waiters();
     }
 
+    /// A tool that does not answer: whoever asks for the answer so far sees that it was called.
+    pub fn pending_tool(&self, step: &Step, call: Object) {
+        let mut live = self.live.lock();
+        if let Some(part) = usize::try_from(step.index).ok().and_then(|index| live.parts.get_mut(index)) {
+            part.tool = Some(call);
+        }
+    }
+
     /// What a tool answered.
     pub fn tool(&self, step: &Step, call: Object) {
         let frame = frames::message(&frames::event("on_run_step_completed", frames::tool_completed(step, call.clone())));

@@ -17,7 +17,7 @@ use super::cost::DollarCounterVec;
 use super::labels::{self, FirstCome, KnownModel, ModelLabels};
 use crate::generations::charge::{Status, UsageSource};
 use crate::limits::{Bucket, Resource, Window};
-use crate::records::{Health, UsageRow};
+use crate::records::{self, Health, UsageRow};
 
 /// How many models have a label of their own.
 const MODEL_LABELS: usize = 50;
@@ -90,6 +90,7 @@ pub struct Metrics {
     usage_source: IntCounterVec,
     estimate_ratio: Histogram,
     unpriced_messages: IntCounter,
+    tool_calls: IntCounterVec,
     store_up: IntGauge,
     store_operations: IntCounterVec,
     store_duration: HistogramVec,
@@ -103,6 +104,7 @@ pub struct Metrics {
     starts_unrecorded: IntCounter,
     records_written: IntCounterVec,
     records_dropped: IntCounterVec,
+    log_file_lines: IntCounterVec,
     degraded: IntGaugeVec,
     /// Held while a counter follows a total that is counted elsewhere.
     following: Mutex<()>,
@@ -162,6 +164,7 @@ impl Metrics {
             usage_source: maker.counters("usage_source_total", "Usage rows by where their numbers come from.", &["source"])?,
             estimate_ratio: maker.histogram("estimate_ratio", "Tokens charged over tokens estimated at the start.", RATIO_BUCKETS)?,
             unpriced_messages: maker.counter("unpriced_messages_total", "Messages to a model that the price table does not know.")?,
+            tool_calls: maker.counters("tool_calls_total", "Tools that settled generations called, by how they ended.", &["outcome"])?,
             store_up: maker.gauge("store_up", "Whether the store of counters answers.")?,
             store_operations: maker.counters("store_operations_total", "Calls to the store of counters.", &["verb", "result"])?,
             store_duration: maker.histograms("store_operation_duration_seconds", "Time of a call to the store.", &["verb"], OWN_BUCKETS)?,
@@ -182,6 +185,11 @@ impl Metrics {
                 "records_dropped_total",
                 "Rows lost: the queue was full, or the database refuses them.",
                 &["kind"],
+            )?,
+            log_file_lines: maker.counters(
+                "log_file_lines_total",
+                "Lines for the log files: written, dropped because too many waited, or failed on the way to the disk.",
+                &["result"],
             )?,
             degraded: maker.gauges("degraded", "1 for each part that does not work as it should.", &["component"])?,
             registry: maker.registry,
@@ -211,6 +219,12 @@ impl Metrics {
         }
         for source in UsageSource::ALL {
             let _ = self.usage_source.with_label_values(&[source.as_str()]);
+        }
+        for outcome in [records::Outcome::Success, records::Outcome::Failure, records::Outcome::Unknown] {
+            let _ = self.tool_calls.with_label_values(&[outcome.as_str()]);
+        }
+        for result in ["written", "dropped", "failed"] {
+            let _ = self.log_file_lines.with_label_values(&[result]);
         }
         for kind in ["usage", "audit"] {
             let _ = self.records_written.with_label_values(&[kind]);
@@ -311,6 +325,11 @@ impl Metrics {
         self.unpriced_messages.inc();
     }
 
+    /// A generation that was settled called a tool.
+    pub fn tool_call(&self, outcome: records::Outcome) {
+        self.tool_calls.with_label_values(&[outcome.as_str()]).inc();
+    }
+
     /// Whether the store of counters answers.
     pub fn store_up(&self, up: bool) {
         self.store_up.set(i64::from(up));
@@ -346,6 +365,11 @@ impl Metrics {
         self.follow(&self.records_written.with_label_values(&["audit"]), health.audit_written);
         self.follow(&self.records_dropped.with_label_values(&["usage"]), health.usage_refused);
         self.follow(&self.records_dropped.with_label_values(&["audit"]), health.audit_dropped + health.audit_refused);
+    }
+
+    /// So many lines for the log files were written, dropped or failed since the start.
+    pub fn log_file_lines(&self, result: &'static str, lines_in_all: u64) {
+        self.follow(&self.log_file_lines.with_label_values(&[result]), lines_in_all);
     }
 
     /// Raises a counter to a total that is counted elsewhere. Several may tell of it at once, and late.

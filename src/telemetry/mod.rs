@@ -3,6 +3,8 @@
 pub mod cost;
 pub mod labels;
 pub mod log;
+pub mod log_files;
 pub mod metrics;
+pub mod system;
 
 pub use metrics::{Metrics, MetricsSettings, Outcome};

@@ -7,6 +7,7 @@ mod kinds;
 mod odd_answers;
 mod pauses;
 mod streams;
+mod tools;
 
 use serde_json::Value;
 use tollgate::records::StoredUsage;

@@ -18,6 +18,7 @@ mod docs;
 mod following;
 mod identity;
 mod limits;
+mod log_files;
 mod metrics;
 mod recordings;
 mod records;

@@ -116,6 +116,8 @@ const OUR_OWN: &[Chat] = &[
     ),
     chat("S07-no-balance-start", &["S08-no-balance-stream"], Rows("counted", "failed", &[("our-small", 0, 0, 0)])),
     chat("S09-concurrent-refused", &[], Nothing),
+    // Three tools, one of them failing, between three model calls.
+    chat("S10-tools-start", &["S11-tools-stream"], Rows("frames", "completed", &[("gpt-4o-mini", 310, 30, 1)])),
     chat("D01-direct", &[], Rows("counted", "completed", &[("our-small", 23, 5, 1)])),
     chat("D02-direct-closed", &[], Rows("counted", "aborted", &[("our-small", 3, 7, 1)])),
 ];

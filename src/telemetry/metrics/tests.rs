@@ -74,9 +74,11 @@ fn touch_everything(metrics: &Metrics) {
     metrics.estimate(1_200, 1_000);
     metrics.estimate(1, 0);
     metrics.unpriced_message();
+    metrics.tool_call(records::Outcome::Failure);
     metrics.store_up(true);
     metrics.store_operation("reserve", "ok", moment);
     metrics.records(&health());
+    metrics.log_file_lines("dropped", 2);
     metrics.degraded("store", false);
 }
 

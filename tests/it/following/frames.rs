@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use tollgate::generations::Observation;
 use tollgate::generations::reader::StreamReader;
+use tollgate::generations::tools::ToolCalls;
 
 use crate::support::recorded::{load, shared_folder};
 
@@ -16,12 +17,16 @@ const STREAMS: [&str; 3] = [
         "event: message\ndata: {\"event\":\"on_reasoning_delta\",\"data\":{\"id\":\"s-1\",\"delta\":{\"content\":[{\"type\":\"think\",\"think\":\"hm \"}]}}}\n\n",
         "event: message\ndata: {\"event\":\"on_message_delta\",\"data\":{\"id\":\"s-1\",\"delta\":{\"content\":[{\"type\":\"text\",\"text\":\"네, 안녕하세요 👋\"}]}}}\n\n",
         "event: message\ndata: {\"event\":\"on_run_step_delta\",\"data\":{\"id\":\"s-2\",\"delta\":{\"type\":\"tool_calls\",\"tool_calls\":[{\"name\":\"find\",\"args\":\"{\\\"q\\\":1}\"}]}}}\n\n",
+        "event: message\ndata: {\"event\":\"on_run_step\",\"data\":{\"id\":\"s-3\",\"type\":\"tool_calls\",\"stepDetails\":{\"tool_calls\":[{\"id\":\"c-1\",\"name\":\"find_mcp_lab\"}]},\"created_at\":1000}}\n\n",
+        "event: message\ndata: {\"event\":\"on_run_step_completed\",\"data\":{\"result\":{\"id\":\"s-3\",\"tool_call\":{\"id\":\"c-1\",\"name\":\"find_mcp_lab\",\"output\":\"Error: 없음 👋\"}}}}\n\n",
+        "event: message\ndata: {\"event\":\"on_run_step_closed\",\"data\":{\"id\":\"s-3\",\"type\":\"tool_calls\",\"status\":\"completed\",\"created_at\":1000,\"closed_at\":1500}}\n\n",
         "event: message\ndata: {\"event\":\"on_token_usage\",\"data\":{\"input_tokens\":15,\"output_tokens\":9,\"total_tokens\":24,\"model\":\"m\",\"provider\":\"openAI\",\"runId\":\"r-1\",\"seq\":1}}\n\n",
         "event: message\ndata: {\"final\":true,\"conversation\":{\"conversationId\":\"c-1\"},\"responseMessage\":{\"messageId\":\"r-1\",\"model\":\"m\",\"promptTokens\":11,\"content\":[{\"type\":\"text\",\"text\":\"네, 안녕하세요 👋\"}]}}\n\n",
     ),
     concat!(
         "data: {\"sync\":true,\"conversationId\":\"c-2\",\"requestMessage\":{},\"responseMessage\":{\"model\":\"asst\"}}\r\n\r\n",
         "data: {\"type\":\"text\",\"index\":0,\"text\":{\"value\":\"One\"},\"stream\":true}\r\n\r\ndata: {\"type\":\"text\",\"index\":0,\"text\":{\"value\":\"One two\"}}\r\n\r\n",
+        "data: {\"type\":\"tool_call\",\"index\":1,\"tool_call\":{\"id\":\"c\",\"type\":\"function\",\"function\":{\"name\":\"find\",\"output\":\"found\"},\"progress\":1}}\r\n\r\n",
         "data: {\"final\":true,\"conversation\":{\"conversationId\":\"c-2\"},\"requestMessage\":{}}\r\n\r\n",
     ),
     concat!(
@@ -51,8 +56,9 @@ fn cut<'a>(stream: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
 fn everything_in_the_made_up_streams_is_seen() {
     let [chat, assistant, late] = STREAMS.map(|stream| see([stream.as_bytes()]));
     assert!(chat.created && chat.calls.len() == 1 && chat.contexts.len() == 1 && chat.end.is_some(), "{chat:?}");
+    assert!(chat.tools != assistant.tools && late.tools == ToolCalls::default(), "{chat:?} {assistant:?}");
     assert!(assistant.created && assistant.conversation_id.as_deref() == Some("c-2"), "{assistant:?}");
-    assert_eq!(assistant.transcript.by_agent().collect::<Vec<_>>(), [("", "One two")]);
+    assert_eq!(assistant.transcript.by_agent().collect::<Vec<_>>(), [("", "One twofind")]);
     assert_eq!((late.calls.len(), late.run_id.as_deref()), (2, Some("r")), "{late:?}");
 }
 
@@ -69,7 +75,7 @@ fn recorded_streams_are_seen_the_same_byte_by_byte() {
 }
 
 /// Names that frames have.
-const NAMES: [&str; 42] = [
+const NAMES: [&str; 51] = [
     "event",
     "data",
     "created",
@@ -112,6 +118,15 @@ const NAMES: [&str; 42] = [
     "output",
     "promptTokens",
     "value",
+    "result",
+    "tool_call",
+    "stepDetails",
+    "runSteps",
+    "status",
+    "name",
+    "progress",
+    "function",
+    "created_at",
 ];
 
 /// JSON of any shape, with the names that frames have.
@@ -128,6 +143,8 @@ fn hostile() -> impl Strategy<Value = serde_json::Value> {
             "on_message_delta",
             "on_run_step",
             "on_run_step_delta",
+            "on_run_step_completed",
+            "on_run_step_closed",
             "text",
             "error"
         ])

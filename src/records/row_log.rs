@@ -1,0 +1,97 @@
+//! Rows as lines of JSON in the log files, for people without a database at hand: the columns of a row under their names,
+//! and in front of them `table`, the table it belongs to.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{AuditRow, Rows, SystemRow, ToolRow, UsageRow};
+use crate::telemetry::log_files::{LogFiles, Written};
+
+/// Writes rows into the log files. Never waits; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RowLog(LogFiles);
+
+impl RowLog {
+    /// Into these files.
+    pub fn new(files: LogFiles) -> Self {
+        Self(files)
+    }
+
+    /// Rows were journalled.
+    pub fn rows(&self, rows: &Rows) {
+        rows.usage.iter().for_each(|row| self.usage(row));
+        rows.tools.iter().for_each(|row| self.tool(row));
+        rows.audit.iter().for_each(|row| self.audit(row));
+        rows.system.iter().for_each(|row| self.system(row));
+    }
+
+    /// A usage row was journalled.
+    pub fn usage<Word: Serialize>(&self, row: &UsageRow<Word>) {
+        self.row("usage_events", row);
+    }
+
+    /// An audit row was journalled.
+    pub fn audit<Word: Serialize>(&self, row: &AuditRow<Word>) {
+        self.row("audit_events", row);
+    }
+
+    /// A tool row was journalled.
+    pub fn tool(&self, row: &ToolRow) {
+        self.row("tool_calls", row);
+    }
+
+    /// A system row was journalled.
+    pub fn system(&self, row: &SystemRow) {
+        self.row("system_metrics", row);
+    }
+
+    /// What became of lines since the start.
+    pub fn written(&self) -> Written {
+        self.0.written()
+    }
+
+    /// The files, for the process's own log.
+    pub fn files(&self) -> &LogFiles {
+        &self.0
+    }
+
+    /// Writes what waits and ends; see [`LogFiles::close`].
+    pub fn close(&self, within: Duration) -> bool {
+        self.0.close(within)
+    }
+
+    fn row(&self, table: &str, row: &impl Serialize) {
+        match line(table, row) {
+            Ok(line) => self.0.line(line),
+            Err(error) => tracing::error!(error = %error, records.table = table, "a row is no JSON"),
+        }
+    }
+}
+
+fn line(table: &str, row: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = Vec::with_capacity(1024);
+    line.extend_from_slice(br#"{"table":""#);
+    line.extend_from_slice(table.as_bytes());
+    line.push(b'"');
+    let columns = line.len();
+    serde_json::to_writer(&mut line, row)?;
+    // The columns go on in the same object.
+    if let Some(brace) = line.get_mut(columns).filter(|brace| **brace == b'{') {
+        *brace = b',';
+    }
+    line.push(b'\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_one_line_with_its_table_and_its_columns() {
+        let row = serde_json::json!({"id": 7, "error": "two\nlines"});
+        let text = String::from_utf8(line("tool_calls", &row).expect("JSON")).expect("text");
+        assert_eq!(text, "{\"table\":\"tool_calls\",\"error\":\"two\\nlines\",\"id\":7}\n");
+    }
+}
