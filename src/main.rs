@@ -6,7 +6,10 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
-use tollgate::cli::{self, Asked, Exit, Format, Making, Migration, Source, Wanted};
+use tollgate::cli::{
+    self, Asked, Exit, ExportAsked, ExportFormat, Exported, Format, Making, Migration, RepriceAsked, Source, StatementAsked,
+    StatementFormat, Wanted,
+};
 use tollgate::identity::ROLES;
 
 /// Organizations, limits, charges and records in front of an unmodified LibreChat.
@@ -54,6 +57,29 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Show what an org owes for a month, or close the month
+    Statement {
+        /// The org's id
+        #[arg(long)]
+        org: String,
+        /// The month in the org's calendar, such as 2026-11
+        #[arg(long)]
+        month: String,
+        /// How it is shown
+        #[arg(long, default_value = "text", value_parser = ["text", "json", "csv"])]
+        format: String,
+        /// Close the month: what is shown now is shown for ever
+        #[arg(long)]
+        close: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Export or correct what was used
+    #[command(subcommand)]
+    Usage(UsageCommand),
+    /// Export who did what
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Let others read the records of one org
     #[command(subcommand)]
     Reader(ReaderCommand),
@@ -108,6 +134,81 @@ enum LimitsCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum UsageCommand {
+    /// Write the usage rows of an org to a file
+    Export {
+        /// The org's id
+        #[arg(long)]
+        org: String,
+        #[command(flatten)]
+        days: Days,
+        #[command(flatten)]
+        file: OutputFile,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Rate what an org used anew with the present prices; differences are written as corrections
+    Reprice {
+        /// The org's id
+        #[arg(long)]
+        org: String,
+        #[command(flatten)]
+        days: Days,
+        /// Only this model
+        #[arg(long)]
+        model: Option<String>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Write audit rows to a file
+    Export {
+        /// The org's id; every row when left out, with days of UTC
+        #[arg(long)]
+        org: Option<String>,
+        #[command(flatten)]
+        days: Days,
+        #[command(flatten)]
+        file: OutputFile,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Args)]
+struct Days {
+    /// The first day in the org's calendar, such as 2026-11-01
+    #[arg(long, value_name = "DAY")]
+    from: String,
+    /// The last day
+    #[arg(long, value_name = "DAY")]
+    to: String,
+}
+
+#[derive(Args)]
+struct OutputFile {
+    /// What it looks like
+    #[arg(long, value_parser = ["csv", "ndjson"])]
+    format: String,
+    /// The file; standard output when left out
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl OutputFile {
+    fn asked(self, what: Exported, org: Option<String>, days: Days) -> ExportAsked {
+        let format = if self.format == "csv" { ExportFormat::Csv } else { ExportFormat::Ndjson };
+        ExportAsked { what, org, from: days.from, to: days.to, format, output: self.output }
+    }
+}
+
 #[derive(Args)]
 struct Settings {
     /// The configuration file; without one the built-in defaults and the environment apply
@@ -156,6 +257,23 @@ fn run(command: Command) -> Exit {
             cli::explain_limits(&settings.source(), &Asked { org, member, role, plan }, shown.format())
         }
         Command::Explain { reference, shown, settings } => cli::explain(&settings.source(), &reference, shown.format()),
+        Command::Statement { org, month, format, close, settings } => {
+            let format = match format.as_str() {
+                "json" => StatementFormat::Json,
+                "csv" => StatementFormat::Csv,
+                _ => StatementFormat::Text,
+            };
+            cli::statement(&settings.source(), &StatementAsked { org, month, format, close })
+        }
+        Command::Usage(UsageCommand::Export { org, days, file, settings }) => {
+            cli::export(&settings.source(), &file.asked(Exported::Usage, Some(org), days))
+        }
+        Command::Usage(UsageCommand::Reprice { org, days: Days { from, to }, model, dry_run, settings }) => {
+            cli::reprice(&settings.source(), &RepriceAsked { org, from, to, model, dry_run })
+        }
+        Command::Audit(AuditCommand::Export { org, days, file, settings }) => {
+            cli::export(&settings.source(), &file.asked(Exported::Audit, org, days))
+        }
         Command::Reader(ReaderCommand::Create { org, role, print, settings }) => {
             let making = if print { Making::Printed } else { Making::Done };
             cli::create_reader(&settings.source(), &Wanted { org, role, making })

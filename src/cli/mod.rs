@@ -4,11 +4,16 @@
 
 mod check;
 mod explain;
+mod export;
+mod ledger;
 mod limits;
 mod live;
 mod migrate;
 mod reader;
+mod reprice;
 mod say;
+mod spreadsheet;
+mod statement;
 mod table;
 
 use std::future::Future;
@@ -18,11 +23,14 @@ use std::sync::Arc;
 
 pub use check::{check, describe, errors};
 pub use explain::explain;
+pub use export::{ExportAsked, ExportFormat, Exported, export};
 pub use limits::{Asked, explain_limits};
 pub use live::check_live;
 pub use migrate::{Migration, migrate};
 pub use reader::{Making, Wanted, create_reader};
+pub use reprice::{RepriceAsked, reprice};
 pub(crate) use say::complain;
+pub use statement::{StatementAsked, StatementFormat, statement};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors};

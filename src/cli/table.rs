@@ -58,6 +58,11 @@ pub(super) fn amount_of(resource: &str, amount: u64) -> String {
     if resource == "cost" { format!("${}", format_usd(amount)) } else { thousands(u128::from(amount)) }
 }
 
+/// Nano-dollars, which may be owed to the other side: `-$0.50`.
+pub(super) fn money(nanos: i64) -> String {
+    format!("{}${}", if nanos < 0 { "-" } else { "" }, format_usd(nanos.unsigned_abs()))
+}
+
 /// An instant on the clock of a zone: `2026-11-21 00:00 Asia/Seoul`.
 pub(super) fn at(instant: Timestamp, zone: &TimeZone) -> String {
     let zoned = instant.to_zoned(zone.clone());

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use sqlx::migrate::Migrator;
 
 use crate::records::RecordStore;
+use crate::records::ledger::Ledger;
 use crate::records::postgres::PostgresRecords;
 use crate::records::retention::{Held, Removed, Retention};
 use crate::records::sqlite::SqliteRecords;
@@ -197,6 +198,14 @@ impl Database {
 
     /// What reads and writes its rows.
     pub fn records(&self) -> Arc<dyn RecordStore> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => Arc::new(SqliteRecords::new(sqlite.pool.clone())),
+            Kind::Postgres(postgres) => Arc::new(PostgresRecords::new(postgres.pool.clone(), postgres.options.clone())),
+        }
+    }
+
+    /// What reads and corrects what orgs are billed by.
+    pub fn ledger(&self) -> Arc<dyn Ledger> {
         match &self.0 {
             Kind::Sqlite(sqlite) => Arc::new(SqliteRecords::new(sqlite.pool.clone())),
             Kind::Postgres(postgres) => Arc::new(PostgresRecords::new(postgres.pool.clone(), postgres.options.clone())),

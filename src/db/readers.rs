@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::timescale::Step;
 
 /// What readers see. Where a table grows, the view on it is made anew.
-const SEEN: [&str; 12] = [
+const SEEN: [&str; 13] = [
     "usage_events",
     "tool_calls",
     "audit_events",
+    "usage_corrections",
     "usage_daily",
     "tools_daily",
     "requests_daily",

@@ -28,6 +28,9 @@ SELECT * FROM TABLES.tool_calls WHERE org_id = (SELECT tollgate_reader.org());
 CREATE OR REPLACE VIEW tollgate_reader.audit_events WITH (security_barrier) AS
 SELECT * FROM TABLES.audit_events WHERE org_id = (SELECT tollgate_reader.org());
 
+CREATE OR REPLACE VIEW tollgate_reader.usage_corrections WITH (security_barrier) AS
+SELECT * FROM TABLES.usage_corrections WHERE org_id = (SELECT tollgate_reader.org());
+
 CREATE OR REPLACE VIEW tollgate_reader.usage_daily WITH (security_barrier) AS
 SELECT * FROM TABLES.usage_daily WHERE org_id = (SELECT tollgate_reader.org());
 
@@ -62,7 +65,8 @@ DECLARE
     name TEXT;
     is_hypertable BOOLEAN;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['usage_events', 'tool_calls', 'audit_events', 'usage_daily', 'tools_daily', 'requests_daily'] LOOP
+    FOREACH name IN ARRAY ARRAY['usage_events', 'tool_calls', 'audit_events', 'usage_corrections', 'usage_daily', 'tools_daily', 'requests_daily',
+        'statements'] LOOP
         is_hypertable := FALSE;
         IF to_regclass('timescaledb_information.hypertables') IS NOT NULL THEN
             EXECUTE 'SELECT EXISTS (SELECT FROM timescaledb_information.hypertables WHERE format(''%I'', hypertable_schema) = $1 '

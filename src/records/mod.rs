@@ -21,12 +21,15 @@ mod lane;
 mod shipper;
 mod upkeep;
 
+pub mod ledger;
 pub mod retention;
+pub mod statement;
 pub mod store;
 
 mod clean;
 mod rollup;
 mod sql;
+mod sql_ledger;
 
 pub mod postgres;
 mod postgres_writes;

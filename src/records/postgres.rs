@@ -11,11 +11,11 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use super::postgres_writes;
 pub(crate) use super::postgres_writes::timestamptz;
 use super::sql::{self, AUDIT_COLUMNS, Columns, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS};
 use super::store::{Fault, RecordStore, Used};
 use super::{ReadError, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
+use super::{postgres_writes, sql_ledger};
 
 /// How long the writer's connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,10 +34,18 @@ const UTC_DAYS: &str = "SELECT to_char(time AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS
     SUM(cost_nanousd >> 32)::BIGINT AS cost_upper, SUM(cost_nanousd & 4294967295)::BIGINT AS cost_lower \
     FROM usage_events WHERE time >= $1 GROUP BY utc_day ORDER BY utc_day";
 
+const MEMBER_CORRECTIONS: &str = "SELECT org_id, member_id, org_day, org_month, \
+    SUM(cost_difference_nanousd >> 32)::BIGINT AS cost_upper, SUM(cost_difference_nanousd & 4294967295)::BIGINT AS cost_lower \
+    FROM usage_corrections WHERE usage_time >= $1 GROUP BY org_id, member_id, org_day, org_month";
+
+const UTC_CORRECTIONS: &str = "SELECT to_char(usage_time AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS utc_day, \
+    SUM(cost_difference_nanousd >> 32)::BIGINT AS cost_upper, SUM(cost_difference_nanousd & 4294967295)::BIGINT AS cost_lower \
+    FROM usage_corrections WHERE usage_time >= $1 GROUP BY utc_day";
+
 /// A PostgreSQL database of records.
 #[derive(Debug)]
 pub struct PostgresRecords {
-    readers: PgPool,
+    pub(super) readers: PgPool,
     options: PgConnectOptions,
     /// The writer's own connection. It is taken out while it is used: a statement that is given up half way leaves it
     /// empty, and the next one connects anew.
@@ -47,6 +55,11 @@ pub struct PostgresRecords {
 impl PostgresRecords {
     pub(crate) fn new(readers: PgPool, options: PgConnectOptions) -> Self {
         Self { readers, options, writer: tokio::sync::Mutex::new(None) }
+    }
+
+    /// The sums of a statement that asks for an instant.
+    async fn since(&self, select: &'static str, since: DateTime<Utc>) -> Result<Vec<PgRow>, ReadError> {
+        sqlx::query(select).bind(since).fetch_all(&self.readers).await.map_err(|error| sql::unavailable(&error))
     }
 
     /// The connection for writing, of which there is one.
@@ -114,11 +127,11 @@ impl RecordStore for PostgresRecords {
 
     async fn used_since(&self, since: Timestamp) -> Result<Used, ReadError> {
         let since = timestamptz(since);
-        let members = sqlx::query(MEMBER_DAYS).bind(since).fetch_all(&self.readers).await.map_err(|error| sql::unavailable(&error))?;
-        let everyone = sqlx::query(UTC_DAYS).bind(since).fetch_all(&self.readers).await.map_err(|error| sql::unavailable(&error))?;
+        let members = self.since(MEMBER_DAYS, since).await?.iter().map(sql::member_day).collect::<Result<_, _>>()?;
+        let everyone = self.since(UTC_DAYS, since).await?.iter().map(sql::utc_day).collect::<Result<_, _>>()?;
         Ok(Used {
-            members: members.iter().map(sql::member_day).collect::<Result<_, _>>()?,
-            everyone: everyone.iter().map(sql::utc_day).collect::<Result<_, _>>()?,
+            members: sql_ledger::correct_members(members, &self.since(MEMBER_CORRECTIONS, since).await?)?,
+            everyone: sql_ledger::correct_days(everyone, &self.since(UTC_CORRECTIONS, since).await?)?,
         })
     }
 

@@ -8,10 +8,10 @@ use sqlx::{AssertSqlSafe, Row, SqlitePool};
 use uuid::Uuid;
 
 use super::sql::{self, AUDIT_COLUMNS, Columns, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS};
-use super::sqlite_writes;
 pub(crate) use super::sqlite_writes::sortable;
 use super::store::{Fault, RecordStore, Used};
 use super::{ReadError, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
+use super::{sql_ledger, sqlite_writes};
 
 const MEMBER_DAYS: &str = "SELECT org_id, member_id, org_day, org_month, SUM(messages) AS messages, \
     SUM(total_tokens >> 32) AS tokens_upper, SUM(total_tokens & 4294967295) AS tokens_lower, \
@@ -24,15 +24,28 @@ const UTC_DAYS: &str = "SELECT substr(time, 1, 10) AS utc_day, SUM(messages) AS 
     SUM(cost_nanousd >> 32) AS cost_upper, SUM(cost_nanousd & 4294967295) AS cost_lower \
     FROM usage_events WHERE time >= ? GROUP BY utc_day ORDER BY utc_day";
 
+const MEMBER_CORRECTIONS: &str = "SELECT org_id, member_id, org_day, org_month, \
+    SUM(cost_difference_nanousd >> 32) AS cost_upper, SUM(cost_difference_nanousd & 4294967295) AS cost_lower \
+    FROM usage_corrections WHERE usage_time >= ? GROUP BY org_id, member_id, org_day, org_month";
+
+const UTC_CORRECTIONS: &str = "SELECT substr(usage_time, 1, 10) AS utc_day, \
+    SUM(cost_difference_nanousd >> 32) AS cost_upper, SUM(cost_difference_nanousd & 4294967295) AS cost_lower \
+    FROM usage_corrections WHERE usage_time >= ? GROUP BY utc_day";
+
 /// An SQLite file of records.
 #[derive(Debug)]
 pub struct SqliteRecords {
-    pool: SqlitePool,
+    pub(super) pool: SqlitePool,
 }
 
 impl SqliteRecords {
     pub(crate) fn new(pool: SqlitePool) -> Self {
         Self { pool }
+    }
+
+    /// The sums of a statement that asks for an instant.
+    async fn since(&self, select: &'static str, since: &str) -> Result<Vec<SqliteRow>, ReadError> {
+        sqlx::query(select).bind(since).fetch_all(&self.pool).await.map_err(|error| sql::unavailable(&error))
     }
 }
 
@@ -56,11 +69,11 @@ impl RecordStore for SqliteRecords {
 
     async fn used_since(&self, since: Timestamp) -> Result<Used, ReadError> {
         let since = sortable(since);
-        let members = sqlx::query(MEMBER_DAYS).bind(&since).fetch_all(&self.pool).await.map_err(|error| sql::unavailable(&error))?;
-        let everyone = sqlx::query(UTC_DAYS).bind(&since).fetch_all(&self.pool).await.map_err(|error| sql::unavailable(&error))?;
+        let members = self.since(MEMBER_DAYS, &since).await?.iter().map(sql::member_day).collect::<Result<_, _>>()?;
+        let everyone = self.since(UTC_DAYS, &since).await?.iter().map(sql::utc_day).collect::<Result<_, _>>()?;
         Ok(Used {
-            members: members.iter().map(sql::member_day).collect::<Result<_, _>>()?,
-            everyone: everyone.iter().map(sql::utc_day).collect::<Result<_, _>>()?,
+            members: sql_ledger::correct_members(members, &self.since(MEMBER_CORRECTIONS, &since).await?)?,
+            everyone: sql_ledger::correct_days(everyone, &self.since(UTC_CORRECTIONS, &since).await?)?,
         })
     }
 

@@ -3,6 +3,7 @@
 mod explaining;
 mod live;
 mod starting;
+mod statements;
 
 use std::fmt::Write as _;
 use std::fs;

@@ -21,7 +21,7 @@ async fn rows_are_lines_of_the_day_in_the_configured_zone() {
     let clock = ManualClock::at("2026-11-27T15:00:00Z".parse::<Timestamp>().expect("an instant"));
     let config = format!("[log.files]\nfolder = {:?}\ntime_zone = \"Asia/Seoul\"", folder.path());
     let librechat = Options { clock: clock.clone(), ..Options::default() };
-    let gateway = Setup { clock, librechat, ..Setup::with(&config) }.start().await;
+    let gateway = Setup { librechat, clock, ..Setup::with(&config) }.start().await;
     gateway.client("ada@acme.test").chat("[[tools=1 tool=find_mcp_library tokens=2]]").await.expect("an answer");
     gateway.all_settled().await;
     let app = &gateway.running.app;
