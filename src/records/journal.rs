@@ -3,13 +3,13 @@
 //! It is a log. Every entry is one row that is only ever added and removed, and what was appended is on the disk before
 //! anyone is told so: a process that is killed, or a machine that loses its power, loses nothing that was promised. A chat
 //! start stands here before its request is forwarded; what it cost, its rows and its audit row follow in one step. The
-//! shipper (see [`super::shipper`]) takes rows out of it again once the database has them.
+//! shipper (`shipper.rs`) takes rows out of it again once the database has them.
 //!
 //! An entry about a generation is one of [`Note`]. A generation is open from its `Started` to its `Settled` or `Dismissed`,
 //! and its counters are to be settled (again) until it is `Counted`; settling is idempotent, so once too often is harmless.
 //! That is all that recovery after a crash has to know.
 //!
-//! Appending is grouped: one task ([`writer`]) takes what has come meanwhile, and commits it with one write to the disk.
+//! Appending is grouped: one task (`writer.rs`) takes what has come meanwhile, and commits it with one write to the disk.
 
 mod sqlite;
 mod writer;

@@ -1,7 +1,7 @@
 //! What is written down: usage rows that orgs are billed by, audit rows that say who did what, tool rows that say what was
 //! called on the way, and system rows that say how the machine did.
 //!
-//! Producers hand rows to a [`Recorder`]. They stand in the [`journal`] first, which survives this process; the [`shipper`]
+//! Producers hand rows to a [`Recorder`]. They stand in the [`journal`] first, which survives this process; the shipper
 //! takes them from there in batches to the [`RecordStore`], an SQLite file or a PostgreSQL database (see
 //! [`crate::db::Database`]).
 
