@@ -128,6 +128,7 @@ impl super::Records {
             audit_room: self.audit_queue_rows,
             batch_rows: self.batch_rows,
             linger: self.flush_after,
+            proof: None,
         }
     }
 }

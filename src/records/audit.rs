@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::chain::Link;
+
 /// What an audit row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -166,6 +168,9 @@ pub struct AuditRow<Word = &'static str> {
     pub reference: Option<String>,
     /// The whole decision, as JSON.
     pub detail: Option<serde_json::Value>,
+    /// Its place in its chain, once its writer has linked it.
+    #[serde(flatten)]
+    pub link: Option<Link>,
 }
 
 /// An audit row as it was read back.
@@ -203,6 +208,7 @@ impl From<AuditRow> for StoredAudit {
             count: row.count,
             reference: row.reference,
             detail: row.detail,
+            link: row.link,
         }
     }
 }

@@ -27,6 +27,7 @@ async fn look_after(journal: &Journal, ledger: &Ledger) -> Result<(), String> {
         // Appends come first.
         tokio::task::yield_now().await;
     }
+    source.thin_heads().await?;
     source.checkpoint().await?;
     journal.state().measured(source.bytes().await?);
     *ledger.oldest.lock() = source.oldest().await?;
