@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # What `make run` gives to `tollgate serve`, for example: make run ARGS="--config my.toml"
 ARGS ?=
 
-.PHONY: help demo run test bench check fmt lint doc deny unused walls advisories build-deps test-deps check-tools
+.PHONY: help demo run test soak bench check fmt lint doc deny unused walls advisories build-deps test-deps check-tools
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -22,6 +22,9 @@ run: build-deps ## Serve for real, from the optimised build: make run ARGS="--co
 
 test: build-deps test-deps ## Every test, with real Redis and PostgreSQL servers that the tests start themselves.
 	cargo test --locked --features demo
+
+soak: build-deps test-deps ## The bad days at their full length: outages of a minute, fifty kills; about a quarter of an hour.
+	TOLLGATE_SOAK=1 cargo test --locked --features demo --test it bad_days -- --test-threads 2
 
 bench: build-deps test-deps ## Compare with no proxy and with a bare one, side by side.
 	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features demo --bench gateway --bench counting --bench sse --bench reserving

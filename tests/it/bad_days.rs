@@ -9,15 +9,15 @@ mod disk;
 mod killed;
 mod replicas;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tollgate::records::RecordStore;
-use tollgate::scripted::ScriptedLibreChat;
 use tollgate::scripted::client::{ChatBody, ChatClient};
+use tollgate::scripted::{ScriptedLibreChat, User};
 
 use crate::support::gateway::wait_for;
 
@@ -92,30 +92,45 @@ async fn some_more(librechat: &ScriptedLibreChat, answers: usize) {
     wait_for("people to be answered", || async { (librechat.runs().len() >= before + answers).then_some(()) }).await;
 }
 
-/// Every answer that LibreChat gave has its one row, with what it cost; nothing else has one; the sums of the days and the
-/// counters, asked at `gateway`, are what the rows say. `log` is for people who look why not.
-async fn every_answer_is_charged_once(librechat: &ScriptedLibreChat, records: &dyn RecordStore, gateway: &str, log: impl Fn() -> String) {
+/// Every answer that LibreChat gave has its one row, with what it cost; nothing else has one; the counters, asked at
+/// `gateway`, are what the rows say. `log` is for people who look why not.
+///
+/// A start whose replica was killed between "forwarded" and the first byte never arrived, which nobody can tell from
+/// outside: it is charged its estimate (docs/decisions/0004), in a row without a conversation. `kills` is how often that may
+/// have been.
+async fn every_answer_is_charged_once(
+    librechat: &ScriptedLibreChat,
+    records: &dyn RecordStore,
+    gateway: &str,
+    kills: usize,
+    log: impl Fn() -> String,
+) {
     let runs = librechat.runs();
-    let charged = wait_for("every answer to be charged", || async {
+    let rows = wait_for("every answer to be charged", || async {
         let rows = records.usage_rows(1_000_000).await.ok()?;
-        let mut charged: HashMap<String, Vec<u64>> = HashMap::new();
-        for row in rows {
-            charged.entry(row.conversation_id.unwrap_or_default()).or_default().push(row.total_tokens);
-        }
-        runs.iter().all(|run| charged.contains_key(&run.conversation_id)).then_some(charged)
+        let charged: HashSet<&str> = rows.iter().filter_map(|row| row.conversation_id.as_deref()).collect();
+        runs.iter().all(|run| charged.contains(&*run.conversation_id)).then_some(rows)
     })
     .await;
+    let mut charged: HashMap<&str, Vec<u64>> = HashMap::new();
+    for row in &rows {
+        charged.entry(row.conversation_id.as_deref().unwrap_or_default()).or_default().push(row.total_tokens);
+    }
+    let unseen = charged.remove("").unwrap_or_default().len();
+    assert!(unseen <= kills * MEMBERS, "{unseen} starts are charged that never arrived, after {kills} kills\n{}", log());
     for run in &runs {
-        assert_eq!(charged[&run.conversation_id], [TOKENS], "one row for {}, with what was used\n{}", run.text, log());
+        assert_eq!(charged[&*run.conversation_id], [TOKENS], "one row for {}, with what was used\n{}", run.text, log());
     }
     assert_eq!(charged.len(), runs.len(), "and nothing is charged that LibreChat did not answer\n{}", log());
     for number in 0..MEMBERS {
-        let client = ChatClient::new(gateway, &librechat.token(&format!("member{number}@acme.test")));
-        let theirs = runs.iter().filter(|run| run.text.starts_with(&format!("Member {number} "))).count() as u64;
+        let email = format!("member{number}@acme.test");
+        let (client, id) = (ChatClient::new(gateway, &librechat.token(&email)), User::new(&email).id);
         wait_for("the counters to be what the rows say", || async {
+            let rows = records.usage_rows(1_000_000).await.ok()?;
+            let theirs: u64 = rows.iter().filter(|row| *row.member_id == *id).map(|row| row.total_tokens).sum();
             let me = client.get("/_tollgate/me").await.ok()?.json();
             let limit = &me["limits"][0];
-            (limit["used"] == theirs * TOKENS && limit["held"] == 0).then_some(())
+            (limit["used"] == theirs && limit["held"] == 0).then_some(())
         })
         .await;
     }

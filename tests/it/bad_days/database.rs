@@ -44,7 +44,7 @@ impl Place {
         some_more(&self.librechat, 20).await;
         crowd.falls_silent(&self.librechat).await;
         let database = Database::open(&self.url).expect("the database");
-        every_answer_is_charged_once(&self.librechat, &*database.records(), &self.process.url(), || self.process.log()).await;
+        every_answer_is_charged_once(&self.librechat, &*database.records(), &self.process.url(), 0, || self.process.log()).await;
         the_sums_are_those_of_the_rows(&self.server, &self.url);
     }
 }
@@ -80,7 +80,8 @@ async fn nothing_is_there_twice_where_a_commit_was_never_heard_of() {
     let between = CommitsUnheard::in_front_of(server.port()).await;
     let (librechat, mut process) = gateway_on(&url.replace(&format!(":{}/", server.port()), &format!(":{}/", between.port()))).await;
     let crowd = Crowd::talks(&librechat, &[process.url()]);
-    for round in 0..in_soak(4, 40) {
+    let rounds = in_soak(4, 40);
+    for round in 0..rounds {
         some_more(&librechat, 10).await;
         let unheard = between.unheard();
         between.cut_the_next();
@@ -92,6 +93,6 @@ async fn nothing_is_there_twice_where_a_commit_was_never_heard_of() {
     }
     crowd.falls_silent(&librechat).await;
     let database = Database::open(&url).expect("the database");
-    every_answer_is_charged_once(&librechat, &*database.records(), &process.url(), || process.log()).await;
+    every_answer_is_charged_once(&librechat, &*database.records(), &process.url(), rounds, || process.log()).await;
     the_sums_are_those_of_the_rows(&server, &url);
 }

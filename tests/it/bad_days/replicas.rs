@@ -23,7 +23,8 @@ async fn one_of_two_is_killed_and_every_answer_is_charged_once() {
     let text = setup.text(&librechat, &folder);
     let (mut one, other) = tokio::join!(TollgateProcess::start(&text), TollgateProcess::start(&text));
     let crowd = Crowd::talks(&librechat, &[one.url(), other.url()]);
-    for round in 0..in_soak(3, 30) {
+    let kills: u64 = in_soak(3, 30);
+    for round in 0..kills {
         some_more(&librechat, 10).await;
         tokio::time::sleep(Duration::from_millis(round * 17 % 100)).await;
         one.crash_and_restart().await;
@@ -32,7 +33,7 @@ async fn one_of_two_is_killed_and_every_answer_is_charged_once() {
     crowd.falls_silent(&librechat).await;
     let database = Database::open(&url).expect("the database");
     let logs = || format!("{}\n---- the other:\n{}", one.log(), other.log());
-    every_answer_is_charged_once(&librechat, &*database.records(), &other.url(), logs).await;
+    every_answer_is_charged_once(&librechat, &*database.records(), &other.url(), usize::try_from(kills).expect("few"), logs).await;
     let sum = |table: &str| server.sql(&url, &format!("SELECT SUM(total_tokens), SUM(messages) FROM {table}")).expect("sums");
     assert_eq!(sum("usage_events"), sum("usage_daily"), "the sums by day are those of the rows");
 }

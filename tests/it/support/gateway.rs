@@ -13,8 +13,10 @@ use tollgate::scripted::{Options, User};
 use tollgate::scripted::{ScriptedLibreChat, auth};
 use tollgate::serve::{self, Running};
 
-/// How long anything that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything that must happen may take: after a long bad day there is more to do.
+fn patience() -> Duration {
+    Duration::from_secs(if std::env::var_os("TOLLGATE_SOAK").is_some() { 120 } else { 20 })
+}
 
 /// A gateway, the LibreChat behind it, and the folder of its database.
 pub struct TestGateway {
@@ -199,14 +201,14 @@ impl TestGateway {
     }
 }
 
-/// Asks until there is an answer, for at most [`PATIENCE`].
+/// Asks until there is an answer, for at most [`patience`].
 pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + patience();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(tokio::time::Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
+        assert!(tokio::time::Instant::now() < deadline, "waited {} s for {what}", patience().as_secs());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
