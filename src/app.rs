@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -22,8 +21,9 @@ use crate::limits::explain::{self, Explained};
 use crate::limits::memory::MemoryStore;
 use crate::limits::metered::MeteredStore;
 use crate::limits::redis::RedisStore;
+use crate::limits::restoring::{CLOCKS_DIFFER, RestoringStore};
 use crate::limits::rules::{RuleError, Rules};
-use crate::limits::{Charge, Store};
+use crate::limits::{Charge, Store, StoreError};
 use crate::prices::PriceTable;
 use crate::records::anchoring::anchor_before;
 use crate::records::attest::Proof;
@@ -32,7 +32,7 @@ use crate::records::journal::OpenError;
 use crate::records::member_keys::MemberKeys;
 use crate::records::refused_tokens::RefusedTokens;
 use crate::records::retention::{EventTable, Held, Removed};
-use crate::records::{ReadError, RecordStore, Recorder, Redactor, RowLog, recorder};
+use crate::records::{RecordStore, Recorder, Redactor, RowLog, recorder};
 use crate::shared::{Redis, SharedError};
 use crate::telemetry::log_files::LogFiles;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
@@ -63,6 +63,8 @@ pub struct App {
     pub rules: Rules,
     /// Counters and reservations.
     pub store: Arc<dyn Store>,
+    /// The same, as what restores and compares them with the usage rows.
+    pub counters: Arc<RestoringStore>,
     /// Whether other replicas use the same store.
     pub store_is_shared: bool,
     /// The database, to read rows.
@@ -119,9 +121,9 @@ pub enum BuildError {
     /// The database cannot be opened.
     #[error("{0}")]
     Database(#[from] DatabaseError),
-    /// The rows that counters are rebuilt from cannot be read.
-    #[error("{0}")]
-    Rows(#[from] ReadError),
+    /// The counters cannot be restored from the usage rows.
+    #[error("the counters cannot be restored: {0}")]
+    Counters(StoreError),
     /// The journal cannot be opened.
     #[error("{0}")]
     Journal(#[from] OpenError),
@@ -193,8 +195,16 @@ impl App {
             recorder::Settings { row_log: row_log.clone(), proof: Some(proof), clock: clock.clone(), ..config.records.recorder() };
         let (recorder, left) = Recorder::open(records.clone(), writing, runtime).await?;
 
-        let (store, board) = store(&config, &directory, &recorder, &records, &clock, runtime).await?;
-        let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, metrics.clone()));
+        let (store, board) = store(&config, runtime).await?;
+        let clocks_differ = if board.is_some() { CLOCKS_DIFFER } else { 0 };
+        let counters =
+            RestoringStore::new(store, records.clone(), recorder.clone(), directory.clone(), clock.clone(), metrics.clone(), clocks_differ);
+        let counters = Arc::new(counters);
+        if board.is_none() {
+            recorder.shipped().await.map_err(|error| BuildError::Counters(StoreError::Unavailable(error)))?;
+            counters.restore_all().await.map_err(BuildError::Counters)?;
+        }
+        let store: Arc<dyn Store> = Arc::new(MeteredStore::new(counters.clone(), metrics.clone()));
         let replica: Arc<str> = recorder.id().to_string().into();
         let lease = config.generations.lease;
         let generations = Generations::new(Parts {
@@ -217,6 +227,7 @@ impl App {
             tool_rules: config.tools.rules.clone(),
             metrics: metrics.clone(),
             runtime: runtime.clone(),
+            store_restored: counters.restored(),
         });
         generations.take_up_left(left).await;
 
@@ -240,6 +251,7 @@ impl App {
             prices,
             rules,
             store,
+            counters,
             records,
             member_keys,
             recorder,
@@ -339,25 +351,12 @@ fn api_keys(librechat: &LibreChat, clock: &SharedClock) -> ApiKeys {
     ApiKeys::new(lookup, clock.clone())
 }
 
-async fn store(
-    config: &Config,
-    directory: &Directory,
-    recorder: &Recorder,
-    records: &Arc<dyn RecordStore>,
-    clock: &SharedClock,
-    runtime: &Handle,
-) -> Result<(Arc<dyn Store>, Option<RedisBoard>), BuildError> {
+async fn store(config: &Config, runtime: &Handle) -> Result<(Arc<dyn Store>, Option<RedisBoard>), BuildError> {
     match &config.store.url {
-        StoreUrl::Memory => {
-            let store = MemoryStore::new();
-            let now = clock.now();
-            recorder.shipped().await.map_err(ReadError::Unavailable)?;
-            store.load(explain::buckets_of(&records.used_since(months_open_since(now)).await?, directory, now));
-            Ok((Arc::new(store), None))
-        }
+        StoreUrl::Memory => Ok((Arc::new(MemoryStore::to_be_restored()), None)),
         StoreUrl::Redis(url) => {
             let redis = Redis::new(config.store.redis(url), runtime.clone())?;
-            let store = RedisStore::new(redis.clone());
+            let store = RedisStore::to_be_restored(redis.clone());
             match store.self_test().await {
                 Ok(()) => tracing::info!(redis.address = redis.address(), "Redis runs scripts"),
                 Err(error) => {
@@ -375,11 +374,6 @@ pub fn database_url(url: &RecordsUrl) -> String {
         RecordsUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
         RecordsUrl::Postgres(url) => url.expose().to_owned(),
     }
-}
-
-/// No later than the beginning of every calendar month that is open anywhere.
-pub fn months_open_since(now: Timestamp) -> Timestamp {
-    now.checked_sub(SignedDuration::from_hours(33 * 24)).unwrap_or(Timestamp::MIN)
 }
 
 /// Something that is so or is not, seen by everyone.

@@ -21,6 +21,7 @@ use crate::admin;
 use crate::app::{App, BuildError};
 use crate::clock::SharedClock;
 use crate::config::Config;
+use crate::limits::reconcile::Reconciler;
 use crate::proxy::door::{Door, PATIENCE};
 use crate::telemetry::system;
 
@@ -130,6 +131,7 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
     runtime.spawn(upkeep(app.clone()));
     runtime.spawn(retention(app.clone()));
     runtime.spawn(watch_system(app.clone()));
+    runtime.spawn(Reconciler::new(app.counters.clone(), app.replica.clone(), app.config.store.reconcile_every).run());
 
     let (stop, stopping) = watch::channel(false);
     let gateway = run_gateway(&app, public, threads, stopping)?;

@@ -176,7 +176,7 @@ async fn from_rows(config: &Config, directory: &Directory, buckets: &[Bucket], n
     let place = &config.records.url;
     let database = Database::open(&app::database_url(place)).map_err(|error| error.to_string())?;
     let used = match database.status().await {
-        Status::Ready => Some(database.records().used_since(app::months_open_since(now)).await.map_err(|error| error.to_string())?),
+        Status::Ready => Some(database.records().used_since(explain::months_open_since(now)).await.map_err(|error| error.to_string())?),
         Status::Missing(_) | Status::NotMigrated { .. } => None,
         Status::Unreachable(why) => return Err(format!("{reason}, and {place} cannot be read: {why}")),
     };

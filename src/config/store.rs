@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::errors::Errors;
 use super::secret::{Secret, resolve};
 use super::urls::{host_of, server_of};
-use super::values::milliseconds;
+use super::values::{milliseconds, seconds_or_zero};
 use crate::limits::OnFailure;
 
 /// Where counters and reservations live.
@@ -21,6 +21,8 @@ pub struct Store {
     pub on_failure: OnFailure,
     /// How long connecting to it, and each answer of it, may take.
     pub timeout: Duration,
+    /// How often counters are compared with the usage rows; never where it is zero.
+    pub reconcile_every: Duration,
     /// What its keys begin with, so that several places can share one Redis. Holds no braces.
     pub prefix: String,
 }
@@ -53,6 +55,8 @@ pub(super) struct StoreKeys {
     pub(super) on_failure: OnFailure,
     #[serde(rename = "timeout_ms", deserialize_with = "milliseconds")]
     timeout: Duration,
+    #[serde(rename = "reconcile_seconds", deserialize_with = "seconds_or_zero")]
+    reconcile_every: Duration,
     prefix: String,
 }
 
@@ -67,7 +71,7 @@ pub(super) fn check(keys: StoreKeys, errors: &mut Errors) -> Option<Store> {
     }
     let url = resolve("store.url", keys.url, keys.url_file, errors)?;
     let url = read_url(url).map_err(|message| errors.add("store.url", message)).ok()?;
-    Some(Store { url, on_failure: keys.on_failure, timeout: keys.timeout, prefix: keys.prefix })
+    Some(Store { url, on_failure: keys.on_failure, timeout: keys.timeout, reconcile_every: keys.reconcile_every, prefix: keys.prefix })
 }
 
 /// Errors do not repeat the text, which may hold a password.

@@ -24,7 +24,10 @@ impl Generations {
         let mut ticks = tokio::time::interval(self.parts.settings.lease / 3);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.parts.store_restored.notified() => {}
+            }
             self.renew().await;
             self.sweep().await;
         }

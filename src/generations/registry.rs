@@ -72,6 +72,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The long-lived runtime that attends to generations.
     pub runtime: tokio::runtime::Handle,
+    /// Told when the store has its counters back: it has lost what runs.
+    pub store_restored: Arc<tokio::sync::Notify>,
 }
 
 /// All generations this replica owns.

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::{Bar, Bucket, Charge, Level, Mode, Period, Resource, Scope, Store, Window};
@@ -95,25 +95,45 @@ fn of(bucket: &Bucket, mode: Mode, bar: &Bar, level: Option<Level>) -> Explained
     }
 }
 
+/// No later than the beginning of every calendar month that is open anywhere.
+pub fn months_open_since(now: Timestamp) -> Timestamp {
+    now.checked_sub(SignedDuration::from_hours(33 * 24)).unwrap_or(Timestamp::MIN)
+}
+
 /// The counters of the current periods, filled with what the rows say was used. Counters of orgs that are not configured
 /// any more are left out.
 pub fn buckets_of(used: &Used, directory: &Directory, now: Timestamp) -> Vec<(Bucket, u64)> {
+    let current = |zone: &TimeZone| [Window::Day, Window::Month].map(|window| Period::at(window, now, zone)).to_vec();
+    buckets_in(used, directory, current)
+}
+
+/// The same with yesterday's, to which answers that began before midnight are still settled.
+pub fn buckets_lately_of(used: &Used, directory: &Directory, now: Timestamp) -> Vec<(Bucket, u64)> {
+    let current_and_yesterday = |zone: &TimeZone| {
+        let yesterday = Period::at(Window::Day, now, zone).begins(zone).checked_sub(SignedDuration::from_nanos(1));
+        let days = [now, yesterday.unwrap_or(now)].map(|instant| Period::at(Window::Day, instant, zone));
+        days.into_iter().chain([Period::at(Window::Month, now, zone)]).collect()
+    };
+    buckets_in(used, directory, current_and_yesterday)
+}
+
+fn buckets_in(used: &Used, directory: &Directory, periods: impl Fn(&TimeZone) -> Vec<Period>) -> Vec<(Bucket, u64)> {
     let mut levels = HashMap::<Bucket, u64>::new();
     for row in &used.members {
         let Some(org) = directory.by_id(&row.org_id) else { continue };
         let member = Scope::Member { org: org.id.clone(), member: row.member_id.clone() };
+        let periods = periods(&org.zone);
         for scope in [member, Scope::Org { org: org.id.clone() }] {
-            for (window, key) in [(Window::Day, &row.org_day), (Window::Month, &row.org_month)] {
-                let period = Period::at(window, now, &org.zone);
+            for period in &periods {
+                let key = if period.window == Window::Day { &row.org_day } else { &row.org_month };
                 if period.key() == *key {
-                    add(&mut levels, &scope, &period, row.sums);
+                    add(&mut levels, &scope, period, row.sums);
                 }
             }
         }
     }
     for row in &used.everyone {
-        for window in [Window::Day, Window::Month] {
-            let period = Period::at(window, now, &TimeZone::UTC);
+        for period in periods(&TimeZone::UTC) {
             if row.day.starts_with(&period.key()) {
                 add(&mut levels, &Scope::Everyone, &period, row.sums);
             }

@@ -1,6 +1,6 @@
 //! The store of a single process: everything in memory, under one lock that is held for microseconds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::store::{Decision, Level, Orphan, Reserve, Settled, Stage, Store, StoreError};
-use super::{Bar, Bucket, Charge, MAX_AMOUNT, Refusal, Scope};
+use super::store::{Count, Decision, Level, Observed, Orphan, Reserve, Settled, Stage, Store, StoreError, Told, made_at};
+use super::{Bar, Books, Bucket, Charge, MAX_AMOUNT, Refusal, Scope};
 
 /// How long a counter is remembered after its period ended, for late settlements and for looking back.
 const COUNTERS_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -17,8 +17,8 @@ const COUNTERS_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long a settled id is remembered at least, so that settling again changes nothing; at most twice as long.
 const SETTLED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// Counters and reservations of one process. They are gone when it ends; [`MemoryStore::load`] brings the use of the
-/// current periods back from the usage rows.
+/// Counters and reservations of one process. They are gone when it ends, and are counted anew from the usage rows when it
+/// starts.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
@@ -26,12 +26,45 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct State {
-    levels: HashMap<Bucket, Level>,
+    levels: HashMap<Bucket, Counter>,
+    /// How books were counted from usage rows.
+    books: HashMap<Books, Account>,
+    /// Whether books that were never counted are lost, or begin empty.
+    must_be_restored: bool,
     open: HashMap<Uuid, Reservation>,
     settled: HashSet<Uuid>,
     /// Those settled before the last tidying. They are forgotten at the next one.
     settled_before: HashSet<Uuid>,
     tidy_at: Timestamp,
+}
+
+/// Whether the rows of a generation that settles were counted since they are durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    NotYetCounted,
+    Counted,
+}
+
+/// One counter.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counter {
+    level: Level,
+    /// The part of what is used that rows from before the cut count.
+    base: u64,
+    /// The number of the count that said so.
+    count: u64,
+    /// The cut since which something was settled to it.
+    cut: Option<u64>,
+}
+
+/// How books were counted.
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    cut: u64,
+    is_lost: bool,
+    count: u64,
+    /// How many reservations were settled.
+    settled: u64,
 }
 
 #[derive(Debug)]
@@ -48,17 +81,14 @@ struct Reservation {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// A store whose counters begin empty.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds settled use to counters, in each resource's unit: what the usage rows of the current periods say, at start.
-    pub fn load(&self, levels: Vec<(Bucket, u64)>) {
-        let mut state = self.state.lock();
-        for (bucket, used) in levels {
-            state.add_used(&bucket, used);
-        }
+    /// A store whose counters are lost until they are counted from the usage rows.
+    pub fn to_be_restored() -> Self {
+        Self { state: Mutex::new(State { must_be_restored: true, ..State::default() }) }
     }
 }
 
@@ -67,7 +97,7 @@ impl Store for MemoryStore {
     async fn reserve(&self, reserve: &Reserve<'_>) -> Result<Decision, StoreError> {
         let mut state = self.state.lock();
         state.tidy(reserve.now);
-        Ok(state.reserve(reserve))
+        state.reserve(reserve)
     }
 
     async fn write(&self, _org: &str, id: Uuid, stage: Stage, record: &str) -> Result<(), StoreError> {
@@ -99,16 +129,40 @@ impl Store for MemoryStore {
     }
 
     async fn settle(&self, _org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {
+        self.state.lock().settle(id, actual, Rows::NotYetCounted)
+    }
+
+    async fn settle_counted(&self, _org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {
+        self.state.lock().settle(id, actual, Rows::Counted)
+    }
+
+    async fn begin_count(&self, books: &Books, cut: u64) -> Result<Count, StoreError> {
         let mut state = self.state.lock();
-        if state.is_settled(id) {
-            return Ok(false);
+        let account = state.account(books, cut);
+        account.count += 1;
+        Ok(Count { number: account.count, cut: account.cut, is_lost: account.is_lost })
+    }
+
+    async fn count(&self, books: &Books, count: &Count, used: &[(Bucket, u64)]) -> Result<bool, StoreError> {
+        Ok(self.state.lock().count(books, count, used))
+    }
+
+    async fn observe(&self, books: &Books, buckets: &[Bucket]) -> Result<Observed, StoreError> {
+        self.state.lock().observe(books, buckets)
+    }
+
+    async fn move_cut(&self, books: &Books, observed: &Observed, cut: u64) -> Result<bool, StoreError> {
+        let mut state = self.state.lock();
+        let now = state.observe(books, &[])?;
+        let moves = now.stands_still() && now.is_as(observed);
+        if moves {
+            state.account(books, 0).cut = cut;
         }
-        state.take_back(id);
-        state.settled.insert(id);
-        for Settled { bucket, amount } in actual {
-            state.add_used(bucket, *amount);
-        }
-        Ok(true)
+        Ok(moves)
+    }
+
+    async fn tell_shipped(&self, _replica: &str, at: u64) -> Result<Told, StoreError> {
+        Ok(Told { by_all: at, was_known: true })
     }
 
     async fn release(&self, _org: &str, id: Uuid) -> Result<(), StoreError> {
@@ -126,6 +180,7 @@ impl Store for MemoryStore {
 
     async fn peek(&self, buckets: &[Bucket]) -> Result<Vec<Level>, StoreError> {
         let state = self.state.lock();
+        state.none_is_lost(buckets.iter())?;
         Ok(buckets.iter().map(|bucket| state.level(bucket)).collect())
     }
 
@@ -155,20 +210,98 @@ impl Store for MemoryStore {
 
 impl State {
     fn level(&self, bucket: &Bucket) -> Level {
-        self.levels.get(bucket).copied().unwrap_or_default()
+        self.levels.get(bucket).map(|counter| counter.level).unwrap_or_default()
+    }
+
+    /// The cut of these books; nothing while they are lost.
+    fn cut(&self, books: &Books) -> Option<u64> {
+        match self.books.get(books) {
+            Some(account) => (!account.is_lost).then_some(account.cut),
+            None => (!self.must_be_restored).then_some(0),
+        }
+    }
+
+    /// Whether the books that these counters are in are all there.
+    fn none_is_lost<'a>(&self, buckets: impl Iterator<Item = &'a Bucket>) -> Result<(), StoreError> {
+        if self.must_be_restored {
+            for bucket in buckets {
+                let books = bucket.scope.books();
+                self.cut(&books).ok_or(StoreError::Lost(books))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, id: Uuid, actual: &[Settled], rows: Rows) -> Result<bool, StoreError> {
+        if self.is_settled(id) {
+            return Ok(false);
+        }
+        self.none_is_lost(actual.iter().map(|settled| &settled.bucket))?;
+        let by_rows = |bucket: &Bucket| self.cut(&bucket.scope.books()).is_some_and(|cut| made_at(id) < cut);
+        let (counted, added): (Vec<_>, Vec<_>) = actual.iter().partition(|settled| by_rows(&settled.bucket));
+        if rows == Rows::NotYetCounted && !counted.is_empty() {
+            return Err(StoreError::CountedByRows);
+        }
+        self.take_back(id);
+        self.settled.insert(id);
+        for Settled { bucket, .. } in actual.iter().filter(|settled| settled.amount > 0) {
+            self.bear_cut(bucket);
+        }
+        for Settled { bucket, amount } in added {
+            self.add_used(bucket, *amount);
+        }
+        let books: BTreeSet<_> = actual.iter().map(|settled| settled.bucket.scope.books()).collect();
+        for books in books {
+            self.account(&books, 0).settled += 1;
+        }
+        Ok(true)
+    }
+
+    fn account(&mut self, books: &Books, cut: u64) -> &mut Account {
+        let is_lost = self.must_be_restored;
+        let fresh = Account { cut: if is_lost { cut } else { 0 }, is_lost, count: 0, settled: 0 };
+        self.books.entry(books.clone()).or_insert(fresh)
+    }
+
+    fn observe(&self, books: &Books, buckets: &[Bucket]) -> Result<Observed, StoreError> {
+        let cut = self.cut(books).ok_or_else(|| StoreError::Lost(books.clone()))?;
+        let settled = self.books.get(books).map_or(0, |account| account.settled);
+        let used = |bucket: &Bucket| self.levels.get(bucket).filter(|counter| counter.cut == Some(cut)).map(|counter| counter.level.used);
+        let is_in = |reservation: &&Reservation| match books {
+            Books::Org(org) => *reservation.org == **org,
+            Books::Everyone => reservation.held.iter().any(|(bucket, _)| bucket.scope == Scope::Everyone),
+        };
+        let open = self.open.values().filter(is_in).count() as u64;
+        Ok(Observed { cut, settled, open, used: buckets.iter().map(used).collect() })
+    }
+
+    fn count(&mut self, books: &Books, count: &Count, used: &[(Bucket, u64)]) -> bool {
+        let Some(account) = self.books.get_mut(books).filter(|account| account.cut == count.cut) else { return false };
+        account.is_lost = false;
+        for (bucket, base) in used {
+            let counter = self.levels.entry(bucket.clone()).or_default();
+            if counter.count < count.number {
+                let settled = if counter.cut == Some(count.cut) { counter.level.used.saturating_sub(counter.base) } else { 0 };
+                counter.base = (*base).min(MAX_AMOUNT);
+                counter.level.used = settled.saturating_add(counter.base).min(MAX_AMOUNT);
+                counter.count = count.number;
+            }
+        }
+        true
     }
 
     fn is_settled(&self, id: Uuid) -> bool {
         self.settled.contains(&id) || self.settled_before.contains(&id)
     }
 
-    fn reserve(&mut self, reserve: &Reserve<'_>) -> Decision {
+    fn reserve(&mut self, reserve: &Reserve<'_>) -> Result<Decision, StoreError> {
         if self.is_settled(reserve.id) {
-            return Decision::Admitted { room: reserve.room, shadowed: Vec::new() };
+            return Ok(Decision::Admitted { room: reserve.room, shadowed: Vec::new() });
         }
         if let Some(before) = self.open.get(&reserve.id) {
-            return Decision::Admitted { room: before.room, shadowed: Vec::new() };
+            return Ok(Decision::Admitted { room: before.room, shadowed: Vec::new() });
         }
+        self.none_is_lost(in_order(reserve.charges).map(|charge| &charge.bucket))?;
         let least_room = reserve.least_room.min(reserve.room);
         let mut room = reserve.room;
         for charge in in_order(reserve.charges) {
@@ -176,7 +309,7 @@ impl State {
             let level = self.level(&charge.bucket);
             match room_left(charge, bar, level) {
                 Some(left) if left >= least_room => room = room.min(left),
-                _ => return Decision::Refused(Box::new(refusal(charge, bar, level, least_room))),
+                _ => return Ok(Decision::Refused(Box::new(refusal(charge, bar, level, least_room)))),
             }
         }
         let shadowed = in_order(reserve.charges).filter_map(|charge| {
@@ -203,7 +336,7 @@ impl State {
             held,
         };
         self.open.insert(reserve.id, reservation);
-        Decision::Admitted { room, shadowed }
+        Ok(Decision::Admitted { room, shadowed })
     }
 
     fn extend(&mut self, id: Uuid, to: &[Settled]) {
@@ -221,7 +354,7 @@ impl State {
     fn take_back(&mut self, id: Uuid) {
         let Some(reservation) = self.open.remove(&id) else { return };
         for (bucket, amount) in reservation.held {
-            if let Some(level) = self.levels.get_mut(&bucket) {
+            if let Some(Counter { level, .. }) = self.levels.get_mut(&bucket) {
                 level.held = level.held.saturating_sub(amount);
             }
         }
@@ -229,15 +362,24 @@ impl State {
 
     /// Holds as much of `amount` as a counter can count, and answers how much that is.
     fn add_held(&mut self, bucket: &Bucket, amount: u64) -> u64 {
-        let level = self.levels.entry(bucket.clone()).or_default();
+        let Counter { level, .. } = self.levels.entry(bucket.clone()).or_default();
         let amount = amount.min(MAX_AMOUNT - level.held);
         level.held += amount;
         amount
     }
 
+    /// Something is settled to this counter. If it is the first since the cut, all it holds is its base.
+    fn bear_cut(&mut self, bucket: &Bucket) {
+        let cut = self.cut(&bucket.scope.books());
+        let counter = self.levels.entry(bucket.clone()).or_default();
+        if counter.cut != cut {
+            (counter.base, counter.cut) = (counter.level.used, cut);
+        }
+    }
+
     fn add_used(&mut self, bucket: &Bucket, amount: u64) {
-        let level = self.levels.entry(bucket.clone()).or_default();
-        level.used = level.used.saturating_add(amount).min(MAX_AMOUNT);
+        let Counter { level, .. } = self.levels.entry(bucket.clone()).or_default();
+        level.used += amount.min(MAX_AMOUNT - level.used);
     }
 
     /// Forgets, once a day, what nobody will ask for again, so that memory is bounded.
@@ -288,13 +430,6 @@ mod tests {
 
     fn noon() -> Timestamp {
         "2026-11-20T12:00:00Z".parse().expect("this is an instant")
-    }
-
-    #[tokio::test]
-    async fn use_of_before_the_start_is_counted() {
-        let (store, bucket) = (MemoryStore::new(), day(noon()));
-        store.load(vec![(bucket.clone(), 5), (bucket.clone(), 2)]);
-        assert_eq!(store.peek(&[bucket]).await.expect("memory answers"), [Level { used: 7, held: 0 }]);
     }
 
     #[tokio::test]

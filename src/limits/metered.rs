@@ -8,12 +8,28 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Bucket;
-use super::store::{Decision, Level, Orphan, Reserve, Settled, Stage, Store, StoreError};
+use super::store::{Count, Decision, Level, Observed, Orphan, Reserve, Settled, Stage, Store, StoreError, Told};
+use super::{Books, Bucket};
 use crate::telemetry::Metrics;
 
 /// What a call is called in metrics.
-const VERBS: [&str; 9] = ["reserve", "write", "renew", "extend", "settle", "release", "hand_over", "peek", "sweep"];
+const VERBS: [&str; 15] = [
+    "reserve",
+    "write",
+    "renew",
+    "extend",
+    "settle",
+    "settle_counted",
+    "begin_count",
+    "count",
+    "observe",
+    "move_cut",
+    "tell_shipped",
+    "release",
+    "hand_over",
+    "peek",
+    "sweep",
+];
 
 /// Another store, watched.
 #[derive(Debug)]
@@ -31,12 +47,12 @@ impl MeteredStore {
         Self { store, metrics }
     }
 
-    async fn watch<T>(&self, verb: &'static str, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
-        self.watch_as(verb, call, |_| "ok").await
+    async fn measure<T>(&self, verb: &'static str, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        self.measure_as(verb, call, |_| "ok").await
     }
 
     /// Counts a call by how it ended; `word` says how, where the store answered.
-    async fn watch_as<T>(
+    async fn measure_as<T>(
         &self,
         verb: &'static str,
         call: impl Future<Output = Result<T, StoreError>> + Send,
@@ -57,39 +73,63 @@ impl Store for MeteredStore {
             Decision::Admitted { .. } => "ok",
             Decision::Refused(_) => "refused",
         };
-        self.watch_as("reserve", self.store.reserve(reserve), word).await
+        self.measure_as("reserve", self.store.reserve(reserve), word).await
     }
 
     async fn write(&self, org: &str, id: Uuid, stage: Stage, record: &str) -> Result<(), StoreError> {
-        self.watch("write", self.store.write(org, id, stage, record)).await
+        self.measure("write", self.store.write(org, id, stage, record)).await
     }
 
     async fn renew(&self, org: &str, owner: &str, open: &[(Uuid, u64)], now: Timestamp, lease: Duration) -> Result<Vec<Uuid>, StoreError> {
-        self.watch("renew", self.store.renew(org, owner, open, now, lease)).await
+        self.measure("renew", self.store.renew(org, owner, open, now, lease)).await
     }
 
     async fn extend(&self, org: &str, id: Uuid, to: &[Settled]) -> Result<(), StoreError> {
-        self.watch("extend", self.store.extend(org, id, to)).await
+        self.measure("extend", self.store.extend(org, id, to)).await
     }
 
     async fn settle(&self, org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {
-        self.watch("settle", self.store.settle(org, id, actual)).await
+        self.measure("settle", self.store.settle(org, id, actual)).await
+    }
+
+    async fn settle_counted(&self, org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {
+        self.measure("settle_counted", self.store.settle_counted(org, id, actual)).await
+    }
+
+    async fn begin_count(&self, books: &Books, cut: u64) -> Result<Count, StoreError> {
+        self.measure("begin_count", self.store.begin_count(books, cut)).await
+    }
+
+    async fn count(&self, books: &Books, count: &Count, used: &[(Bucket, u64)]) -> Result<bool, StoreError> {
+        self.measure("count", self.store.count(books, count, used)).await
+    }
+
+    async fn observe(&self, books: &Books, buckets: &[Bucket]) -> Result<Observed, StoreError> {
+        self.measure("observe", self.store.observe(books, buckets)).await
+    }
+
+    async fn move_cut(&self, books: &Books, observed: &Observed, cut: u64) -> Result<bool, StoreError> {
+        self.measure("move_cut", self.store.move_cut(books, observed, cut)).await
+    }
+
+    async fn tell_shipped(&self, replica: &str, at: u64) -> Result<Told, StoreError> {
+        self.measure("tell_shipped", self.store.tell_shipped(replica, at)).await
     }
 
     async fn release(&self, org: &str, id: Uuid) -> Result<(), StoreError> {
-        self.watch("release", self.store.release(org, id)).await
+        self.measure("release", self.store.release(org, id)).await
     }
 
     async fn hand_over(&self, org: &str, id: Uuid) -> Result<(), StoreError> {
-        self.watch("hand_over", self.store.hand_over(org, id)).await
+        self.measure("hand_over", self.store.hand_over(org, id)).await
     }
 
     async fn peek(&self, buckets: &[Bucket]) -> Result<Vec<Level>, StoreError> {
-        self.watch("peek", self.store.peek(buckets)).await
+        self.measure("peek", self.store.peek(buckets)).await
     }
 
     async fn sweep(&self, org: &str, owner: &str, now: Timestamp, lease: Duration) -> Result<Vec<Orphan>, StoreError> {
-        self.watch("sweep", self.store.sweep(org, owner, now, lease)).await
+        self.measure("sweep", self.store.sweep(org, owner, now, lease)).await
     }
 
     async fn healthy(&self) -> bool {

@@ -2,24 +2,28 @@
 //!
 //! [`rules`] finds the limits that apply to a person, [`period`] the calendar window they are in, and a [`Store`]
 //! decides and reserves over all of them at once. Two stores exist, [`memory`] for one process and [`redis`] for
-//! several; one contract suite runs on both. [`metered`] counts and times the calls of either.
+//! several; one contract suite runs on both. [`restoring`] brings counters back that a store has lost, [`reconcile`]
+//! compares them with the usage rows, [`metered`] counts and times the calls of either.
 
 pub mod explain;
 pub mod memory;
 pub mod metered;
 pub mod period;
+pub mod reconcile;
 pub mod redis;
 mod redis_keys;
+pub mod restoring;
 pub mod rules;
 pub mod store;
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use period::Period;
-pub use store::{Decision, Level, Orphan, Reserve, Settled, Store, StoreError};
+pub use store::{Count, Decision, Level, Orphan, Reserve, Settled, Store, StoreError};
 
 /// The largest limit and amount: Redis scripts compute in doubles, which are exact up to here (2^53 - 1).
 pub const MAX_AMOUNT: u64 = (1 << 53) - 1;
@@ -91,6 +95,32 @@ impl Scope {
             Self::Member { .. } => "member",
             Self::Org { .. } => "org",
             Self::Everyone => "everyone",
+        }
+    }
+
+    /// The books that its counters are in.
+    pub fn books(&self) -> Books {
+        match self {
+            Self::Member { org, .. } | Self::Org { org } => Books::Org(org.clone()),
+            Self::Everyone => Books::Everyone,
+        }
+    }
+}
+
+/// Counters that a store keeps, loses and gets back together: an org's with those of its members, or everyone's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Books {
+    /// Those of an org and its members.
+    Org(Arc<str>),
+    /// Those of everyone.
+    Everyone,
+}
+
+impl fmt::Display for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Org(org) => write!(f, "org {org}"),
+            Self::Everyone => f.write_str("everyone"),
         }
     }
 }

@@ -41,6 +41,11 @@ impl Period {
         Self { window, first_day, ends }
     }
 
+    /// When it begins, in the zone it is of.
+    pub fn begins(&self, zone: &TimeZone) -> Timestamp {
+        start(self.first_day, zone)
+    }
+
     /// The part of a counter's key: `2026-11-20` for a day, `2026-11` for a month.
     pub fn key(&self) -> String {
         let (year, month) = (self.first_day.year(), self.first_day.month());

@@ -10,8 +10,11 @@
 //! Replicas whose clocks differ take over a little early or late; the fencing number keeps that harmless. Expiries of
 //! keys are relative and Redis's own business.
 //!
-//! Redis must not evict (`maxmemory-policy noeviction`): an evicted counter starts again at zero.
+//! Redis may lose everything: what it keeps of each slot's books says whether the counters were counted from the usage rows,
+//! and every script that decides or settles looks at it first. It must not lose a little, that is evict
+//! (`maxmemory-policy noeviction`): an evicted counter starts again at zero, until it is compared with the rows.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,8 +23,8 @@ use redis::Cmd;
 use uuid::Uuid;
 
 use super::redis_keys::{self, Slot};
-use super::store::{Decision, Level, Orphan, Reserve, Settled, Stage, Store, StoreError};
-use super::{Bucket, Charge, MAX_AMOUNT, Refusal, Scope, Window};
+use super::store::{Count, Decision, Level, Observed, Orphan, Reserve, SILENT_FOR, Settled, Stage, Store, StoreError, Told, made_at};
+use super::{Books, Bucket, Charge, MAX_AMOUNT, Refusal, Scope, Window};
 use crate::shared::{Redis, Script, SharedError};
 
 /// How long an open reservation is kept, in seconds: longer than any period and its counters.
@@ -54,7 +57,13 @@ pub struct RedisStore {
     release: Script,
     hand_over: Script,
     claim: Script,
+    begin_count: Script,
+    count: Script,
+    observe: Script,
+    move_cut: Script,
     self_test: Script,
+    /// Whether books that were never counted are lost, or begin empty.
+    must_be_restored: bool,
 }
 
 /// One bucket's part of a script call.
@@ -68,11 +77,19 @@ struct Line {
 #[derive(Clone, Copy)]
 enum End {
     Settle,
+    /// Its rows were counted since they are durable.
+    SettleCounted,
     Release,
 }
 
 impl RedisStore {
-    /// A store on this connection.
+    /// A store on this connection, whose counters are lost until they are counted from the usage rows: once for each
+    /// Redis, and again whenever it has lost them.
+    pub fn to_be_restored(redis: Redis) -> Self {
+        Self { must_be_restored: true, ..Self::new(redis) }
+    }
+
+    /// A store on this connection, whose counters begin empty.
     pub fn new(redis: Redis) -> Self {
         let script = |text| Script::new(&[include_str!("lua/common.lua"), text]);
         Self {
@@ -86,7 +103,12 @@ impl RedisStore {
             release: script(include_str!("lua/release.lua")),
             hand_over: script(include_str!("lua/hand_over.lua")),
             claim: script(include_str!("lua/claim.lua")),
+            begin_count: script(include_str!("lua/begin_count.lua")),
+            count: script(include_str!("lua/count.lua")),
+            observe: script(include_str!("lua/observe.lua")),
+            move_cut: script(include_str!("lua/move_cut.lua")),
             self_test: script(include_str!("lua/self_test.lua")),
+            must_be_restored: false,
         }
     }
 
@@ -109,14 +131,22 @@ impl RedisStore {
         Slot::of_everyone(self.redis.prefix())
     }
 
+    fn of_books(&self, books: &Books) -> Slot {
+        match books {
+            Books::Org(org) => self.of_org(org),
+            Books::Everyone => self.of_everyone(),
+        }
+    }
+
     /// Reserves in one slot.
-    async fn reserve_in(&self, slot: &Slot, wish: &Reserve<'_>, charges: &[&Charge], half: &Half<'_>) -> Result<Answer, StoreError> {
-        let mut keys = vec![slot.reservation(wish.id), slot.holds(wish.id), slot.settled(wish.id), slot.open()];
+    async fn reserve_in(&self, books: &Books, wish: &Reserve<'_>, charges: &[&Charge], half: &Half<'_>) -> Result<Answer, StoreError> {
+        let slot = self.of_books(books);
+        let mut keys = vec![slot.reservation(wish.id), slot.holds(wish.id), slot.settled(wish.id), slot.open(), slot.books()];
         keys.extend(charges.iter().map(|charge| slot.bucket(&charge.bucket)));
         let fill = |arguments: &mut Cmd| {
             arguments.arg(half.member).arg(half.lease_ends).arg(wish.owner).arg(half.record);
             arguments.arg(half.room).arg(wish.least_room.min(half.room)).arg(RESERVATION_KEPT);
-            arguments.arg(u8::from(half.has_other));
+            arguments.arg(u8::from(half.has_other)).arg(u8::from(self.must_be_restored && !charges.is_empty()));
             for charge in charges {
                 let limit = |bar: &Option<super::Bar>| bar.as_ref().map_or_else(String::new, |bar| bar.limit.to_string());
                 arguments.arg(limit(&charge.enforce)).arg(limit(&charge.shadow));
@@ -125,6 +155,9 @@ impl RedisStore {
             }
         };
         let answer: Vec<String> = self.redis.run_script(&self.reserve, &keys, fill).await?;
+        if answer == ["lost"] {
+            return Err(StoreError::Lost(books.clone()));
+        }
         Answer::read(&answer, charges, wish.least_room.min(half.room)).ok_or_else(|| misread("reserve"))
     }
 
@@ -138,7 +171,7 @@ impl RedisStore {
         room: u64,
         mut shadowed: Vec<Refusal>,
     ) -> Result<Decision, StoreError> {
-        let slot = self.of_org(wish.org);
+        let books = Books::Org(wish.org.into());
         let half = Half {
             member: &half_member(wish.id, wish.org),
             lease_ends: milliseconds(wish.now, LOOK_AT_HALF_AFTER),
@@ -146,17 +179,17 @@ impl RedisStore {
             room,
             has_other: false,
         };
-        match self.reserve_in(&self.of_everyone(), wish, everyones, &half).await? {
+        match self.reserve_in(&Books::Everyone, wish, everyones, &half).await? {
             Answer::Refused(refusal) => {
                 let held: Vec<_> = own.iter().map(|charge| Settled { bucket: charge.bucket.clone(), amount: 0 }).collect();
                 let held: Vec<_> = held.iter().collect();
-                self.end_in(End::Release, &slot, wish.id, &wish.id.to_string(), "done", &held).await?;
+                self.end_in(End::Release, &books, wish.id, &wish.id.to_string(), "done", &held).await?;
                 Ok(Decision::Refused(refusal))
             }
             Answer::Settled | Answer::Again { .. } => Ok(Decision::Admitted { room, shadowed }),
             Answer::Admitted { room: less, shadowed: more } => {
                 if less < room {
-                    self.shrink(&slot, wish.id, own, less).await?;
+                    self.shrink(&self.of_books(&books), wish.id, own, less).await?;
                 }
                 shadowed.extend(more);
                 Ok(Decision::Admitted { room: less, shadowed })
@@ -180,14 +213,14 @@ impl RedisStore {
     /// Settles or releases both halves of a reservation. Answers whether this call was the one that counted.
     async fn end(&self, end: End, org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {
         let (everyones, own): (Vec<_>, Vec<_>) = actual.iter().partition(|settled| settled.bucket.scope == Scope::Everyone);
-        let slot = self.of_org(org);
+        let books = Books::Org(org.into());
         let member = id.to_string();
         let before = if everyones.is_empty() { "ask" } else { "first" };
-        match self.end_in(end, &slot, id, &member, before, &own).await? {
+        match self.end_in(end, &books, id, &member, before, &own).await? {
             Ended::Counted(counted) => Ok(counted),
             Ended::EveryoneFirst => {
-                self.end_in(end, &self.of_everyone(), id, &half_member(id, org), "done", &everyones).await?;
-                match self.end_in(end, &slot, id, &member, "done", &own).await? {
+                self.end_in(end, &Books::Everyone, id, &half_member(id, org), "done", &everyones).await?;
+                match self.end_in(end, &books, id, &member, "done", &own).await? {
                     Ended::Counted(counted) => Ok(counted),
                     Ended::EveryoneFirst => Err(misread("settle")),
                 }
@@ -197,10 +230,16 @@ impl RedisStore {
 
     /// Settles or releases in one slot. A reservation knows which buckets it holds, but scripts must be given every key
     /// that they touch: where some are missing the script names them, does nothing, and is called again.
-    async fn end_in(&self, end: End, slot: &Slot, id: Uuid, member: &str, other: &str, actual: &[&Settled]) -> Result<Ended, StoreError> {
-        let mut lines: Vec<_> = actual.iter().map(|settled| line(slot, settled)).collect();
+    async fn end_in(&self, end: End, books: &Books, id: Uuid, member: &str, other: &str, actual: &[&Settled]) -> Result<Ended, StoreError> {
+        let slot = self.of_books(books);
+        let mut lines: Vec<_> = actual.iter().map(|settled| line(&slot, settled)).collect();
+        // What adds to no counter does not care how they were counted.
+        let (is_counted, must_be_restored) =
+            (lines.is_empty() || matches!(end, End::SettleCounted), self.must_be_restored && !lines.is_empty());
         let (script, mut fixed) = match end {
-            End::Settle => (&self.settle, vec![slot.reservation(id), slot.holds(id), slot.settled(id), slot.open()]),
+            End::Settle | End::SettleCounted => {
+                (&self.settle, vec![slot.reservation(id), slot.holds(id), slot.settled(id), slot.open(), slot.books()])
+            }
             End::Release => (&self.release, vec![slot.reservation(id), slot.holds(id), slot.open()]),
         };
         let fixed_len = fixed.len();
@@ -211,8 +250,9 @@ impl RedisStore {
                 End::Release => {
                     arguments.arg(member).arg(other);
                 }
-                End::Settle => {
+                End::Settle | End::SettleCounted => {
                     arguments.arg(member).arg(SETTLED_KEPT).arg(other);
+                    arguments.arg(made_at(id)).arg(u8::from(is_counted)).arg(u8::from(must_be_restored));
                     for line in &lines {
                         arguments.arg(line.amount).arg(line.expiry);
                     }
@@ -223,6 +263,8 @@ impl RedisStore {
                 Some((word, _)) if word == "counted" || word == "released" => return Ok(Ended::Counted(true)),
                 Some((word, _)) if word == "already" => return Ok(Ended::Counted(false)),
                 Some((word, _)) if word == "everyone" => return Ok(Ended::EveryoneFirst),
+                Some((word, _)) if word == "lost" => return Err(StoreError::Lost(books.clone())),
+                Some((word, _)) if word == "by rows" => return Err(StoreError::CountedByRows),
                 Some((word, buckets)) if word == "buckets" => {
                     lines.extend(buckets.iter().map(|bucket| Line { bucket: bucket.clone(), amount: 0, expiry: 0 }));
                 }
@@ -273,7 +315,7 @@ impl RedisStore {
                 look_later.arg(slot.open()).arg("XX").arg(milliseconds(now, LOOK_AT_HALF_AFTER)).arg(&half);
                 self.redis.run::<()>(look_later).await?;
             } else {
-                self.end_in(End::Release, &slot, id, &half, "done", &[]).await?;
+                self.end_in(End::Release, &Books::Everyone, id, &half, "done", &[]).await?;
             }
         }
         Ok(())
@@ -284,7 +326,7 @@ impl RedisStore {
 impl Store for RedisStore {
     async fn reserve(&self, wish: &Reserve<'_>) -> Result<Decision, StoreError> {
         let (everyones, own): (Vec<_>, Vec<_>) = wish.charges.iter().partition(|charge| charge.bucket.scope == Scope::Everyone);
-        let slot = self.of_org(wish.org);
+        let books = Books::Org(wish.org.into());
         let half = Half {
             member: &wish.id.to_string(),
             lease_ends: milliseconds(wish.now, wish.lease),
@@ -292,7 +334,7 @@ impl Store for RedisStore {
             room: wish.room.min(MAX_AMOUNT),
             has_other: !everyones.is_empty(),
         };
-        let (room, shadowed, is_fresh) = match self.reserve_in(&slot, wish, &own, &half).await? {
+        let (room, shadowed, is_fresh) = match self.reserve_in(&books, wish, &own, &half).await? {
             Answer::Settled => return Ok(Decision::Admitted { room: wish.room, shadowed: Vec::new() }),
             Answer::Refused(refusal) => return Ok(Decision::Refused(refusal)),
             // An earlier call may have been interrupted before it came to everyone's half.
@@ -368,6 +410,74 @@ impl Store for RedisStore {
         self.end(End::Settle, org, id, actual).await
     }
 
+    async fn settle_counted(&self, org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {
+        self.end(End::SettleCounted, org, id, actual).await
+    }
+
+    async fn begin_count(&self, books: &Books, cut: u64) -> Result<Count, StoreError> {
+        let fill = |arguments: &mut Cmd| {
+            arguments.arg(cut);
+        };
+        let (number, cut, is_lost): (u64, u64, u8) =
+            self.redis.run_script(&self.begin_count, &[self.of_books(books).books()], fill).await?;
+        Ok(Count { number, cut, is_lost: is_lost == 1 })
+    }
+
+    /// Books that are lost stand still until the last batch says that they are there again; of others each counter is
+    /// right by itself.
+    async fn count(&self, books: &Books, count: &Count, used: &[(Bucket, u64)]) -> Result<bool, StoreError> {
+        let slot = self.of_books(books);
+        let batches = used.len().div_ceil(BATCH).max(1);
+        for index in 0..batches {
+            let batch = used.chunks(BATCH).nth(index).unwrap_or_default();
+            let mut keys = vec![slot.books()];
+            keys.extend(batch.iter().map(|(bucket, _)| slot.bucket(bucket)));
+            let fill = |arguments: &mut Cmd| {
+                arguments.arg(count.number).arg(count.cut).arg(u8::from(index + 1 == batches));
+                for (bucket, base) in batch {
+                    arguments.arg((*base).min(MAX_AMOUNT)).arg(expiry(bucket));
+                }
+            };
+            if !self.redis.run_script::<bool>(&self.count, &keys, fill).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn observe(&self, books: &Books, buckets: &[Bucket]) -> Result<Observed, StoreError> {
+        let slot = self.of_books(books);
+        let mut keys = vec![slot.books(), slot.open()];
+        keys.extend(buckets.iter().map(|bucket| slot.bucket(bucket)));
+        let fill = |arguments: &mut Cmd| {
+            arguments.arg(u8::from(self.must_be_restored));
+        };
+        let answer: Vec<String> = self.redis.run_script(&self.observe, &keys, fill).await?;
+        if answer == ["lost"] {
+            return Err(StoreError::Lost(books.clone()));
+        }
+        observed(&answer, buckets.len()).ok_or_else(|| misread("observe"))
+    }
+
+    async fn move_cut(&self, books: &Books, observed: &Observed, cut: u64) -> Result<bool, StoreError> {
+        let slot = self.of_books(books);
+        let fill = |arguments: &mut Cmd| {
+            arguments.arg(observed.cut).arg(observed.settled).arg(cut);
+        };
+        Ok(self.redis.run_script(&self.move_cut, &[slot.books(), slot.open()], fill).await?)
+    }
+
+    async fn tell_shipped(&self, replica: &str, at: u64) -> Result<Told, StoreError> {
+        let key = self.of_everyone().shipped();
+        let mut all = redis::pipe();
+        all.cmd("ZADD").arg(&key).arg(at).arg(replica);
+        all.cmd("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg(at.saturating_sub(SILENT_FOR)).ignore();
+        all.cmd("ZRANGE").arg(&key).arg(0).arg(0).arg("WITHSCORES");
+        let ask = |mut connection| async move { all.query_async(&mut connection).await };
+        let (added, least): (u64, Vec<(String, u64)>) = self.redis.call(ask).await?;
+        Ok(Told { by_all: least.first().map_or(0, |(_, at)| *at), was_known: added == 0 })
+    }
+
     async fn release(&self, org: &str, id: Uuid) -> Result<(), StoreError> {
         self.end(End::Release, org, id, &[]).await.map(|_| ())
     }
@@ -382,6 +492,13 @@ impl Store for RedisStore {
 
     async fn peek(&self, buckets: &[Bucket]) -> Result<Vec<Level>, StoreError> {
         let mut all = redis::pipe();
+        let mut books = BTreeSet::new();
+        if self.must_be_restored {
+            books.extend(buckets.iter().map(|bucket| bucket.scope.books()));
+        }
+        for books in &books {
+            all.cmd("HMGET").arg(self.of_books(books).books()).arg("cut").arg("count");
+        }
         for bucket in buckets {
             all.cmd("HMGET").arg(redis_keys::bucket(self.redis.prefix(), bucket)).arg("used").arg("held");
         }
@@ -389,7 +506,11 @@ impl Store for RedisStore {
             return Ok(Vec::new());
         }
         let ask = |mut connection| async move { all.query_async(&mut connection).await };
-        let levels: Vec<(Option<u64>, Option<u64>)> = self.redis.call(ask).await?;
+        let mut levels: Vec<(Option<u64>, Option<u64>)> = self.redis.call(ask).await?;
+        let accounts = levels.drain(..books.len());
+        if let Some((lost, _)) = books.iter().zip(accounts).find(|(_, (cut, _))| cut.is_none()) {
+            return Err(StoreError::Lost(lost.clone()));
+        }
         Ok(levels.into_iter().map(|(used, held)| Level { used: used.unwrap_or(0), held: held.unwrap_or(0) }).collect())
     }
 
@@ -476,6 +597,19 @@ impl Answer {
             _ => None,
         }
     }
+}
+
+/// What the observe script answered of so many buckets. Whoever meddles with a counter may leave it below zero.
+fn observed(answer: &[String], buckets: usize) -> Option<Observed> {
+    let ([cut, settled, open], used) = answer.split_first_chunk()?;
+    let amount =
+        |text: &String| if text.is_empty() { Some(None) } else { text.parse::<i64>().ok().map(|used| Some(used.max(0).unsigned_abs())) };
+    Some(Observed {
+        cut: cut.parse().ok()?,
+        settled: settled.parse().ok()?,
+        open: open.parse().ok()?,
+        used: used.iter().map(amount).collect::<Option<Vec<_>>>().filter(|used| used.len() == buckets)?,
+    })
 }
 
 fn line(slot: &Slot, settled: &Settled) -> Line {

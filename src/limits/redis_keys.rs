@@ -45,7 +45,18 @@ impl Slot {
         format!("{}:open", self.prefix)
     }
 
-    /// A counter of this slot: hash of used and held.
+    /// How the counters of this slot were counted from usage rows: hash of cut, proposed, count, and of how many
+    /// reservations were settled.
+    pub(super) fn books(&self) -> String {
+        format!("{}:books", self.prefix)
+    }
+
+    /// Up to when replicas told that their journals are shipped: sorted set by that instant, in ms.
+    pub(super) fn shipped(&self) -> String {
+        format!("{}:shipped", self.prefix)
+    }
+
+    /// A counter of this slot: hash of used, held, base, count, cut.
     pub(super) fn bucket(&self, bucket: &Bucket) -> String {
         let (resource, period) = (bucket.resource.as_str(), bucket.period.key());
         match &bucket.scope {

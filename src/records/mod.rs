@@ -26,6 +26,7 @@ pub mod signing;
 pub mod verify;
 pub mod witnesses;
 
+pub mod reckoning;
 pub mod recorder;
 pub mod refused_tokens;
 pub mod row_log;
@@ -49,10 +50,12 @@ mod sql_ledger;
 pub mod postgres;
 pub mod postgres_chains;
 pub mod postgres_keys;
+mod postgres_reckoning;
 mod postgres_writes;
 pub mod sqlite;
 pub mod sqlite_chains;
 pub mod sqlite_keys;
+mod sqlite_reckoning;
 mod sqlite_writes;
 
 pub use audit::{AuditRow, Category, Outcome, Severity, StoredAudit};

@@ -33,6 +33,9 @@ const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
 /// request that brings it more than anything else about the row.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// How often whoever waits for the database looks whether it has what was in the journal.
+const SHIPPED_LOOKED_AT: Duration = Duration::from_millis(10);
+
 /// How rows are kept and written.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -230,13 +233,15 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// Where the database does not answer.
+    /// Where the database does not answer, or the journal cannot be read.
     pub async fn shipped(&self) -> Result<(), Arc<str>> {
-        while self.journal.state().rows_waiting() > 0 {
-            if self.ledger.trouble.lock().since.is_some() {
-                return Err(self.ledger.trouble.lock().last.clone().unwrap_or_default());
+        let Some(newest) = self.journal.source().newest_rows().await? else { return Ok(()) };
+        while self.journal.source().oldest_rows().await?.is_some_and(|oldest| oldest <= newest) {
+            let trouble = self.ledger.trouble.lock().clone();
+            if trouble.since.is_some() {
+                return Err(trouble.last.unwrap_or_default());
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(SHIPPED_LOOKED_AT).await;
         }
         Ok(())
     }
@@ -370,7 +375,7 @@ pub(super) struct Counts {
 }
 
 /// How writing to the database fails.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Trouble {
     /// Since when, without a success in between.
     pub(super) since: Option<Instant>,

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::audit::StoredAudit;
+use super::reckoning::Reckoning;
 use super::system::SystemRow;
 use super::tool::ToolRow;
 use super::usage::StoredUsage;
@@ -105,7 +106,7 @@ pub struct Used {
 
 /// A database of records. See the module's text for the law of writing.
 #[async_trait]
-pub trait RecordStore: std::fmt::Debug + Send + Sync {
+pub trait RecordStore: Reckoning + std::fmt::Debug + Send + Sync {
     /// Writes usage rows, all or none, at most [`BATCH_ROWS`]; those that are there already stay as they are. Once it
     /// answers Ok they are durable. Numbers above 2^63 - 1 are stored as 2^63 - 1.
     async fn insert_usage(&self, rows: &[StoredUsage]) -> Result<(), WriteError>;

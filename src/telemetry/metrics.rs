@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::cost::DollarCounterVec;
 use super::labels::{self, FirstCome, KnownModel, ModelLabels};
 use crate::generations::charge::{Status, UsageSource};
+use crate::limits::reconcile::Drift;
 use crate::limits::{Bucket, Resource, Window};
 use crate::records::{self, Health, UsageRow};
 
@@ -94,6 +95,9 @@ pub struct Metrics {
     store_up: IntGauge,
     store_operations: IntCounterVec,
     store_duration: HistogramVec,
+    counters_counted: IntCounterVec,
+    counter_drift: IntGaugeVec,
+    counter_repairs: IntCounterVec,
     records_up: IntGauge,
     records_queue: IntGaugeVec,
     journal_up: IntGauge,
@@ -108,6 +112,12 @@ pub struct Metrics {
     degraded: IntGaugeVec,
     /// Held while a counter follows a total that is counted elsewhere.
     following: Mutex<()>,
+}
+
+/// Every pair of what limits count and in which window.
+fn counted() -> impl Iterator<Item = (Resource, Window)> {
+    let windows = |resource| [Window::Day, Window::Month].map(|window| (resource, window));
+    [Resource::Tokens, Resource::Messages, Resource::Cost].into_iter().flat_map(windows)
 }
 
 impl Metrics {
@@ -168,6 +178,21 @@ impl Metrics {
             store_up: maker.gauge("store_up", "Whether the store of counters answers.")?,
             store_operations: maker.counters("store_operations_total", "Calls to the store of counters.", &["verb", "result"])?,
             store_duration: maker.histograms("store_operation_duration_seconds", "Time of a call to the store.", &["verb"], OWN_BUCKETS)?,
+            counters_counted: maker.counters(
+                "counters_counted_total",
+                "Times that counters were counted from the usage rows, because they were lost or rows came late.",
+                &["result"],
+            )?,
+            counter_drift: maker.gauges(
+                "counter_drift",
+                "How far counters were from their usage rows at the last comparison, in each resource's unit (cost in nano-dollars).",
+                &["resource", "window"],
+            )?,
+            counter_repairs: maker.counters(
+                "counter_repairs_total",
+                "Counters that were not what their usage rows add up to, and were repaired.",
+                &["resource", "window"],
+            )?,
             records_up: maker.gauge("records_up", "Whether the database of records takes rows.")?,
             records_queue: maker.gauges(
                 "records_queue_rows",
@@ -207,10 +232,8 @@ impl Metrics {
         }
         for decision in [Outcome::Refused, Outcome::ShadowRefused] {
             for scope in ["member", "org", "everyone"] {
-                for resource in [Resource::Tokens, Resource::Messages, Resource::Cost] {
-                    for window in [Window::Day, Window::Month] {
-                        let _ = self.decisions.with_label_values(&[decision.as_str(), scope, resource.as_str(), window.as_str()]);
-                    }
+                for (resource, window) in counted() {
+                    let _ = self.decisions.with_label_values(&[decision.as_str(), scope, resource.as_str(), window.as_str()]);
                 }
             }
         }
@@ -226,6 +249,10 @@ impl Metrics {
         for result in ["written", "dropped", "failed"] {
             let _ = self.log_file_lines.with_label_values(&[result]);
         }
+        for result in ["ok", "error"] {
+            let _ = self.counters_counted.with_label_values(&[result]);
+        }
+        self.counters_compared(&Drift::new());
         for kind in ["usage", "audit"] {
             let _ = self.records_written.with_label_values(&[kind]);
             let _ = self.records_dropped.with_label_values(&[kind]);
@@ -346,6 +373,21 @@ impl Metrics {
     pub fn store_operation(&self, verb: &'static str, result: &'static str, duration: Duration) {
         self.store_operations.with_label_values(&[verb, result]).inc();
         self.store_duration.with_label_values(&[verb]).observe(duration.as_secs_f64());
+    }
+
+    /// Counters were counted from the usage rows, or could not be.
+    pub fn counters_counted(&self, succeeded: bool) {
+        self.counters_counted.with_label_values(&[if succeeded { "ok" } else { "error" }]).inc();
+    }
+
+    /// Counters were compared with their usage rows. `drift` says by how much they were off in all, and how many were.
+    pub fn counters_compared(&self, drift: &Drift) {
+        for (resource, window) in counted() {
+            let labels = [resource.as_str(), window.as_str()];
+            let (off, counters) = drift.get(&(resource, window)).copied().unwrap_or_default();
+            self.counter_drift.with_label_values(&labels).set(i64::try_from(off).unwrap_or(i64::MAX));
+            self.counter_repairs.with_label_values(&labels).inc_by(counters);
+        }
     }
 
     /// How the way of rows to the database does.

@@ -5,6 +5,7 @@
 mod agreement;
 mod laws;
 mod redis;
+mod restoring;
 
 use std::sync::Arc;
 use std::time::Duration;

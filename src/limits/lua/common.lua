@@ -34,9 +34,19 @@ local function add_held(bucket, amount, ttl)
   return add_to(bucket, 'held', held, is_new, amount, ttl)
 end
 
-local function add_used(bucket, amount, ttl)
+-- Settles an amount to a counter: adds it, unless rows count it. Until something is settled to a counter since the cut, which
+-- it then bears, all it holds is its base: what rows from before the cut count.
+local function settle_to(bucket, cut, amount, is_by_rows, ttl)
   local used, _, is_new = level(bucket)
-  return add_to(bucket, 'used', used, is_new, amount, ttl)
+  if not is_by_rows then
+    add_to(bucket, 'used', used, is_new, amount, ttl)
+  end
+  if amount > 0 and redis.call('HGET', bucket, 'cut') ~= cut then
+    redis.call('HSET', bucket, 'base', digits(used), 'cut', cut)
+    if is_new then
+      redis.call('EXPIRE', bucket, ttl)
+    end
+  end
 end
 
 -- Takes back what a reservation holds; never below zero.

@@ -245,6 +245,22 @@ impl Source {
         Ok(rows.unsigned_abs())
     }
 
+    /// The newest entry with rows.
+    pub(in crate::records) async fn newest_rows(&self) -> Result<Option<i64>, String> {
+        self.entry_of_rows("SELECT seq FROM entries WHERE kind = 0 ORDER BY seq DESC LIMIT 1").await
+    }
+
+    /// The oldest entry with rows.
+    pub(in crate::records) async fn oldest_rows(&self) -> Result<Option<i64>, String> {
+        self.entry_of_rows("SELECT seq FROM entries WHERE kind = 0 ORDER BY seq LIMIT 1").await
+    }
+
+    async fn entry_of_rows(&self, select: &'static str) -> Result<Option<i64>, String> {
+        let mut reader = self.connections.reader.lock().await;
+        let reader = reader.as_mut().ok_or_else(closed)?;
+        sqlx::query_scalar(select).fetch_optional(reader).await.map_err(text)
+    }
+
     /// For how long the oldest rows have waited.
     pub(in crate::records) async fn oldest(&self) -> Result<Option<Duration>, String> {
         let mut reader = self.connections.reader.lock().await;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 use tollgate::records::UsageRow;
+use tollgate::records::reckoning::Which;
 use uuid::Uuid;
 
 use super::{Place, Ran};
@@ -174,6 +175,14 @@ async fn prices_are_put_right_once_however_often(database: records::Place) {
     assert_eq!(cost(acme), corrected, "counters that are rebuilt count at the corrected cost");
     let everyone: u64 = counted.everyone.iter().map(|day| day.sums.cost_nanousd).sum();
     assert_eq!((everyone - 1_000_000_000).to_string(), corrected, "everyone's too");
+    let records = database.database.records();
+    let which = |before| Which { since: at("2025-09-01T00:00:00Z"), before };
+    let of_acme = records.used_by_org("acme", which(Uuid::max())).await.expect("sums");
+    assert!(of_acme.iter().eq(counted.members.iter().filter(|day| &*day.org_id == "acme")), "as when all are counted: {of_acme:?}");
+    assert_eq!(records.used_by_everyone(which(Uuid::max())).await.expect("sums"), counted.everyone);
+    let first = records.usage_rows(10).await.expect("rows").iter().map(|row| row.generation_id).min().expect("a row");
+    assert_eq!(records.used_by_org("acme", which(first)).await.expect("sums"), [], "nothing was before the first");
+    assert_eq!(records.used_by_everyone(which(first)).await.expect("sums"), []);
     let unbilled = json(&run(&place, "statement --org other --month 2025-09 --format json"));
     assert_eq!(unbilled["used"]["cost_nanousd"], 1_000_000_000);
 }

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tollgate::records::journal::{self, JournalError, Left, Note, OpenError, OpenGeneration};
+use tollgate::records::reckoning::{Reckoning, Which};
 use tollgate::records::recorder::{Settings, WhenFull};
-use tollgate::records::store::{BATCH_ROWS, Fault};
+use tollgate::records::store::{BATCH_ROWS, Fault, MemberDay, UtcDay};
 use tollgate::records::{ReadError, RecordStore, Recorder, Rows, StoredAudit, StoredUsage, SystemRow, ToolRow, UsageRow, Used, WriteError};
 use uuid::Uuid;
 
@@ -51,6 +52,17 @@ impl Scripted {
 
     fn usage_rows(&self) -> usize {
         self.taken.lock().iter().map(|taken| if let Taken::Usage(rows) = taken { rows.len() } else { 0 }).sum()
+    }
+}
+
+#[async_trait]
+impl Reckoning for Scripted {
+    async fn used_by_org(&self, _: &str, _: Which) -> Result<Vec<MemberDay>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn used_by_everyone(&self, _: Which) -> Result<Vec<UtcDay>, ReadError> {
+        Ok(Vec::new())
     }
 }
 
