@@ -346,7 +346,9 @@ impl Store for RedisStore {
             return Ok(Decision::Admitted { room, shadowed });
         }
         let decision = self.reserve_everyones(wish, &own, &everyones, room, shadowed).await;
-        if decision.is_err() && is_fresh {
+        // Whoever restores what is lost reserves again, and finds this half.
+        let is_given_up = matches!(&decision, Err(error) if !matches!(error, StoreError::Lost(_)));
+        if is_given_up && is_fresh {
             // Nobody will settle it. Without this its amounts would be held until the lease lapses.
             let (store, org, id) = (self.clone(), wish.org.to_owned(), wish.id);
             tokio::spawn(async move {
@@ -472,6 +474,7 @@ impl Store for RedisStore {
         let mut all = redis::pipe();
         all.cmd("ZADD").arg(&key).arg(at).arg(replica);
         all.cmd("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg(at.saturating_sub(SILENT_FOR)).ignore();
+        all.cmd("EXPIRE").arg(&key).arg(SILENT_FOR / 1000).ignore();
         all.cmd("ZRANGE").arg(&key).arg(0).arg(0).arg("WITHSCORES");
         let ask = |mut connection| async move { all.query_async(&mut connection).await };
         let (added, least): (u64, Vec<(String, u64)>) = self.redis.call(ask).await?;

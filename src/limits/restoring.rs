@@ -191,7 +191,15 @@ impl RestoringStore {
 #[async_trait]
 impl Store for RestoringStore {
     async fn reserve(&self, reserve: &Reserve<'_>) -> Result<Decision, StoreError> {
-        self.restoring(|| self.store.reserve(reserve)).await
+        let decision = self.restoring(|| self.store.reserve(reserve)).await;
+        if decision.is_err()
+            && reserve.charges.iter().any(|charge| charge.bucket.scope == Scope::Everyone)
+            && let Err(error) = self.store.release(reserve.org, reserve.id).await
+        {
+            // The half that was reserved while the other's counters were lost.
+            tracing::debug!(generation.id = %reserve.id, error = %error, "half a reservation is left to the sweep");
+        }
+        decision
     }
 
     async fn settle(&self, org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {

@@ -13,4 +13,6 @@ if not cut then
   redis.call('HSETNX', KEYS[1], 'count', ARGV[1])
   cut = redis.call('HGET', KEYS[1], 'proposed')
 end
-return {digits(redis.call('HINCRBY', KEYS[1], 'count', '1')), cut, is_lost}
+local number = redis.call('HINCRBY', KEYS[1], 'count', '1')
+redis.call('EXPIRE', KEYS[1], BOOKS_KEPT)
+return {digits(number), cut, is_lost}

@@ -6,6 +6,10 @@
 
 local LARGEST = 9007199254740991
 
+-- How long the books of a slot are kept after the last of what happens to them, in seconds: longer than any counter. Books
+-- that are gone are restored like those that were lost.
+local BOOKS_KEPT = 3456000
+
 local function digits(amount)
   return string.format('%.0f', amount)
 end

@@ -38,5 +38,6 @@ end
 if ARGV[3] == '1' and not books[1] then
   redis.call('HSET', KEYS[1], 'cut', ARGV[2])
   redis.call('HDEL', KEYS[1], 'proposed')
+  redis.call('EXPIRE', KEYS[1], BOOKS_KEPT)
 end
 return 1

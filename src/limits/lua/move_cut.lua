@@ -13,4 +13,5 @@ if (books[1] or '0') ~= ARGV[1] or (books[2] or '0') ~= ARGV[2] or redis.call('Z
   return 0
 end
 redis.call('HSET', KEYS[1], 'cut', ARGV[3])
+redis.call('EXPIRE', KEYS[1], BOOKS_KEPT)
 return 1

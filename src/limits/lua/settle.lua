@@ -50,6 +50,7 @@ for i = 6, #KEYS do
 end
 if #KEYS > 5 then
   redis.call('HINCRBY', KEYS[5], 'settled', '1')
+  redis.call('EXPIRE', KEYS[5], BOOKS_KEPT)
 end
 redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('ZREM', KEYS[4], ARGV[1])

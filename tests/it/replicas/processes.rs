@@ -101,7 +101,10 @@ async fn rows_that_a_killed_process_had_written_stand() {
     let id: Uuid = record["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
     let time = record["admitted_at"].as_str().and_then(|time| time.parse().ok()).expect("a time");
     let member = record["member"].as_str().expect("a member").into();
-    let row = tollgate::records::UsageRow { id, generation_id: id, time, member_id: member, ..crate::records::usage(1) };
+    let of = |field: &str| record[field].as_str().expect("a date").to_owned();
+    let (org_day, org_month) = (of("org_day"), of("org_month"));
+    let row =
+        tollgate::records::UsageRow { id, generation_id: id, time, member_id: member, org_day, org_month, ..crate::records::usage(1) };
     site.records.insert_usage(&[row.into()]).await.expect("a row");
 
     let rows = site.rows(1).await;
