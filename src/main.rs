@@ -195,7 +195,7 @@ struct Days {
 #[derive(Args)]
 struct OutputFile {
     /// What it looks like
-    #[arg(long, value_parser = ["csv", "ndjson"])]
+    #[arg(long, value_parser = ["csv", "ndjson", "parquet"])]
     format: String,
     /// The file; standard output when left out
     #[arg(long, value_name = "FILE")]
@@ -204,7 +204,11 @@ struct OutputFile {
 
 impl OutputFile {
     fn asked(self, what: Exported, org: Option<String>, days: Days) -> ExportAsked {
-        let format = if self.format == "csv" { ExportFormat::Csv } else { ExportFormat::Ndjson };
+        let format = match self.format.as_str() {
+            "csv" => ExportFormat::Csv,
+            "parquet" => ExportFormat::Parquet,
+            _ => ExportFormat::Ndjson,
+        };
         ExportAsked { what, org, from: days.from, to: days.to, format, output: self.output }
     }
 }

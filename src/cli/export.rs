@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::ledger::{self, Noted, Opened};
+use super::parquet_file::{ParquetFile, Table};
 use super::say::complain_aloud;
 use super::{Exit, Source, failed, spreadsheet, wait_for};
 use crate::clock::{Clock as _, SystemClock};
@@ -29,6 +30,8 @@ pub enum ExportFormat {
     Csv,
     /// One JSON object a line.
     Ndjson,
+    /// Typed columns, for tools that analyse.
+    Parquet,
 }
 
 /// Which rows.
@@ -119,6 +122,51 @@ const AUDIT: [&str; 29] = [
     "reference",
     "detail",
 ];
+
+const USAGE_TABLE: Table = Table {
+    numbers: &[
+        "messages",
+        "input_tokens",
+        "output_tokens",
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "total_tokens",
+        "cost_nanousd",
+        "corrections_nanousd",
+        "estimate_tokens",
+        "time_to_first_token_ms",
+        "duration_ms",
+    ],
+    nullable: &["agent_id", "conversation_id", "time_to_first_token_ms"],
+};
+
+const AUDIT_TABLE: Table = Table {
+    numbers: &["status", "duration_ms", "total_tokens", "cost_nanousd", "count"],
+    nullable: &[
+        "org_id",
+        "org_day",
+        "actor_id",
+        "actor_name",
+        "actor_role",
+        "resource_type",
+        "resource_id",
+        "request_id",
+        "method",
+        "path",
+        "query",
+        "status",
+        "duration_ms",
+        "error",
+        "address",
+        "user_agent",
+        "conversation_id",
+        "model",
+        "total_tokens",
+        "cost_nanousd",
+        "reference",
+        "detail",
+    ],
+};
 
 fn usage_cells(Rated { row, corrected_by, .. }: &Rated) -> [Value; 26] {
     [
@@ -252,7 +300,7 @@ async fn write_all(opened: &Opened, asked: &ExportAsked, org: Option<&Org>, span
     let noted = Noted { action, org, kind, which, detail: None };
     opened.note(noted, SystemClock.now()).await.map_err(Unwritten::Failed)?;
     let Some(file) = &asked.output else {
-        return write_to(io::stdout().lock(), opened, asked, span).await;
+        return write_to(io::stdout(), opened, asked, span).await;
     };
     let unwritable = |error: io::Error| Unwritten::Failed(format!("{} cannot be written: {error}", file.display()));
     let unfinished = unfinished(file);
@@ -273,18 +321,17 @@ fn unfinished(file: &Path) -> PathBuf {
     name.into()
 }
 
-async fn write_to(output: impl Write, opened: &Opened, asked: &ExportAsked, span: &Span) -> Result<u64, Unwritten> {
-    let mut rows = Rows { output: BufWriter::new(output), format: asked.format };
+async fn write_to(output: impl Write + Send, opened: &Opened, asked: &ExportAsked, span: &Span) -> Result<u64, Unwritten> {
     let total = match asked.what {
         Exported::Usage => opened.ledger.count_usage(span).await,
         Exported::Audit => opened.ledger.count_audit(span).await,
     };
     let mut progress = Progress::new(total?);
     let mut after = Place::before(span);
-    match asked.what {
-        Exported::Usage => rows.begin(&USAGE)?,
-        Exported::Audit => rows.begin(&AUDIT)?,
-    }
+    let mut rows = match asked.what {
+        Exported::Usage => Rows::begin(output, asked.format, &USAGE, &USAGE_TABLE)?,
+        Exported::Audit => Rows::begin(output, asked.format, &AUDIT, &AUDIT_TABLE)?,
+    };
     loop {
         let mut last = None;
         let mut written = 0;
@@ -310,33 +357,47 @@ async fn write_to(output: impl Write, opened: &Opened, asked: &ExportAsked, span
             _ => break,
         }
     }
-    rows.output.flush()?;
+    rows.end()?;
     progress.end();
     Ok(progress.rows)
 }
 
 /// Rows on their way to a file.
-struct Rows<W: Write> {
-    output: BufWriter<W>,
-    format: ExportFormat,
+enum Rows<W: Write + Send> {
+    Csv(BufWriter<W>),
+    Ndjson(BufWriter<W>),
+    Parquet(Box<ParquetFile<W>>),
 }
 
-impl<W: Write> Rows<W> {
-    fn begin(&mut self, names: &[&'static str]) -> io::Result<()> {
-        match self.format {
-            ExportFormat::Csv => self.output.write_all(spreadsheet::line(names).as_bytes()),
-            ExportFormat::Ndjson => Ok(()),
-        }
+impl<W: Write + Send> Rows<W> {
+    fn begin(output: W, format: ExportFormat, names: &[&'static str], table: &Table) -> io::Result<Self> {
+        Ok(match format {
+            ExportFormat::Csv => {
+                let mut output = BufWriter::new(output);
+                output.write_all(spreadsheet::line(names).as_bytes())?;
+                Self::Csv(output)
+            }
+            ExportFormat::Ndjson => Self::Ndjson(BufWriter::new(output)),
+            ExportFormat::Parquet => Self::Parquet(Box::new(ParquetFile::new(output, names, table)?)),
+        })
     }
 
     fn add<const COLUMNS: usize>(&mut self, names: &[&'static str; COLUMNS], cells: [Value; COLUMNS]) -> io::Result<()> {
-        match self.format {
-            ExportFormat::Csv => self.output.write_all(spreadsheet::line(cells.iter().map(cell)).as_bytes()),
-            ExportFormat::Ndjson => {
+        match self {
+            Self::Csv(output) => output.write_all(spreadsheet::line(cells.iter().map(cell)).as_bytes()),
+            Self::Ndjson(output) => {
                 let row: Map<String, Value> = names.iter().map(|name| (*name).to_owned()).zip(cells).collect();
-                serde_json::to_writer(&mut self.output, &row)?;
-                self.output.write_all(b"\n")
+                serde_json::to_writer(&mut *output, &row)?;
+                output.write_all(b"\n")
             }
+            Self::Parquet(file) => file.add(cells),
+        }
+    }
+
+    fn end(self) -> io::Result<()> {
+        match self {
+            Self::Csv(mut output) | Self::Ndjson(mut output) => output.flush(),
+            Self::Parquet(file) => file.end(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod ledger;
 mod limits;
 mod live;
 mod migrate;
+mod parquet_file;
 mod reader;
 mod reprice;
 mod say;

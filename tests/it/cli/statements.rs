@@ -201,11 +201,31 @@ async fn rows_are_exported_whole_and_in_order(database: records::Place) {
     let expected: Vec<Uuid> = (1..=1234).map(|number| usage(number).id).collect();
     assert_eq!(ids, expected, "each once, in the order of time and id");
 
+    run(&place, &format!("usage export {span} --format parquet --output rows.parquet")).expect(0, &["1234 rows are in rows.parquet"]);
+    let ndjson: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(parquet_rows(&place.path("rows.parquet")), ndjson, "a reader of Parquet sees the same rows");
+
     run(&place, &format!("usage export {span} --format csv --output no/such/folder.csv")).expect(1, &["cannot be written"]);
     run(&place, "usage export --org acme --from 2025-09-20 --to 2025-09-01 --format csv").expect(64, &["is after"]);
     let audit = run(&place, "audit export --from 2020-01-01 --to 2099-12-31 --format ndjson");
     audit.expect(0, &[]);
     let exported = |line: &&str| line.contains("\"action\":\"usage.exported\"") && line.contains("\"org_id\":\"acme\"");
-    assert_eq!(audit.out.lines().filter(exported).count(), 3, "exports are audited, those that fail too: {}", audit.out);
+    assert_eq!(audit.out.lines().filter(exported).count(), 4, "exports are audited, those that fail too: {}", audit.out);
     assert_eq!(actions(&database).await.last().map(String::as_str), Some("audit.exported"));
+}
+
+/// The rows of a Parquet file as the other format writes them.
+fn parquet_rows(file: &std::path::Path) -> Vec<Value> {
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+    use parquet::record::Field;
+    let reader = SerializedFileReader::new(std::fs::File::open(file).expect("the file")).expect("a whole Parquet file");
+    let value = |field: &Field| match field {
+        Field::Null => Value::Null,
+        Field::Long(number) => Value::from(*number),
+        Field::Str(text) => Value::from(text.as_str()),
+        Field::TimestampMicros(micros) => Value::from(jiff::Timestamp::from_microsecond(*micros).expect("a time").to_string()),
+        other => panic!("no column is of the type of {other:?}"),
+    };
+    let rows = reader.get_row_iter(None).expect("rows").map(|row| row.expect("a row"));
+    rows.map(|row| row.get_column_iter().map(|(name, field)| (name.clone(), value(field))).collect()).collect()
 }
