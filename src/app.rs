@@ -25,10 +25,14 @@ use crate::limits::redis::RedisStore;
 use crate::limits::rules::{RuleError, Rules};
 use crate::limits::{Charge, Store};
 use crate::prices::PriceTable;
+use crate::records::anchoring::anchor_before;
+use crate::records::attest::Proof;
+use crate::records::audit_keys::{AuditKeyError, AuditKeys};
 use crate::records::journal::OpenError;
+use crate::records::member_keys::MemberKeys;
 use crate::records::refused_tokens::RefusedTokens;
-use crate::records::retention::{Held, Removed};
-use crate::records::{ReadError, RecordStore, Recorder, RowLog, recorder};
+use crate::records::retention::{EventTable, Held, Removed};
+use crate::records::{ReadError, RecordStore, Recorder, Redactor, RowLog, recorder};
 use crate::shared::{Redis, SharedError};
 use crate::telemetry::log_files::LogFiles;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
@@ -63,12 +67,16 @@ pub struct App {
     pub store_is_shared: bool,
     /// The database, to read rows.
     pub records: Arc<dyn RecordStore>,
+    /// The keys that personal fields of audit rows are read with.
+    pub member_keys: Arc<dyn MemberKeys>,
     /// Where rows go.
     pub recorder: Recorder,
     /// Writes rows into log files, where these are wanted.
     pub row_log: Option<RowLog>,
     /// Counts refused tokens.
     pub refused_tokens: RefusedTokens,
+    /// Strikes out what must not be written down.
+    pub redactor: Redactor,
     /// What runs now.
     pub generations: Arc<Generations>,
     /// Speaks to LibreChat.
@@ -89,6 +97,7 @@ pub struct App {
     pub upstream_is_up: Flag,
     /// Requests that are being served.
     pub open_requests: OpenRequests,
+    audit_keys: AuditKeys,
     database: Database,
 }
 
@@ -116,6 +125,9 @@ pub enum BuildError {
     /// The journal cannot be opened.
     #[error("{0}")]
     Journal(#[from] OpenError),
+    /// The keys of the audit log cannot be had.
+    #[error("{0}")]
+    Audit(#[from] AuditKeyError),
     /// The store cannot be used.
     #[error("the store: {0}")]
     Store(#[from] SharedError),
@@ -125,6 +137,9 @@ pub enum BuildError {
     /// The log files cannot be written.
     #[error("log.files.folder: {0}")]
     LogFiles(std::io::Error),
+    /// The patterns of what is struck out cannot be built.
+    #[error("redaction: {0}")]
+    Redaction(#[from] regex::Error),
     /// Metrics contradict each other.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -165,8 +180,17 @@ impl App {
         database.try_to_write().await?;
         let records = database.records();
         let log_files = config.log.files.settings().map(|settings| LogFiles::start(settings, clock.clone())).transpose();
-        let row_log = log_files.map_err(BuildError::LogFiles)?.map(RowLog::new);
-        let writing = recorder::Settings { row_log: row_log.clone(), ..config.records.recorder() };
+        let row_log = log_files.map_err(BuildError::LogFiles)?.map(|files| RowLog::new(files, config.log.files.personal_fields));
+        let member_keys = database.member_keys();
+        let audit_keys = AuditKeys::read_or_make(&config.records.audit_files)?;
+        let proof = Proof {
+            keys: audit_keys.clone(),
+            members: member_keys.clone(),
+            checkpoint_file: config.records.audit_files.checkpoint_file.clone(),
+            clock: clock.clone(),
+        };
+        let writing =
+            recorder::Settings { row_log: row_log.clone(), proof: Some(proof), clock: clock.clone(), ..config.records.recorder() };
         let (recorder, left) = Recorder::open(records.clone(), writing, runtime).await?;
 
         let (store, board) = store(&config, &directory, &recorder, &records, &clock, runtime).await?;
@@ -199,6 +223,7 @@ impl App {
         Ok(Arc::new(Self {
             upstream,
             refused_tokens: RefusedTokens::new(Uuid::new_v4(), clock.clone()),
+            redactor: Redactor::new()?,
             store_is_shared: board.is_some(),
             draining: Flag::default(),
             ready: Flag::default(),
@@ -216,6 +241,7 @@ impl App {
             rules,
             store,
             records,
+            member_keys,
             recorder,
             row_log,
             generations,
@@ -223,6 +249,7 @@ impl App {
             metrics,
             replica,
             lease,
+            audit_keys,
             database,
         }))
     }
@@ -240,7 +267,15 @@ impl App {
 
     /// One round of removing rows that are too old. Answers whether there is more to remove.
     pub async fn retain_records(&self) -> bool {
-        match self.database.retain(&self.config.records.retention, &Held::new(), self.clock.now()).await {
+        let (retention, now) = (&self.config.records.retention, self.clock.now());
+        let held: Held = self.config.orgs.iter().filter(|org| org.legal_hold).map(|org| org.id.clone()).collect();
+        let cutoff = retention.cutoff(EventTable::Audit, now);
+        // What is removed without an anchor would look as if somebody had taken it out.
+        if let Err(error) = anchor_before(&*self.database.chains(), &self.audit_keys.signer, cutoff, |org| held.contains(org), now).await {
+            tracing::warn!(error = %error, "retention: the chains of the audit log cannot be anchored, so that nothing is removed");
+            return false;
+        }
+        match self.database.retain(retention, &held, now).await {
             Ok(removed) => {
                 for Removed { table, count, .. } in removed.iter().filter(|removed| removed.count > 0) {
                     tracing::info!(records.table = table.name(), records.removed = count, "old rows were removed");

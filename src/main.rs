@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use tollgate::cli::{
-    self, Asked, Exit, ExportAsked, ExportFormat, Exported, Format, Making, Migration, RepriceAsked, Source, StatementAsked,
+    self, Asked, AuditAsked, Exit, ExportAsked, ExportFormat, Exported, Format, Making, Migration, RepriceAsked, Source, StatementAsked,
     StatementFormat, Wanted,
 };
 use tollgate::identity::ROLES;
@@ -77,12 +77,15 @@ enum Command {
     /// Export or correct what was used
     #[command(subcommand)]
     Usage(UsageCommand),
-    /// Export who did what
+    /// Export or prove who did what
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Let others read the records of one org
     #[command(subcommand)]
     Reader(ReaderCommand),
+    /// Members of orgs
+    #[command(subcommand)]
+    Member(MemberCommand),
     /// Bring the database of the records up to date
     Migrate {
         /// Only show what there is to do
@@ -177,6 +180,46 @@ enum AuditCommand {
         days: Days,
         #[command(flatten)]
         file: OutputFile,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Say whether the audit log is what was written, and name what is not
+    Verify {
+        /// Only this org; an empty one stands for rows without
+        #[arg(long)]
+        org: Option<String>,
+        /// Only rows from this time on: 2026-11-20 (UTC) or 2026-11-20T12:00:00Z
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Only rows before this time
+        #[arg(long, value_name = "TIME")]
+        to: Option<String>,
+        /// A file of checkpoints; can be given for each Tollgate; the configured one when left out
+        #[arg(long, value_name = "FILE")]
+        checkpoints: Vec<PathBuf>,
+        /// Accept rows without a link before this time, when a version that made none still ran
+        #[arg(long, value_name = "TIME")]
+        unlinked_until: Option<String>,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Print the key that checkpoints and anchors are verified with
+    PublicKey {
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Subcommand)]
+enum MemberCommand {
+    /// Make unreadable, for ever, what the audit log knows of a person beyond their id
+    Erase {
+        /// The org's id
+        #[arg(long)]
+        org: String,
+        /// The member's id: the user's id in LibreChat
+        #[arg(long)]
+        member: String,
         #[command(flatten)]
         settings: Settings,
     },
@@ -285,6 +328,11 @@ fn run(command: Command) -> Exit {
         Command::Migrate { settings, dry_run } => {
             cli::migrate(&settings.source(), if dry_run { Migration::Shown } else { Migration::Done })
         }
+        Command::Audit(AuditCommand::Verify { org, from, to, checkpoints, unlinked_until, settings }) => {
+            cli::verify_audit(&settings.source(), &AuditAsked { org, from, to, checkpoints, unlinked_until })
+        }
+        Command::Audit(AuditCommand::PublicKey { settings }) => cli::audit_public_key(&settings.source()),
+        Command::Member(MemberCommand::Erase { org, member, settings }) => cli::erase_member(&settings.source(), &org, &member),
     }
 }
 

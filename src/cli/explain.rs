@@ -12,7 +12,8 @@ use crate::app::database_url;
 use crate::config::Config;
 use crate::db::{Database, Status};
 use crate::error::read_reference;
-use crate::records::StoredAudit;
+use crate::records::seal::unseal_rows;
+use crate::records::{ReadError, StoredAudit};
 
 /// `tollgate explain`: the whole decision behind the reference of a refusal.
 pub fn explain(source: &Source, reference: &str, format: Format) -> Exit {
@@ -47,9 +48,15 @@ async fn decision(config: &Config, reference: &str) -> Result<Option<StoredAudit
         Status::NotMigrated { .. } => return Err(format!("{place} is not migrated; run tollgate migrate")),
         Status::Ready => {}
     }
-    let row = database.records().decision(reference).await.map_err(|error| error.to_string());
+    let row = unsealed(&database, reference).await.map_err(|error| error.to_string());
     database.close().await;
     row
+}
+
+async fn unsealed(database: &Database, reference: &str) -> Result<Option<StoredAudit>, ReadError> {
+    let mut row = database.records().decision(reference).await?;
+    unseal_rows(&*database.member_keys(), row.as_mut_slice()).await?;
+    Ok(row)
 }
 
 fn show(config: &Config, row: &StoredAudit, format: Format) -> Exit {
@@ -245,6 +252,7 @@ mod tests {
             count: 1,
             reference: text("0123456789"),
             detail: Some(detail),
+            link: None,
         }
     }
 

@@ -6,21 +6,22 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use uuid::Uuid;
 
+use super::noted;
 use super::say::complain;
 use crate::app::database_url;
 use crate::config::Config;
 use crate::db::{Database, Status};
 use crate::identity::Org;
+use crate::records::audit_keys::AuditFiles;
 use crate::records::ledger::{Ledger, Span};
-use crate::records::{AuditRow, Category, Outcome, RecordStore, Severity};
+use crate::records::{AuditRow, Category, Severity};
 
 /// A database that is there and migrated.
 pub(super) struct Opened {
     database: Database,
     pub(super) ledger: Arc<dyn Ledger>,
-    records: Arc<dyn RecordStore>,
+    audit_files: AuditFiles,
 }
 
 impl Opened {
@@ -33,15 +34,15 @@ impl Opened {
             Status::NotMigrated { .. } => return Err(format!("{place} is not migrated; run tollgate migrate")),
             Status::Ready => {}
         }
-        let (ledger, records) = (database.ledger(), database.records());
-        Ok(Self { database, ledger, records })
+        let ledger = database.ledger();
+        Ok(Self { database, ledger, audit_files: config.records.audit_files.clone() })
     }
 
     /// Writes down that this is done, before it is: who reads what others are billed by is audited, and what cannot be audited
     /// is not done.
     pub(super) async fn note(&self, noted: Noted<'_>, now: Timestamp) -> Result<(), String> {
-        let row = audit_row(noted, now).into();
-        self.records.insert_audit(&[row]).await.map_err(|error| format!("it cannot be audited: {error}"))
+        let written = noted::write(&self.audit_files, &self.database, audit_row(noted, now)).await;
+        written.map_err(|reason| format!("it cannot be audited: {reason}"))
     }
 
     pub(super) async fn close(&self) {
@@ -62,35 +63,13 @@ pub(super) struct Noted<'a> {
 /// Nobody is signed in at a terminal; whoever may read the configuration and the database is `command line`.
 fn audit_row(Noted { action, org, kind, which, detail }: Noted<'_>, now: Timestamp) -> AuditRow {
     AuditRow {
-        id: Uuid::now_v7(),
-        time: now,
-        category: Category::Data,
-        severity: Severity::Info,
         org_id: org.map(|org| Arc::clone(&org.id)),
         org_day: org.map(|org| org.day(now)),
-        actor_id: None,
         actor_name: Some("command line".into()),
-        actor_role: None,
-        action,
         resource_type: Some(kind),
         resource_id: Some(which),
-        outcome: Outcome::Success,
-        request_id: None,
-        method: None,
-        path: None,
-        query: None,
-        status: None,
-        duration_ms: None,
-        error: None,
-        address: None,
-        user_agent: None,
-        conversation_id: None,
-        model: None,
-        total_tokens: None,
-        cost_nanousd: None,
-        count: 1,
-        reference: None,
         detail,
+        ..AuditRow::plain(now, Category::Data, Severity::Info, action)
     }
 }
 
@@ -126,6 +105,7 @@ pub(super) fn span_of(org: Option<&Org>, from: &str, to: &str) -> Option<Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::capture::Capture;
 
     fn seoul() -> Org {
         Org {
@@ -135,6 +115,8 @@ mod tests {
             zone: TimeZone::get("Asia/Seoul").expect("a zone"),
             plan: None,
             language: None,
+            capture: Capture::None,
+            legal_hold: false,
         }
     }
 

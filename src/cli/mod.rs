@@ -2,13 +2,16 @@
 //!
 //! What a command was asked for goes to standard output; what went wrong to standard error.
 
+mod audit;
 mod check;
 mod explain;
 mod export;
 mod ledger;
 mod limits;
 mod live;
+mod member;
 mod migrate;
+mod noted;
 mod parquet_file;
 mod reader;
 mod reprice;
@@ -22,11 +25,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+pub use audit::{AuditAsked, audit_public_key, verify_audit};
 pub use check::{check, describe, errors};
 pub use explain::explain;
 pub use export::{ExportAsked, ExportFormat, Exported, export};
 pub use limits::{Asked, explain_limits};
 pub use live::check_live;
+pub use member::erase_member;
 pub use migrate::{Migration, migrate};
 pub use reader::{Making, Wanted, create_reader};
 pub use reprice::{RepriceAsked, reprice};

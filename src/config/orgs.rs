@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::errors::Errors;
 use crate::identity::directory::{Language, Org};
+use crate::records::Capture;
 
 /// One org as it is written.
 #[derive(Default, Deserialize)]
@@ -19,6 +20,8 @@ pub(super) struct OrgKeys {
     time_zone: Option<String>,
     plan: Option<Arc<str>>,
     language: Option<Language>,
+    capture: Capture,
+    legal_hold: bool,
 }
 
 /// Checks every org.
@@ -35,7 +38,8 @@ pub(super) fn check(keys: Vec<OrgKeys>, errors: &mut Errors) -> Vec<Org> {
         }
         ids.entry(id.clone()).or_insert(index);
         let name = keys.name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| id.clone());
-        orgs.push(Org { id, name, domains, zone, plan: keys.plan, language: keys.language });
+        let OrgKeys { plan, language, capture, legal_hold, .. } = keys;
+        orgs.push(Org { id, name, domains, zone, plan, language, capture, legal_hold });
     }
     orgs
 }

@@ -9,6 +9,7 @@ use serde::de::{Deserializer, Error};
 
 use super::errors::Errors;
 use super::values::{at_least_one, bounded, seconds_or_zero};
+use crate::records::row_log::PersonalFields;
 use crate::telemetry::log::Format;
 use crate::telemetry::log_files;
 
@@ -36,6 +37,8 @@ pub struct LogFiles {
     /// How many are kept.
     #[serde(deserialize_with = "files")]
     pub keep: usize,
+    /// How personal fields of audit rows stand there.
+    pub personal_fields: PersonalFields,
     /// Whether the process's own log goes there too.
     pub process: bool,
 }

@@ -12,6 +12,7 @@ use super::secret::{Secret, resolve};
 use super::urls::{host_of, server_of, split};
 use super::values::{at_least_one, bounded, milliseconds, rows};
 use crate::db::check_url;
+use crate::records::audit_keys::AuditFiles;
 use crate::records::recorder::WhenFull;
 use crate::records::retention::Retention;
 use crate::records::store::BATCH_ROWS;
@@ -41,6 +42,8 @@ pub struct Records {
     pub when_full: WhenFull,
     /// How long rows are kept.
     pub retention: Retention,
+    /// The keys of the audit log, and its checkpoints.
+    pub audit_files: AuditFiles,
 }
 
 /// What a commit of the journal waits for.
@@ -104,6 +107,8 @@ pub(super) struct RecordsKeys {
     journal_sync: JournalSync,
     when_full: WhenFull,
     retention: RetentionKeys,
+    #[serde(default)]
+    audit_chain: AuditChainKeys,
 }
 
 /// The section `[records.retention]` as it is written.
@@ -135,6 +140,16 @@ fn megabytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Err
     bounded(at_least_one(deserializer)?, MOST_MEGABYTES)
 }
 
+/// `[records.audit_chain]` as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "they are called so in the configuration, as every key of a file is")]
+struct AuditChainKeys {
+    key_file: Option<PathBuf>,
+    signing_key_file: Option<PathBuf>,
+    checkpoint_file: Option<PathBuf>,
+}
+
 fn batch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     bounded(at_least_one(deserializer)?, BATCH_ROWS)
 }
@@ -148,6 +163,7 @@ pub(super) fn check(keys: RecordsKeys, errors: &mut Errors) -> Option<Records> {
     let journal_is_named = keys.journal.is_some();
     let journal = keys.journal.unwrap_or_else(|| beside(&url));
     check_journal(&journal, errors);
+    let audit_files = audit_files(keys.audit_chain, &journal, errors);
     Some(Records {
         url,
         audit: keys.audit,
@@ -165,6 +181,7 @@ pub(super) fn check(keys: RecordsKeys, errors: &mut Errors) -> Option<Records> {
             tools_days: keys.retention.tools,
             system_days: keys.retention.system,
         },
+        audit_files,
     })
 }
 
@@ -187,6 +204,23 @@ fn check_journal(journal: &Path, errors: &mut Errors) {
         }
         _ if journal.is_dir() => errors.add("records.journal", format!("{} is a folder; name a file", journal.display())),
         _ => {}
+    }
+}
+
+/// Files that are named must be there; those that are not are made at the first start, beside the journal.
+fn audit_files(keys: AuditChainKeys, journal: &Path, errors: &mut Errors) -> AuditFiles {
+    let folder = journal.parent().unwrap_or(Path::new(""));
+    for (key, file) in [("key_file", &keys.key_file), ("signing_key_file", &keys.signing_key_file)] {
+        if let Some(file) = file
+            && let Err(error) = std::fs::File::open(file)
+        {
+            errors.add(format!("records.audit_chain.{key}"), format!("cannot read {}: {error}", file.display()));
+        }
+    }
+    AuditFiles {
+        key_file: keys.key_file.unwrap_or_else(|| folder.join("tollgate-audit.key")),
+        signing_key_file: keys.signing_key_file.unwrap_or_else(|| folder.join("tollgate-audit-signing.pem")),
+        checkpoint_file: keys.checkpoint_file.unwrap_or_else(|| folder.join("tollgate-audit-checkpoints.jsonl")),
     }
 }
 

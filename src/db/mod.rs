@@ -12,10 +12,16 @@ use jiff::Timestamp;
 use sqlx::migrate::Migrator;
 
 use crate::records::RecordStore;
+use crate::records::chains::AuditChains;
 use crate::records::ledger::Ledger;
+use crate::records::member_keys::MemberKeys;
 use crate::records::postgres::PostgresRecords;
+use crate::records::postgres_chains::PostgresChains;
+use crate::records::postgres_keys::PostgresKeys;
 use crate::records::retention::{Held, Removed, Retention};
 use crate::records::sqlite::SqliteRecords;
+use crate::records::sqlite_chains::SqliteChains;
+use crate::records::sqlite_keys::SqliteKeys;
 
 mod postgres;
 mod readers;
@@ -209,6 +215,22 @@ impl Database {
         match &self.0 {
             Kind::Sqlite(sqlite) => Arc::new(SqliteRecords::new(sqlite.pool.clone())),
             Kind::Postgres(postgres) => Arc::new(PostgresRecords::new(postgres.pool.clone(), postgres.options.clone())),
+        }
+    }
+
+    /// What reads the chains of its audit rows.
+    pub fn chains(&self) -> Arc<dyn AuditChains> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => Arc::new(SqliteChains::new(sqlite.pool.clone())),
+            Kind::Postgres(postgres) => Arc::new(PostgresChains::new(postgres.pool.clone())),
+        }
+    }
+
+    /// Where the keys of members are.
+    pub fn member_keys(&self) -> Arc<dyn MemberKeys> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => Arc::new(SqliteKeys::new(sqlite.pool.clone())),
+            Kind::Postgres(postgres) => Arc::new(PostgresKeys::new(postgres.pool.clone())),
         }
     }
 

@@ -17,6 +17,7 @@ use super::start::Start;
 use super::tools::{MAX_TOOL_CALLS, ToolCall, tool_calls};
 use crate::limits::{MAX_AMOUNT, Resource, Settled};
 use crate::prices::{Found, Price, UnknownModel, Usage};
+use crate::records::capture::without_long_words;
 use crate::records::journal::Note;
 use crate::records::{AuditRow, Category, Outcome, ReadError, Rows, Severity, Sums, ToolRow, UsageRow};
 use crate::tokens::Encoding;
@@ -324,7 +325,7 @@ fn audit_row(start: &Start, seen: &Observation, charged: &Charged, rows: &[Usage
         duration_ms: rows.first().map(|row| row.duration_ms),
         error: failed.then(|| charged.status.as_str().to_owned()),
         address: Some(start.address.clone()),
-        user_agent: Some(start.user_agent.clone()),
+        user_agent: Some(without_long_words(&start.user_agent)),
         conversation_id: start.conversation_id.clone().or_else(|| seen.conversation_id.clone()),
         model: rows.first().map(|row| row.model.clone()),
         total_tokens: Some(rows.iter().map(|row| row.total_tokens).sum()),
@@ -332,6 +333,7 @@ fn audit_row(start: &Start, seen: &Observation, charged: &Charged, rows: &[Usage
         count: 1,
         reference: None,
         detail: None,
+        link: None,
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::limits::{Period, Window};
+use crate::records::Capture;
 
 /// The longest e-mail address that is looked at, in bytes (RFC 5321 4.5.3.1.3 allows a path of 256 with its brackets).
 const LONGEST_EMAIL: usize = 254;
@@ -36,6 +37,10 @@ pub struct Org {
     pub plan: Option<Arc<str>>,
     /// The language of its refusals; the person's where it has none.
     pub language: Option<Language>,
+    /// What of its members' prompts stands in its audit rows.
+    pub capture: Capture,
+    /// Whether nothing of it may be removed or made unreadable, for a court's or an authority's sake.
+    pub legal_hold: bool,
 }
 
 impl Org {
@@ -127,6 +132,8 @@ mod tests {
             zone: TimeZone::UTC,
             plan: None,
             language: None,
+            capture: Capture::None,
+            legal_hold: false,
         }
     }
 

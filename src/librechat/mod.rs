@@ -4,6 +4,7 @@
 //! LibreChat answers to it, [`frames`] the stream of the answer, [`saved`] answers as they are kept, [`tools`] the tool calls in
 //! both, [`openai`] the OpenAI-compatible API, [`client`] speaks to LibreChat on a person's behalf, and [`address`] is where it is.
 
+pub mod actions;
 pub mod address;
 pub mod chat;
 pub mod client;

@@ -209,6 +209,11 @@ impl Route {
     }
 }
 
+/// The parts of a path, decoded and in lower case.
+pub(super) fn segments(path: &str) -> Vec<String> {
+    path.split('/').filter(|segment| !segment.is_empty()).map(|segment| lower_case(&decode(segment)).into_owned()).collect()
+}
+
 fn lower_case(segment: &str) -> Cow<'_, str> {
     if segment.bytes().any(|byte| byte.is_ascii_uppercase()) { Cow::Owned(segment.to_ascii_lowercase()) } else { Cow::Borrowed(segment) }
 }
@@ -243,7 +248,7 @@ pub fn is_ambiguous(method: &str, path: &str) -> bool {
 }
 
 /// One segment of a path with its percent escapes undone.
-fn decode(segment: &str) -> Cow<'_, str> {
+pub fn decode(segment: &str) -> Cow<'_, str> {
     if !segment.contains('%') {
         return Cow::Borrowed(segment);
     }

@@ -203,6 +203,7 @@ fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rej
         count: 1,
         reference: None,
         detail: None,
+        link: None,
     });
     if let Some(row) = row {
         app.recorder.record_audit(row);

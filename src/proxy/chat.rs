@@ -92,6 +92,7 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
     let message = recall_models(app, &org, &identity, message).await;
     ctx.asks.conversation_id.clone_from(&message.conversation_id);
     ctx.asks.model.clone_from(&message.model);
+    ctx.asks.captured = app.redactor.captured(org.capture, message.said.as_deref().unwrap_or(&message.text));
     let estimate = estimate(app, &org, &identity, &message).await?;
     let decided = reserve(app, session, ctx, &identity, &org, message, &estimate).await;
     let opened = match decided {

@@ -60,6 +60,8 @@ pub struct Asks {
     pub conversation_id: Option<String>,
     /// The model.
     pub model: Option<String>,
+    /// What of the prompt is written down, where the org asks for it.
+    pub captured: Option<serde_json::Value>,
 }
 
 /// How a request was refused.

@@ -29,6 +29,8 @@ pub async fn answer(app: &App, session: &Session, ctx: &Ctx) -> Result<Answer, R
         "role": &*identity.role,
         "plan": identity.plan.as_deref(),
         "org": identity.org.as_ref().map(|org| json!({"id": &*org.id, "name": &*org.name, "time_zone": org.zone.iana_name()})),
+        // Whoever is recorded may know it.
+        "capture": identity.org.as_ref().map_or("none", |org| org.capture.as_str()),
         "limits": limits,
     });
     Ok(json_answer(200, &me))

@@ -2,13 +2,16 @@
 
 use pingora_core::{Error, ErrorSource};
 use pingora_proxy::Session;
+use serde_json::Value;
 
 use super::ctx::Ctx;
 use super::relay::{Reading, StreamOfGeneration, tell_direct};
 use crate::app::App;
 use crate::config::Audit;
 use crate::generations::{End, Generation, Observation, Phase};
+use crate::librechat::actions::action;
 use crate::librechat::routes::{ChatRoute, Route};
+use crate::records::capture::{CAPTURED, without_long_words};
 use crate::records::{AuditRow, Category, Outcome, Severity};
 
 /// Ends a request, however it went.
@@ -127,7 +130,7 @@ fn audit_row(session: &Session, ctx: &mut Ctx, status: u16, error: Option<&Error
         actor_id: identity.map(|identity| identity.user.clone()),
         actor_name: identity.and_then(|identity| identity.name.clone()),
         actor_role: identity.map(|identity| identity.role.clone()),
-        action: action(&ctx.route, head.uri.path(), head.method.as_str(), failed),
+        action: action(&ctx.route, head.method.as_str(), head.uri.path(), failed),
         resource_type: Some("route"),
         resource_id: Some(ctx.route.class().to_owned()),
         outcome: if failed { Outcome::Failure } else { Outcome::Success },
@@ -139,15 +142,28 @@ fn audit_row(session: &Session, ctx: &mut Ctx, status: u16, error: Option<&Error
         duration_ms: u64::try_from(ctx.received.elapsed().as_millis()).ok(),
         error: refused.as_ref().map(|refused| refused.kind.to_owned()).or_else(|| error.map(|error| error.etype().as_str().to_owned())),
         address: Some(ctx.address_text()),
-        user_agent: user_agent(session),
+        user_agent: user_agent(session).map(|agent| without_long_words(&agent)),
         conversation_id: ctx.asks.conversation_id.take(),
         model: ctx.asks.model.take(),
         total_tokens: None,
         cost_nanousd: None,
         count: 1,
         reference: refused.as_ref().map(|refused| refused.reference.clone()),
-        detail: refused.and_then(|refused| refused.detail),
+        detail: detail(refused.and_then(|refused| refused.detail), ctx.asks.captured.take()),
+        link: None,
     }
+}
+
+/// The whole decision, and what of the prompt is written down.
+fn detail(decision: Option<Value>, captured: Option<Value>) -> Option<Value> {
+    let Some(captured) = captured else { return decision };
+    let mut detail = match decision {
+        Some(Value::Object(decision)) => decision,
+        // A decision is always an object.
+        _ => serde_json::Map::new(),
+    };
+    detail.insert(CAPTURED.to_owned(), captured);
+    Some(Value::Object(detail))
 }
 
 fn category(route: &Route) -> Category {
@@ -157,46 +173,9 @@ fn category(route: &Route) -> Category {
     }
 }
 
-/// The name of what was done.
-fn action(route: &Route, path: &str, method: &str, failed: bool) -> &'static str {
-    let signs_in = method == "POST" && path.to_ascii_lowercase().starts_with("/api/auth/login");
-    match route {
-        _ if signs_in => {
-            if failed {
-                "auth.login_failed"
-            } else {
-                "auth.login"
-            }
-        }
-        Route::Chat(_) | Route::AgentApi(_) => {
-            if failed {
-                "chat.refused"
-            } else {
-                "chat.started"
-            }
-        }
-        Route::Steer => {
-            if failed {
-                "chat.steer_refused"
-            } else {
-                "chat.steered"
-            }
-        }
-        Route::Stream { .. } => "chat.streamed",
-        Route::Abort | Route::AssistantsAbort => "chat.stopped",
-        Route::Upload => "file.uploaded",
-        Route::Speech => "speech.used",
-        Route::Tool => "tool.called",
-        Route::Auth => "auth.request",
-        Route::Page => "page.request",
-        Route::Hidden => "metrics.refused",
-        _ => "api.request",
-    }
-}
-
-/// The path as it is written down: never longer than any real one.
+/// The path as it is written down: never longer than any real one, and without what looks like a key or a token.
 pub fn path(session: &Session) -> String {
-    crate::librechat::chat::bounded(session.req_header().uri.path())
+    without_long_words(&crate::librechat::chat::bounded(session.req_header().uri.path()))
 }
 
 /// The client's user agent, bounded.
@@ -205,14 +184,22 @@ pub fn user_agent(session: &Session) -> Option<String> {
     Some(crate::librechat::chat::bounded(&String::from_utf8_lossy(value.as_bytes())))
 }
 
-/// A query without the values of anything that could be a secret.
+/// A query without the values of anything that could be a secret, whether its name says so, in whatever spelling, or
+/// its looks.
 fn redacted(query: &str) -> String {
-    const SECRETS: [&str; 10] = ["token", "code", "key", "secret", "password", "state", "session", "auth", "sig", "jwt"];
-    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, _)) if SECRETS.iter().any(|secret| name.to_ascii_lowercase().contains(secret)) => format!("{name}=***"),
-        _ => pair.to_owned(),
+    const SECRETS: [&str; 14] =
+        ["token", "code", "key", "secret", "pass", "pwd", "state", "session", "auth", "sig", "jwt", "cookie", "cred", "otp"];
+    let pairs = query.split(['&', ';']).map(|pair| match pair.split_once('=') {
+        Some((name, _)) => {
+            // A value may be an address with a query of its own, whose names count as well.
+            let plain = crate::librechat::routes::decode(pair).to_ascii_lowercase();
+            let names = plain.rsplit_once('=').map_or(&*plain, |(names, _)| names);
+            let is_secret = SECRETS.iter().any(|secret| names.contains(secret)) || pair.contains("eyJ");
+            if is_secret { format!("{name}=***") } else { pair.to_owned() }
+        }
+        None => pair.to_owned(),
     });
-    crate::librechat::chat::bounded(&pairs.collect::<Vec<_>>().join("&"))
+    without_long_words(&crate::librechat::chat::bounded(&pairs.collect::<Vec<_>>().join("&")))
 }
 
 #[cfg(test)]
@@ -222,5 +209,9 @@ mod tests {
     #[test]
     fn secrets_in_queries_are_struck_out() {
         assert_eq!(redacted("a=1&access_token=xyz&CODE=7&b"), "a=1&access_token=***&CODE=***&b");
+        assert_eq!(redacted("%70assword=HUNTER2;to%6ben=HUNTER2&x=1"), "%70assword=***&to%6ben=***&x=1");
+        assert_eq!(redacted("next=/a?jwt=HUNTER2&to=%2Fa%3Fjwt%3DHUNTER2"), "next=***&to=***");
+        assert_eq!(redacted("q=0123456789abcdef0123456789abcdef"), "q=***");
+        assert_eq!(redacted("q=eyJhbGciOiJIUzI1NiJ9.e30.x"), "q=***");
     }
 }

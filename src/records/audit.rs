@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::chain::Link;
+
 /// What an audit row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -166,6 +168,47 @@ pub struct AuditRow<Word = &'static str> {
     pub reference: Option<String>,
     /// The whole decision, as JSON.
     pub detail: Option<serde_json::Value>,
+    /// Its place in its chain, once its writer has linked it.
+    #[serde(flatten)]
+    pub link: Option<Link>,
+}
+
+impl<Word> AuditRow<Word> {
+    /// A row of nobody's request that says only this: a success, once.
+    pub fn plain(time: Timestamp, category: Category, severity: Severity, action: Word) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            time,
+            category,
+            severity,
+            org_id: None,
+            org_day: None,
+            actor_id: None,
+            actor_name: None,
+            actor_role: None,
+            action,
+            resource_type: None,
+            resource_id: None,
+            outcome: Outcome::Success,
+            request_id: None,
+            method: None,
+            path: None,
+            query: None,
+            status: None,
+            duration_ms: None,
+            error: None,
+            address: None,
+            user_agent: None,
+            conversation_id: None,
+            model: None,
+            total_tokens: None,
+            cost_nanousd: None,
+            count: 1,
+            reference: None,
+            detail: None,
+            link: None,
+        }
+    }
 }
 
 /// An audit row as it was read back.
@@ -203,6 +246,7 @@ impl From<AuditRow> for StoredAudit {
             count: row.count,
             reference: row.reference,
             detail: row.detail,
+            link: row.link,
         }
     }
 }

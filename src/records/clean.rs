@@ -114,12 +114,26 @@ fn cleaned(text: &str, most: usize) -> Option<String> {
     Some(cleaned)
 }
 
-fn detail(value: &mut Value) {
+pub(super) fn detail(value: &mut Value) {
     let text = value.to_string();
     if text.len() > DETAIL_BYTES {
         *value = serde_json::json!({ "omitted": "larger than a detail may be", "bytes": text.len() });
-    } else if memchr::memmem::find(text.as_bytes(), br"\u0000").is_some() {
+        return;
+    }
+    if memchr::memmem::find(text.as_bytes(), br"\u0000").is_some() {
         without_nul(value);
+    }
+    without_fractions(value);
+}
+
+/// Numbers that are not whole become text: databases and parsers give them back in other spellings, or rounded, and
+/// what was linked into the audit chain must come back as it was.
+fn without_fractions(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => *value = Value::String(number.to_string()),
+        Value::Array(items) => items.iter_mut().for_each(without_fractions),
+        Value::Object(members) => members.values_mut().for_each(without_fractions),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -157,6 +171,13 @@ mod tests {
         let mut value = serde_json::json!({ "a\0b": ["c\0", { "d": "\\u0000" }], "n": 1 });
         detail(&mut value);
         assert_eq!(value, serde_json::json!({ "ab": ["c", { "d": "\\u0000" }], "n": 1 }));
+    }
+
+    #[test]
+    fn numbers_that_are_not_whole_become_text() {
+        let mut value = serde_json::json!({ "a": [0.1, 5.0, 1e300, -0.0], "b": u64::MAX, "c": -7 });
+        detail(&mut value);
+        assert_eq!(value, serde_json::json!({ "a": ["0.1", "5.0", "1e+300", "-0.0"], "b": u64::MAX, "c": -7 }));
     }
 
     proptest! {

@@ -27,7 +27,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::RowLog;
+use super::chain::ChainKey;
+use super::linker::Linker;
 use super::rows::Rows;
+use super::seal::KeyRing;
 pub(super) use sqlite::Source;
 
 /// Entries that may wait for their commit; whoever brings more waits.
@@ -54,6 +58,15 @@ pub struct Settings {
     pub sync: bool,
 }
 
+/// What audit rows are sealed and linked with on their way into the file.
+#[derive(Debug)]
+pub struct Linking {
+    /// Links.
+    pub key: ChainKey,
+    /// Seals.
+    pub ring: Arc<KeyRing>,
+}
+
 /// Why something is not in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
@@ -74,6 +87,14 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("the journal {} is used by another Tollgate; each needs its own (records.journal)", .0.display())]
     InUse(PathBuf),
+    /// The file of checkpoints cannot be used.
+    #[error("the checkpoints of the audit log, {}: {reason}", .file.display())]
+    Checkpoints {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        reason: std::io::Error,
+    },
     /// The file cannot be made, locked or read.
     #[error("the journal {}: {reason}", .file.display())]
     Unusable {
@@ -121,6 +142,9 @@ const ENTRY_BYTES: u64 = 96;
 /// The code of an entry that holds rows.
 const ROWS: i64 = 0;
 
+/// The code of an entry that says where the chains of audit rows stand, as far as its commit moved them.
+const HEADS: i64 = 7;
+
 /// One entry as it stands in the file.
 #[derive(Debug)]
 struct Entry {
@@ -136,7 +160,10 @@ struct Entry {
 struct Append {
     /// What is noted of a generation.
     note: Option<(Uuid, Note, String)>,
+    /// Where there are any, it must be written.
     rows: Rows,
+    /// Whether its audit rows are sealed and linked. They keep their places however often writing is tried.
+    linked: bool,
     /// Told when it is on the disk, or why it is not.
     done: Option<oneshot::Sender<Result<(), JournalError>>>,
     /// Whether it is tried again until it is written. Otherwise whoever waits is told.
@@ -218,16 +245,24 @@ pub struct JournalHealth {
 
 impl Journal {
     /// Opens a journal, or makes it. A file that is no journal any more is set aside, loudly, and a new one is made.
+    /// Audit rows are sealed and linked with `linking`, where there is any; what is on the disk is copied to `row_log`.
     ///
     /// # Errors
     ///
     /// Where another process has it, or it cannot be used.
-    pub async fn open(settings: &Settings, runtime: &Handle) -> Result<(Self, Left), OpenError> {
+    pub async fn open(
+        settings: &Settings,
+        linking: Option<Linking>,
+        row_log: Option<RowLog>,
+        runtime: &Handle,
+    ) -> Result<(Self, Left), OpenError> {
         let (file, lock) = free_file(settings)?;
         let source = Source::open(&file, settings).await?;
         let unusable = |reason| OpenError::Unusable { file: file.clone(), reason };
         let id = source.identity().await.map_err(unusable)?;
         let left = source.left().await.map_err(unusable)?;
+        let heads = source.heads().await.map_err(unusable)?;
+        let linker = linking.map(|Linking { key, ring }| Linker::new(key, id, heads, ring));
         let state = Arc::new(State {
             max_bytes: settings.max_bytes,
             bytes: AtomicU64::new(source.bytes().await.map_err(unusable)?),
@@ -239,7 +274,7 @@ impl Journal {
         });
         let (appends, waiting) = mpsc::channel(WAITING);
         let (closing, closed) = watch::channel(false);
-        let writer = runtime.spawn(writer::run(source.clone(), waiting, closed, state.clone()));
+        let writer = runtime.spawn(writer::run(source.clone(), waiting, closed, state.clone(), linker, row_log));
         let writer = Arc::new(tokio::sync::Mutex::new(Some(writer)));
         Ok((Self { appends, closing, state, source, writer, id }, left))
     }
@@ -267,7 +302,7 @@ impl Journal {
 
     /// Notes something of a generation, in time. Waits for room only.
     pub async fn note(&self, id: Uuid, note: Note, record: String) {
-        let append = Append { note: Some((id, note, record)), rows: Rows::default(), done: None, must: true };
+        let append = Append { note: Some((id, note, record)), rows: Rows::default(), linked: false, done: None, must: true };
         // A journal that is closed is one whose process ends: the next one finds out for itself.
         let _ = self.appends.send(append).await;
     }
@@ -293,7 +328,7 @@ impl Journal {
 
     async fn append(&self, note: Option<(Uuid, Note, String)>, rows: Rows, must: bool) -> Result<(), JournalError> {
         let (done, written) = oneshot::channel();
-        let append = Append { note, rows, done: Some(done), must };
+        let append = Append { note, rows, linked: false, done: Some(done), must };
         self.appends.send(append).await.map_err(|_| JournalError::Closed)?;
         written.await.unwrap_or(Err(JournalError::Closed))
     }

@@ -1,6 +1,7 @@
 //! One kind of row on its way from the journal to the database: tried again after pauses while the database is away, and
 //! set apart where the database will not have a row.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
@@ -11,8 +12,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::chain::chain_of;
 use super::store::{BATCH_ROWS, Fault};
-use super::{RecordStore, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
+use super::{Head, Link, RecordStore, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 
 /// The first and the longest pause after a failure; pauses double in between, less up to a half by chance, so that
 /// replicas do not come back all at once.
@@ -54,6 +56,8 @@ pub(super) struct Round<R> {
     pub(super) done: Vec<i64>,
     /// How many it has.
     pub(super) written: u64,
+    /// The ends of the chains of those.
+    pub(super) heads: BTreeMap<String, Head>,
     /// Those it refuses for what they hold, and what it says.
     pub(super) refused: Vec<(R, WriteError)>,
     /// Why rows are left.
@@ -64,6 +68,11 @@ pub(super) struct Round<R> {
 #[async_trait]
 pub(super) trait Kind: Debug + Sized + Send + Sync + Serialize {
     async fn insert(store: &dyn RecordStore, rows: &[Self]) -> Result<(), WriteError>;
+
+    /// Its chain and its place there, where rows of this kind have any.
+    fn place(&self) -> Option<(&str, &Link)> {
+        None
+    }
 }
 
 /// What became of a row in one round of writing.
@@ -92,7 +101,7 @@ impl<R: Kind> Lane<R> {
     /// Writes the oldest rows, a batch of them, unless there are none or a failure is too fresh. What the database took and
     /// what it refuses for good leave the lane.
     pub(super) async fn write(&mut self, store: &dyn RecordStore, closing: &watch::Receiver<Option<Instant>>) -> Round<R> {
-        let mut round = Round { done: Vec::new(), written: 0, refused: Vec::new(), problem: None };
+        let mut round = Round { done: Vec::new(), written: 0, heads: BTreeMap::new(), refused: Vec::new(), problem: None };
         if self.rows.is_empty() || self.pauses.is_on() {
             return round;
         }
@@ -107,6 +116,7 @@ impl<R: Kind> Lane<R> {
                 Verdict::Written => {
                     round.written += 1;
                     round.done.push(note.entry);
+                    round.reach(&row);
                 }
                 Verdict::FailedAlone(error) if error.fault == Fault::Row || note.strikes >= STRIKES => {
                     round.done.push(note.entry);
@@ -131,6 +141,18 @@ impl<R: Kind> Lane<R> {
             Some(_) => self.pauses.lengthen(Instant::now()),
         }
         round
+    }
+}
+
+impl<R: Kind> Round<R> {
+    /// The database has this row.
+    fn reach(&mut self, row: &R) {
+        let Some((chain, link)) = row.place() else { return };
+        match self.heads.get_mut(chain) {
+            Some(head) if head.seq >= link.seq => {}
+            Some(head) => *head = Head::of(link),
+            None => drop(self.heads.insert(chain.to_owned(), Head::of(link))),
+        }
     }
 }
 
@@ -174,7 +196,7 @@ async fn write_in_parts<R: Kind>(
 }
 
 /// Resolves when the recorder is being closed and its deadline is over.
-async fn deadline(mut closing: watch::Receiver<Option<Instant>>) {
+pub(super) async fn deadline(mut closing: watch::Receiver<Option<Instant>>) {
     loop {
         let deadline = *closing.borrow_and_update();
         if let Some(deadline) = deadline {
@@ -197,6 +219,10 @@ impl Kind for StoredUsage {
 impl Kind for StoredAudit {
     async fn insert(store: &dyn RecordStore, rows: &[Self]) -> Result<(), WriteError> {
         store.insert_audit(rows).await
+    }
+
+    fn place(&self) -> Option<(&str, &Link)> {
+        self.link.as_ref().map(|link| (chain_of(self), link))
     }
 }
 
@@ -224,7 +250,7 @@ pub(super) struct Pauses {
 
 impl Pauses {
     /// Whether it is too early to try again.
-    fn is_on(&self) -> bool {
+    pub(super) fn is_on(&self) -> bool {
         self.until.is_some_and(|pause| Instant::now() < pause)
     }
 
@@ -233,7 +259,7 @@ impl Pauses {
         self.failures = 0;
     }
 
-    fn lengthen(&mut self, now: Instant) {
+    pub(super) fn lengthen(&mut self, now: Instant) {
         let whole = PAUSES.start.saturating_mul(1 << self.failures.min(16)).min(PAUSES.end);
         let less = u32::try_from(self.chance.hash_one(self.failures) % 512).unwrap_or_default();
         self.until = Some(now + whole - whole * less / 1024);

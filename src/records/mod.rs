@@ -11,6 +11,21 @@ pub mod system;
 pub mod tool;
 pub mod usage;
 
+pub mod anchoring;
+pub mod attest;
+pub mod audit_keys;
+pub mod capture;
+pub mod chain;
+pub mod chains;
+pub mod checkpoint;
+pub mod ecs;
+pub mod linker;
+pub mod member_keys;
+pub mod seal;
+pub mod signing;
+pub mod verify;
+pub mod witnesses;
+
 pub mod recorder;
 pub mod refused_tokens;
 pub mod row_log;
@@ -32,11 +47,18 @@ mod sql;
 mod sql_ledger;
 
 pub mod postgres;
+pub mod postgres_chains;
+pub mod postgres_keys;
 mod postgres_writes;
 pub mod sqlite;
+pub mod sqlite_chains;
+pub mod sqlite_keys;
 mod sqlite_writes;
 
 pub use audit::{AuditRow, Category, Outcome, Severity, StoredAudit};
+pub use capture::{Capture, Redactor};
+pub use chain::{ChainKey, Head, Link};
+pub use ecs::audit_row_as_ecs;
 pub use recorder::{Health, Recorder};
 pub use row_log::RowLog;
 pub use rows::Rows;

@@ -206,7 +206,7 @@ fn away(error: &sqlx::Error) -> WriteError {
 }
 
 /// Whose fault an SQLSTATE is, by its class (PostgreSQL manual, appendix A).
-fn fault(code: &str) -> Fault {
+pub(super) fn fault(code: &str) -> Fault {
     match code.get(..2) {
         // Data exceptions, violated constraints, values over a limit of the program.
         Some("22" | "23" | "54") => Fault::Row,

@@ -26,7 +26,8 @@ pub(super) async fn usage(connection: &mut PgConnection, rows: &[StoredUsage]) -
 }
 
 pub(super) async fn audit(connection: &mut PgConnection, rows: &[StoredAudit]) -> Written {
-    let rows = sql::once_each(rows);
+    let rows = sql::audit_once_each(rows);
+    let rows: Vec<&StoredAudit> = rows.iter().map(AsRef::as_ref).collect();
     let mut transaction = connection.begin().await?;
     let new = new_keys(&mut transaction, audit_statement(&rows)).await?;
     let (new, known): (Vec<&StoredAudit>, Vec<&StoredAudit>) = rows.into_iter().partition(|row| new.contains(&sql::key(*row)));
@@ -146,7 +147,7 @@ fn usage_statement<'rows>(rows: &[&'rows StoredUsage]) -> Query<'rows, Postgres,
 
 fn audit_statement<'rows>(rows: &[&'rows StoredAudit]) -> Query<'rows, Postgres, PgArguments> {
     let statement = format!(
-        "INSERT INTO audit_events ({AUDIT_COLUMNS}) SELECT * FROM UNNEST($1::UUID[], $2::TIMESTAMPTZ[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::TEXT[], $14::TEXT[], $15::TEXT[], $16::TEXT[], $17::TEXT[], $18::BIGINT[], $19::BIGINT[], $20::TEXT[], $21::TEXT[], $22::TEXT[], $23::TEXT[], $24::TEXT[], $25::BIGINT[], $26::BIGINT[], $27::BIGINT[], $28::TEXT[], $29::JSONB[]) \
+        "INSERT INTO audit_events ({AUDIT_COLUMNS}) SELECT * FROM UNNEST($1::UUID[], $2::TIMESTAMPTZ[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::TEXT[], $14::TEXT[], $15::TEXT[], $16::TEXT[], $17::TEXT[], $18::BIGINT[], $19::BIGINT[], $20::TEXT[], $21::TEXT[], $22::TEXT[], $23::TEXT[], $24::TEXT[], $25::BIGINT[], $26::BIGINT[], $27::BIGINT[], $28::TEXT[], $29::JSONB[], $30::UUID[], $31::BIGINT[], $32::TEXT[], $33::TEXT[]) \
          ON CONFLICT (id, time) DO NOTHING RETURNING id, time"
     );
     sqlx::query(AssertSqlSafe(statement))
@@ -179,6 +180,10 @@ fn audit_statement<'rows>(rows: &[&'rows StoredAudit]) -> Query<'rows, Postgres,
         .bind(column(rows, |row| stored(row.count)))
         .bind(column(rows, |row| row.reference.as_deref()))
         .bind(column(rows, |row| row.detail.as_ref().map(Json)))
+        .bind(column(rows, |row| row.link.as_ref().map(|link| link.writer)))
+        .bind(column(rows, |row| row.link.as_ref().map(|link| stored(link.seq))))
+        .bind(column(rows, |row| row.link.as_ref().map(|link| link.previous.as_str())))
+        .bind(column(rows, |row| row.link.as_ref().map(|link| link.hash.as_str())))
 }
 
 fn tool_statement<'rows>(rows: &[&'rows ToolRow]) -> Query<'rows, Postgres, PgArguments> {

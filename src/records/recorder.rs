@@ -4,6 +4,7 @@
 //! Usage and tool rows are never dropped, and an answer tells when they are in the journal. Audit and system rows never make
 //! anyone wait: where there is no room they are dropped, and audit rows are counted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -15,11 +16,15 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::journal::{Journal, JournalError, JournalHealth, Left, Note, OpenError};
+use super::attest::{Attestant, Proof};
+use super::chain::Head;
+use super::journal::{Journal, JournalError, JournalHealth, Left, Linking, Note, OpenError};
 use super::rows::Rows;
+use super::seal::KeyRing;
 use super::shipper::{self, Shipper};
 use super::store::BATCH_ROWS;
 use super::{AuditRow, RecordStore, RowLog, StoredAudit, SystemRow, journal, upkeep};
+use crate::clock::{SharedClock, SystemClock};
 
 /// How often dropped audit rows are logged, at most.
 const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
@@ -43,6 +48,10 @@ pub struct Settings {
     pub batch_rows: usize,
     /// How long a row waits for others to be written with.
     pub linger: Duration,
+    /// What audit rows are sealed, linked and witnessed with; they are as they come where there is nothing.
+    pub proof: Option<Proof>,
+    /// Says when the journal's troubles were.
+    pub clock: SharedClock,
 }
 
 impl Settings {
@@ -55,6 +64,8 @@ impl Settings {
             audit_room: 50_000,
             batch_rows: BATCH_ROWS,
             linger: Duration::from_millis(200),
+            proof: None,
+            clock: Arc::new(SystemClock),
         }
     }
 }
@@ -74,7 +85,6 @@ pub enum WhenFull {
 pub struct Recorder {
     journal: Journal,
     when_full: WhenFull,
-    row_log: Option<RowLog>,
     loose: mpsc::Sender<Loose>,
     /// Tells the gathering of loose rows to end.
     closing: watch::Sender<bool>,
@@ -97,6 +107,7 @@ struct Tasks {
     gathering: JoinHandle<()>,
     shipping: JoinHandle<()>,
     upkeep: JoinHandle<()>,
+    attesting: Option<(Arc<Attestant>, JoinHandle<()>)>,
 }
 
 /// How a recorder does, for metrics and readiness.
@@ -134,21 +145,29 @@ impl Recorder {
     ///
     /// Where the journal cannot be opened.
     pub async fn open(store: Arc<dyn RecordStore>, settings: Settings, runtime: &Handle) -> Result<(Self, Left), OpenError> {
-        let (journal, left) = Journal::open(&settings.journal, runtime).await?;
+        let ring = Arc::new(KeyRing::default());
+        let linking = settings.proof.as_ref().map(|proof| Linking { key: proof.keys.chain.clone(), ring: ring.clone() });
+        let (journal, left) = Journal::open(&settings.journal, linking, settings.row_log.clone(), runtime).await?;
         let (loose, loose_rows) = mpsc::channel(settings.audit_room.max(1));
         let (closing, closing_seen) = watch::channel(false);
         let (last_shipping, last_shipping_seen) = watch::channel(None);
         let ledger = Arc::new(Ledger::default());
-        let batches = shipper::Settings { batch_rows: settings.batch_rows.clamp(1, BATCH_ROWS), linger: settings.linger };
-        let shipper = Shipper::new(store, journal.source().clone(), journal.state().clone(), batches, last_shipping_seen, ledger.clone());
+        let pace = shipper::Settings { batch_rows: settings.batch_rows.clamp(1, BATCH_ROWS), linger: settings.linger };
+        let members = settings.proof.as_ref().map(|proof| proof.members.clone());
+        let (source, state) = (journal.source().clone(), journal.state().clone());
+        let shipper = Shipper::new(store, members, source, state, pace, last_shipping_seen, ledger.clone());
+        let attestant = match settings.proof {
+            Some(proof) => Some(Arc::new(Attestant::open(proof, journal.id(), ring, ledger.clone())?)),
+            None => None,
+        };
         let tasks = Tasks {
-            gathering: runtime.spawn(gather(journal.clone(), settings.row_log.clone(), loose_rows, closing_seen, ledger.clone())),
+            gathering: runtime.spawn(gather(journal.clone(), loose_rows, closing_seen, ledger.clone())),
             shipping: runtime.spawn(shipper.run()),
-            upkeep: runtime.spawn(upkeep::run(journal.clone(), ledger.clone())),
+            upkeep: runtime.spawn(upkeep::run(journal.clone(), ledger.clone(), settings.clock)),
+            attesting: attestant.map(|attestant| (attestant.clone(), runtime.spawn(attestant.run()))),
         };
         let tasks = Arc::new(tokio::sync::Mutex::new(Some(tasks)));
-        let Settings { when_full, row_log, .. } = settings;
-        Ok((Self { journal, when_full, row_log, loose, closing, last_shipping, ledger, tasks }, left))
+        Ok((Self { journal, when_full: settings.when_full, loose, closing, last_shipping, ledger, tasks }, left))
     }
 
     /// Who writes the journal: made with its file, and kept with it.
@@ -166,6 +185,10 @@ impl Recorder {
             (Err(JournalError::Full | JournalError::Unwritable(_)), WhenFull::Drop) => {
                 self.ledger.unrecorded.fetch_add(1, Relaxed);
                 Ok(())
+            }
+            (Err(error @ (JournalError::Full | JournalError::Unwritable(_))), WhenFull::Refuse) => {
+                self.ledger.turned_away.fetch_add(1, Relaxed);
+                Err(error)
             }
             (started, _) => started,
         }
@@ -188,12 +211,7 @@ impl Recorder {
             self.ledger.lose(&rows);
             return Ok(());
         }
-        let logged = self.row_log.as_ref().map(|log| (log, rows.clone()));
-        self.journal.settle(id, rows, amounts).await?;
-        if let Some((log, rows)) = logged {
-            log.rows(&rows);
-        }
-        Ok(())
+        self.journal.settle(id, rows, amounts).await
     }
 
     /// Hands over an audit row. Never waits: without room the row is dropped and counted.
@@ -254,6 +272,11 @@ impl Recorder {
         ended("shipping", tasks.shipping.await);
         tasks.upkeep.abort();
         let _ = tasks.upkeep.await;
+        if let Some((attestant, attesting)) = tasks.attesting {
+            attesting.abort();
+            let _ = attesting.await;
+            attestant.attest().await;
+        }
         self.journal.close().await;
         self.ledger.log_drops(Instant::now());
         self.journal.state().rows_waiting()
@@ -267,13 +290,7 @@ fn ended(what: &str, how: Result<(), tokio::task::JoinError>) {
 }
 
 /// Takes loose rows to the journal, many at once.
-async fn gather(
-    journal: Journal,
-    row_log: Option<RowLog>,
-    mut rows: mpsc::Receiver<Loose>,
-    mut closing: watch::Receiver<bool>,
-    ledger: Arc<Ledger>,
-) {
+async fn gather(journal: Journal, mut rows: mpsc::Receiver<Loose>, mut closing: watch::Receiver<bool>, ledger: Arc<Ledger>) {
     let mut closed = false;
     loop {
         let mut loose = Vec::new();
@@ -308,11 +325,8 @@ async fn gather(
             continue;
         }
         rows.clean();
-        let logged = row_log.as_ref().map(|log| (log, rows.clone()));
         if journal.rows(rows).await.is_err() {
             ledger.drop_audit(audit);
-        } else if let Some((log, rows)) = logged {
-            log.rows(&rows);
         }
     }
 }
@@ -326,9 +340,26 @@ pub(super) struct Ledger {
     pub(super) system: Counts,
     pub(super) trouble: Mutex<Trouble>,
     pub(super) oldest: Mutex<Option<Duration>>,
+    /// The ends of chains of audit rows that the database has, as far as they moved since the start.
+    pub(super) heads: Mutex<BTreeMap<String, Head>>,
     dropped: AtomicU64,
     unrecorded: AtomicU64,
+    turned_away: AtomicU64,
+    lost: AtomicU64,
     drops_logged: Mutex<DropsLogged>,
+}
+
+/// What found no room in the journal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Losses {
+    /// Chat starts that were refused.
+    pub(super) turned_away: u64,
+    /// Chat starts that went on unrecorded.
+    pub(super) unrecorded: u64,
+    /// Usage rows that are lost.
+    pub(super) usage_rows: u64,
+    /// Audit rows that are lost.
+    pub(super) audit_rows: u64,
 }
 
 /// The counts of one kind of row.
@@ -354,6 +385,26 @@ struct DropsLogged {
 }
 
 impl Ledger {
+    /// The database has rows up to these.
+    pub(super) fn reached(&self, heads: BTreeMap<String, Head>) {
+        let mut known = self.heads.lock();
+        for (org, head) in heads {
+            if known.get(&org).is_none_or(|known| known.seq < head.seq) {
+                known.insert(org, head);
+            }
+        }
+    }
+
+    /// What found no room in the journal since the start.
+    pub(super) fn losses(&self) -> Losses {
+        Losses {
+            turned_away: self.turned_away.load(Relaxed),
+            unrecorded: self.unrecorded.load(Relaxed),
+            usage_rows: self.lost.load(Relaxed),
+            audit_rows: self.dropped.load(Relaxed),
+        }
+    }
+
     fn drop_audit(&self, rows: u64) {
         if rows == 0 {
             return;
@@ -367,6 +418,7 @@ impl Ledger {
 
     fn lose(&self, rows: &Rows) {
         rows.log_lost("found no room in the journal");
+        self.lost.fetch_add(rows.usage.len() as u64, Relaxed);
         self.usage.refused.fetch_add(rows.usage.len() as u64, Relaxed);
         self.drop_audit(rows.audit.len() as u64);
     }

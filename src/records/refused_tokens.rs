@@ -146,6 +146,7 @@ mod tests {
             count: 0,
             reference: None,
             detail: None,
+            link: None,
         }
     }
 

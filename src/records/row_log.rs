@@ -3,26 +3,46 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::seal::KeyRing;
 use super::{AuditRow, Rows, SystemRow, ToolRow, UsageRow};
 use crate::telemetry::log_files::{LogFiles, Written};
 
+/// How personal fields of audit rows stand in the log files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PersonalFields {
+    /// As in the database: unreadable once their person is erased.
+    Sealed,
+    /// To be read by whoever reads the files, for as long as they are kept.
+    Clear,
+}
+
 /// Writes rows into the log files. Never waits; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct RowLog(LogFiles);
+pub struct RowLog {
+    files: LogFiles,
+    personal: PersonalFields,
+}
 
 impl RowLog {
     /// Into these files.
-    pub fn new(files: LogFiles) -> Self {
-        Self(files)
+    pub fn new(files: LogFiles, personal: PersonalFields) -> Self {
+        Self { files, personal }
     }
 
-    /// Rows were journalled.
-    pub fn rows(&self, rows: &Rows) {
+    /// Rows were journalled. `ring` is what audit rows were sealed with, where they were.
+    pub(super) fn rows(&self, rows: &Rows, ring: Option<&KeyRing>) {
         rows.usage.iter().for_each(|row| self.usage(row));
         rows.tools.iter().for_each(|row| self.tool(row));
-        rows.audit.iter().for_each(|row| self.audit(row));
+        match ring.filter(|_| self.personal == PersonalFields::Clear) {
+            None => rows.audit.iter().for_each(|row| self.audit(row)),
+            Some(ring) => rows.audit.iter().cloned().for_each(|mut row| {
+                ring.unseal(&mut row);
+                self.audit(&row);
+            }),
+        }
         rows.system.iter().for_each(|row| self.system(row));
     }
 
@@ -48,22 +68,22 @@ impl RowLog {
 
     /// What became of lines since the start.
     pub fn written(&self) -> Written {
-        self.0.written()
+        self.files.written()
     }
 
     /// The files, for the process's own log.
     pub fn files(&self) -> &LogFiles {
-        &self.0
+        &self.files
     }
 
     /// Writes what waits and ends; see [`LogFiles::close`].
     pub fn close(&self, within: Duration) -> bool {
-        self.0.close(within)
+        self.files.close(within)
     }
 
     fn row(&self, table: &str, row: &impl Serialize) {
         match line(table, row) {
-            Ok(line) => self.0.line(line),
+            Ok(line) => self.files.line(line),
             Err(error) => tracing::error!(error = %error, records.table = table, "a row is no JSON"),
         }
     }

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::seal::MemberKey;
 use super::{StoredAudit, StoredUsage, SystemRow, ToolRow, clean};
 
-/// Rows that are written together.
+/// Rows that are written together, and what they need.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Rows {
     /// What generations used.
@@ -19,6 +20,9 @@ pub struct Rows {
     /// How the machine did.
     #[serde(default)]
     pub system: Vec<SystemRow>,
+    /// Keys that were made for audit rows here, which the database has before those rows.
+    #[serde(default)]
+    pub keys: Vec<MemberKey>,
 }
 
 /// The same, put together from several places, as they are written.
@@ -32,6 +36,8 @@ pub(super) struct Together<'rows> {
     audit: Vec<&'rows StoredAudit>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     system: Vec<&'rows SystemRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<&'rows MemberKey>,
 }
 
 impl Rows {
@@ -50,6 +56,7 @@ impl Rows {
             together.tools.extend(&rows.tools);
             together.audit.extend(&rows.audit);
             together.system.extend(&rows.system);
+            together.keys.extend(&rows.keys);
         }
         together
     }

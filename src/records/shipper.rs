@@ -12,9 +12,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::journal::{Source, State};
-use super::lane::{Kind, Lane, Round};
+use super::lane::{Kind, Lane, Round, deadline};
+use super::member_keys::MemberKeys;
 use super::recorder::{Counts, Ledger};
 use super::rows::Rows;
+use super::seal::MemberKey;
+use super::store::{BATCH_ROWS, Fault};
 use super::{RecordStore, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 
 /// How often a failure that goes on is logged.
@@ -49,9 +52,13 @@ struct Lanes {
 #[derive(Debug)]
 pub(super) struct Shipper {
     store: Arc<dyn RecordStore>,
+    /// Where keys go, where rows are sealed.
+    members: Option<Arc<dyn MemberKeys>>,
     source: Source,
     journal: Arc<State>,
     settings: Settings,
+    /// Keys that audit rows on their way are sealed with, and that the database may not have.
+    keys: Vec<MemberKey>,
     lanes: Lanes,
     /// Entries that were read, and how many of their rows are still on their way.
     entries: BTreeMap<i64, u64>,
@@ -68,6 +75,7 @@ pub(super) struct Shipper {
 impl Shipper {
     pub(super) fn new(
         store: Arc<dyn RecordStore>,
+        members: Option<Arc<dyn MemberKeys>>,
         source: Source,
         journal: Arc<State>,
         settings: Settings,
@@ -77,9 +85,11 @@ impl Shipper {
         let rows = settings.batch_rows;
         Self {
             store,
+            members,
             source,
             journal,
             settings,
+            keys: Vec::new(),
             lanes: Lanes { usage: Lane::new(rows), tools: Lane::new(rows), audit: Lane::new(rows), system: Lane::new(rows) },
             entries: BTreeMap::new(),
             finished: Vec::new(),
@@ -137,8 +147,13 @@ impl Shipper {
         let usage = self.account(usage, |ledger| &ledger.usage).await;
         let tools = self.lanes.tools.write(&*self.store, &self.closing).await;
         let tools = self.account(tools, |ledger| &ledger.tools).await;
-        let audit = self.lanes.audit.write(&*self.store, &self.closing).await;
-        let audit = self.account(audit, |ledger| &ledger.audit).await;
+        let audit = match self.write_keys().await {
+            Ok(()) => {
+                let audit = self.lanes.audit.write(&*self.store, &self.closing).await;
+                self.account(audit, |ledger| &ledger.audit).await
+            }
+            Err(error) => Some(error),
+        };
         let system = self.lanes.system.write(&*self.store, &self.closing).await;
         let system = self.account(system, |ledger| &ledger.system).await;
         self.forget_finished().await;
@@ -149,6 +164,25 @@ impl Shipper {
             None => {}
         }
         !failing && (self.carried() > 0 || !self.at_end)
+    }
+
+    /// Writes the keys that audit rows need, before those rows.
+    async fn write_keys(&mut self) -> Result<(), WriteError> {
+        let Some(members) = self.members.clone().filter(|_| !self.lanes.audit.pauses.is_on()) else { return Ok(()) };
+        while !self.keys.is_empty() {
+            let some = &self.keys[..self.keys.len().min(BATCH_ROWS)];
+            let written = tokio::select! {
+                written = members.insert_keys(some) => written,
+                () = deadline(self.closing.clone()) => Err(WriteError { fault: Fault::Away, message: "the deadline of closing is over".into() }),
+            };
+            if let Err(error) = written {
+                self.lanes.audit.pauses.lengthen(Instant::now());
+                return Err(error);
+            }
+            let some = some.len();
+            self.keys.drain(..some);
+        }
+        Ok(())
     }
 
     /// Reads entries until there is a batch.
@@ -167,6 +201,7 @@ impl Shipper {
                 match serde_json::from_str::<Rows>(&entry.body) {
                     Ok(rows) => {
                         self.entries.insert(entry.seq, entry.rows);
+                        self.keys.extend(rows.keys);
                         self.lanes.usage.extend(entry.seq, rows.usage);
                         self.lanes.tools.extend(entry.seq, rows.tools);
                         self.lanes.audit.extend(entry.seq, rows.audit);
@@ -188,6 +223,7 @@ impl Shipper {
         let counts = counts(&self.ledger);
         counts.written.fetch_add(round.written, Relaxed);
         counts.refused.fetch_add(round.refused.len() as u64, Relaxed);
+        self.ledger.reached(round.heads);
         for (row, error) in &round.refused {
             let row = serde_json::to_string(row).unwrap_or_default();
             tracing::error!(error = &*error.message, records.row = row, "a row is refused by the database and set apart in the journal");

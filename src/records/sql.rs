@@ -1,5 +1,6 @@
 //! What both databases share: the columns, how values are stored, how rows are read, whose fault an error is.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -7,8 +8,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::chains::ChainId;
+use super::checkpoint::Anchor;
+use super::member_keys::RowsOf;
+use super::seal::MemberKey;
 use super::store::{Fault, MemberDay, Sums, UtcDay};
-use super::{Category, Outcome, ReadError, Severity, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
+use super::{Category, Head, Link, Outcome, ReadError, Severity, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 
 /// The columns of `usage_events`, in the order they are written.
 pub(super) const USAGE_COLUMNS: &str = "id, time, generation_id, org_id, member_id, org_day, org_month, endpoint, model, agent_id, \
@@ -18,7 +23,7 @@ pub(super) const USAGE_COLUMNS: &str = "id, time, generation_id, org_id, member_
 /// The columns of `audit_events`, in the order they are written.
 pub(super) const AUDIT_COLUMNS: &str = "id, time, category, severity, org_id, org_day, actor_id, actor_name, actor_role, action, resource_type, \
     resource_id, outcome, request_id, method, path, query, status, duration_ms, error, address, user_agent, conversation_id, model, \
-    total_tokens, cost_nanousd, count, reference, detail";
+    total_tokens, cost_nanousd, count, reference, detail, chain_writer, chain_seq, chain_previous, chain_hash";
 
 /// The columns of `tool_calls`, in the order they are written.
 pub(super) const TOOL_COLUMNS: &str = "id, time, generation_id, org_id, member_id, org_day, org_month, conversation_id, tool, \
@@ -97,6 +102,20 @@ pub(super) fn once_each<R: Keyed>(rows: &[R]) -> Vec<&R> {
     ordered
 }
 
+/// The same for audit rows, each with its link where one of them has it: what comes again with a larger count has none.
+pub(super) fn audit_once_each(rows: &[StoredAudit]) -> Vec<Cow<'_, StoredAudit>> {
+    let mut ordered: Vec<Cow<'_, StoredAudit>> = rows.iter().map(Cow::Borrowed).collect();
+    ordered.sort_by_key(|row| (key(&**row), row.link.is_none(), std::cmp::Reverse(row.count)));
+    ordered.dedup_by(|again, kept| {
+        let same = key(&**again) == key(&**kept);
+        if same && again.count > kept.count {
+            kept.to_mut().count = again.count;
+        }
+        same
+    });
+    ordered
+}
+
 /// The row with what its count grew by, from what it was.
 pub(super) fn grown_by(row: &StoredAudit, from: i64) -> StoredAudit {
     StoredAudit { count: row.count.saturating_sub(u64::try_from(from).unwrap_or_default()), ..row.clone() }
@@ -167,6 +186,7 @@ pub(super) fn audit_row(row: &impl Columns) -> Result<StoredAudit, ReadError> {
         count: row.number("count")?,
         reference: row.text_if_any("reference")?,
         detail: row.value("detail", row.row.json("detail"))?,
+        link: row.link()?,
     })
 }
 
@@ -215,6 +235,71 @@ pub(super) fn system_row(row: &impl Columns) -> Result<SystemRow, ReadError> {
         process_open_files: row.number("process_open_files")?,
         process_threads: row.number("process_threads")?,
     })
+}
+
+/// Reads the name of a chain.
+pub(super) fn chain_id(row: &impl Columns) -> Result<ChainId, ReadError> {
+    let row = Reader { row, table: "audit_events" };
+    Ok(ChainId { org: row.text("org")?, writer: row.uuid("chain_writer")? })
+}
+
+/// Reads the first and the last number of some rows, where there are any.
+pub(super) fn numbers(row: &impl Columns) -> Result<Option<(u64, u64)>, ReadError> {
+    let row = Reader { row, table: "audit_events" };
+    Ok(row.number_if_any("first")?.zip(row.number_if_any("last")?))
+}
+
+/// Reads where a chain stands.
+pub(super) fn head(row: &impl Columns) -> Result<Head, ReadError> {
+    let row = Reader { row, table: "audit_events" };
+    Ok(Head { seq: row.number("chain_seq")?, hash: row.text("chain_hash")? })
+}
+
+/// Reads the time of an audit row.
+pub(super) fn time(row: &impl Columns) -> Result<Timestamp, ReadError> {
+    Reader { row, table: "audit_events" }.time("time")
+}
+
+/// Reads a row of `audit_anchors`.
+pub(super) fn anchor(row: &impl Columns) -> Result<Anchor, ReadError> {
+    let row = Reader { row, table: "audit_anchors" };
+    Ok(Anchor {
+        chain: ChainId { org: row.text("org_id")?, writer: row.uuid("chain_writer")? },
+        head: Head { seq: row.number("chain_seq")?, hash: row.text("chain_hash")? },
+        time: row.time("time")?,
+        signature: row.text("signature")?,
+    })
+}
+
+/// Reads a row of `member_keys` whose key is there.
+pub(super) fn member_key(row: &impl Columns) -> Result<MemberKey, ReadError> {
+    let row = Reader { row, table: "member_keys" };
+    Ok(MemberKey {
+        key_id: row.uuid("key_id")?,
+        org_id: row.text("org_id")?,
+        member_id: row.text("member_id")?,
+        key: row.text("key")?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+/// Remembers that a member was erased of whom no key was there yet.
+pub(super) const ERASURE_MARK: &str =
+    "INSERT INTO member_keys (key_id, org_id, member_id, created_at, destroyed_at) VALUES ($1, $2, $3, $4, $4)";
+
+/// A row that holds something of its person that is not sealed.
+pub(super) const IN_THE_CLEAR: &str =
+    "actor_name NOT LIKE 'sealed:1:%' OR address NOT LIKE 'sealed:1:%' OR user_agent NOT LIKE 'sealed:1:%'";
+
+/// Reads the counts of a member's audit rows.
+pub(super) fn rows_of(row: &impl Columns) -> Result<RowsOf, ReadError> {
+    let row = Reader { row, table: "audit_events" };
+    Ok(RowsOf { all: row.number("found")?, in_the_clear: row.number("in_the_clear")? })
+}
+
+/// Reads the id of a key.
+pub(super) fn key_id(row: &impl Columns) -> Result<Uuid, ReadError> {
+    Reader { row, table: "member_keys" }.uuid("key_id")
 }
 
 /// Reads one line of the sums by member.
@@ -292,6 +377,21 @@ impl<C: Columns> Reader<'_, C> {
             messages: self.number("messages")?,
             cost_nanousd: sum("cost_upper", "cost_lower")?,
         })
+    }
+
+    /// A link is whole or not there at all.
+    fn link(&self) -> Result<Option<Link>, ReadError> {
+        let parts = (
+            self.value("chain_writer", self.row.uuid("chain_writer"))?,
+            self.number_if_any("chain_seq")?,
+            self.text_if_any("chain_previous")?,
+            self.text_if_any("chain_hash")?,
+        );
+        match parts {
+            (None, None, None, None) => Ok(None),
+            (Some(writer), Some(seq), Some(previous), Some(hash)) => Ok(Some(Link { writer, seq, previous, hash })),
+            _ => Err(self.unreadable("chain_hash", "a part of its link is NULL".to_owned())),
+        }
     }
 
     fn required<T>(&self, column: &'static str, read: Result<Option<T>, String>) -> Result<T, ReadError> {

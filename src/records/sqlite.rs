@@ -141,7 +141,7 @@ impl Columns for SqliteRow {
 }
 
 /// Whose fault a result code is; the lower eight bits are the primary code (SQLite manual, "Result and Error Codes").
-fn fault(code: &str) -> Fault {
+pub(super) fn fault(code: &str) -> Fault {
     match code.parse::<u32>().map(|code| code & 0xff) {
         // TOOBIG, CONSTRAINT, MISMATCH, RANGE.
         Ok(18 | 19 | 20 | 25) => Fault::Row,

@@ -28,7 +28,8 @@ pub(super) async fn usage(pool: &SqlitePool, rows: &[StoredUsage]) -> Written {
 }
 
 pub(super) async fn audit(pool: &SqlitePool, rows: &[StoredAudit]) -> Written {
-    let rows = sql::once_each(rows);
+    let rows = sql::audit_once_each(rows);
+    let rows: Vec<&StoredAudit> = rows.iter().map(AsRef::as_ref).collect();
     if rows.is_empty() {
         return Ok(());
     }
@@ -184,7 +185,11 @@ fn audit_statement(rows: &[&StoredAudit]) -> QueryBuilder<Sqlite> {
             .push_bind(row.cost_nanousd.map(stored))
             .push_bind(stored(row.count))
             .push_bind(row.reference.as_deref())
-            .push_bind(row.detail.as_ref().map(Value::to_string));
+            .push_bind(row.detail.as_ref().map(Value::to_string))
+            .push_bind(row.link.as_ref().map(|link| link.writer.to_string()))
+            .push_bind(row.link.as_ref().map(|link| stored(link.seq)))
+            .push_bind(row.link.as_ref().map(|link| link.previous.as_str()))
+            .push_bind(row.link.as_ref().map(|link| link.hash.as_str()));
     });
     statement.push(" ON CONFLICT (id, time) DO NOTHING RETURNING id, time");
     statement

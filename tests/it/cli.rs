@@ -1,5 +1,6 @@
 //! The program as an operator meets it: the built binary, its words and its exit status.
 
+mod auditing;
 mod explaining;
 mod live;
 mod starting;

@@ -2,6 +2,7 @@
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
+use tollgate::records::seal::unseal_rows;
 use tollgate::records::{Category, Severity};
 use tollgate::scripted::client::{ChatBody, ChatClient};
 use tollgate::scripted::{Options, Strangers, User, auth};
@@ -166,6 +167,7 @@ async fn refused_tokens_are_written_once_a_minute_with_their_count() {
     let total = async |action: &str, address: &str, expected: u64| {
         wait_for(&format!("{expected} counted as {action} from {address}"), || async {
             let mut rows = gateway.running.app.records.audit_rows(1000).await.expect("rows");
+            unseal_rows(&*gateway.running.app.member_keys, &mut rows).await.expect("the keys of members");
             rows.retain(|row| row.action == action && row.address.as_deref() == Some(address));
             (rows.iter().map(|row| row.count).sum::<u64>() == expected).then_some(rows)
         })

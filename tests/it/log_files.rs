@@ -47,6 +47,25 @@ async fn rows_are_lines_of_the_day_in_the_configured_zone() {
     assert!(counted("written") >= 1.0 && counted("dropped") >= 1.0, "a line after the stop is dropped, and counted");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_stand_in_the_files_as_configured() {
+    for (personal_fields, starts) in [("sealed", "sealed:1:"), ("clear", "ada")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = format!("[log.files]\nfolder = {:?}\npersonal_fields = \"{personal_fields}\"", folder.path());
+        let gateway = Setup::with(&config).start().await;
+        gateway.client("ada@acme.test").chat("[[tokens=2]]").await.expect("an answer");
+        gateway.all_settled().await;
+        let TestGateway { running, librechat: _librechat, folder: _folder } = gateway;
+        assert!(running.stop(), "everything is written");
+        let file = std::fs::read_dir(folder.path()).expect("the folder").next().expect("a file").expect("its name").path();
+        let text = std::fs::read_to_string(file).expect("the file");
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let chat = lines.iter().find(|line| line["action"] == "chat.settled").unwrap_or_else(|| panic!("no chat in {text}"));
+        assert!(chat["actor_name"].as_str().is_some_and(|name| name.starts_with(starts)), "{personal_fields}: {chat}");
+        assert_eq!(chat["chain_hash"].as_str().map(str::len), Some(64), "and where it stands in its chain: {chat}");
+    }
+}
+
 #[test]
 fn a_folder_or_zone_that_is_not_there_is_an_error_of_the_configuration() {
     for (key, value, said) in [

@@ -5,14 +5,15 @@
 
 mod support;
 
+mod bad_days;
 mod bad_input;
 mod beside_chats;
 mod bodies;
+mod capturing;
 mod chats;
 mod cli;
 #[cfg(test)]
 mod config;
-mod crashes;
 mod demo;
 mod docs;
 mod following;
@@ -20,6 +21,7 @@ mod identity;
 mod limits;
 mod log_files;
 mod metrics;
+mod proved;
 mod recordings;
 mod records;
 mod refusals;

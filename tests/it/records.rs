@@ -16,9 +16,11 @@ use uuid::Uuid;
 use crate::support::postgres::Postgres;
 
 mod data_model;
+mod erasing;
 mod laws;
 mod migrations;
 mod outages;
+mod proving;
 mod readers;
 mod recorder;
 mod retention;
@@ -114,7 +116,7 @@ impl Place {
 }
 
 /// Runs a statement on an SQLite file and answers its first value.
-async fn sqlite(file: &std::path::Path, statement: &str) -> String {
+pub async fn sqlite(file: &std::path::Path, statement: &str) -> String {
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
     let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(file).connect().await.expect("opening the SQLite file");
     let row = sqlx::query(AssertSqlSafe(statement)).fetch_optional(&mut connection).await.expect("a statement of the test's own");
@@ -137,7 +139,7 @@ pub async fn settle(recorder: &Recorder, rows: impl IntoIterator<Item = UsageRow
 }
 
 /// Runs statements on an SQLite file.
-async fn script(file: &std::path::Path, statements: &str) {
+pub async fn script(file: &std::path::Path, statements: &str) {
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).create_if_missing(true);
     let mut connection = options.connect().await.expect("opening the SQLite file");
@@ -214,6 +216,7 @@ pub fn audit(number: u64) -> AuditRow {
         count: 1,
         reference: Some(format!("REF-{number}")),
         detail: Some(serde_json::json!({ "limit": { "used": 200_000, "sentence": "한국어 🦀 \"quoted\"" } })),
+        link: None,
     }
 }
 

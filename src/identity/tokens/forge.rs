@@ -63,6 +63,8 @@ pub(super) fn directory() -> Arc<Directory> {
         zone: TimeZone::UTC,
         plan: plan.map(Arc::from),
         language: None,
+        capture: crate::records::Capture::None,
+        legal_hold: false,
     };
     Arc::new(Directory::new(vec![org("acme", Some("professional")), org("beta", None), org("gamma", None)]))
 }

@@ -3,6 +3,7 @@
 //! Two connections: one writes, under a lock of ours, so that nothing ever waits in SQLite for another writer; the other
 //! reads and brings the log back into the file, which holds up neither.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, QueryBuilder, Row, Sqlite,
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::{Entry, Left, OpenError, OpenGeneration, ROWS, Settings};
+use super::{Entry, HEADS, Left, OpenError, OpenGeneration, ROWS, Settings};
+use crate::records::Head;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS entries (
@@ -26,6 +28,7 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS entries_generation ON entries (generation, kind) WHERE generation IS NOT NULL;
     CREATE INDEX IF NOT EXISTS entries_closed ON entries (generation) WHERE kind IN (5, 6);
     CREATE INDEX IF NOT EXISTS entries_rows ON entries (seq, rows) WHERE kind = 0;
+    CREATE INDEX IF NOT EXISTS entries_heads ON entries (seq) WHERE kind = 7;
     CREATE TABLE IF NOT EXISTS refused (
         at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)),
         reason TEXT NOT NULL,
@@ -41,6 +44,9 @@ const MOST_BROKEN: u32 = 1000;
 
 /// How many generations are tidied away in one step; a step holds up appends for less than a millisecond.
 const TIDIED_AT_ONCE: u32 = 50;
+
+/// How many entries of heads may gather before they are made one.
+const HEADS_GATHERED: usize = 32;
 
 /// A file of entries.
 #[derive(Debug, Clone)]
@@ -120,6 +126,31 @@ impl Source {
             left.uncounted.push((generation(&row)?, row.try_get("body").map_err(text)?));
         }
         Ok(left)
+    }
+
+    /// Where the chains of its audit rows stand.
+    pub(super) async fn heads(&self) -> Result<BTreeMap<String, Head>, String> {
+        folded(&self.entries_of_heads().await?)
+    }
+
+    async fn entries_of_heads(&self) -> Result<Vec<(i64, String)>, String> {
+        let mut reader = self.connections.reader.lock().await;
+        let reader = reader.as_mut().ok_or_else(closed)?;
+        sqlx::query_as("SELECT seq, body FROM entries WHERE kind = 7 ORDER BY seq").fetch_all(reader).await.map_err(text)
+    }
+
+    /// Makes one entry of many that say where chains stand. The newest says all before the others go, so that it may stop
+    /// in between.
+    pub(in crate::records) async fn thin_heads(&self) -> Result<(), String> {
+        let entries = self.entries_of_heads().await?;
+        let Some((newest, _)) = entries.last().filter(|_| entries.len() >= HEADS_GATHERED) else { return Ok(()) };
+        let heads = serde_json::to_string(&folded(&entries)?).map_err(|error| error.to_string())?;
+        let mut writer = self.connections.writer.lock().await;
+        let writer = writer.as_mut().ok_or_else(closed)?;
+        let said = sqlx::query("UPDATE entries SET body = ? WHERE seq = ?").bind(heads).bind(newest).execute(&mut *writer).await;
+        said.map_err(text)?;
+        let removed = sqlx::query("DELETE FROM entries WHERE kind = 7 AND seq < ?").bind(newest).execute(writer).await;
+        removed.map_err(text).map(|_| ())
     }
 
     /// Appends entries, all or none. Once it answers they are as durable as the settings say.
@@ -298,6 +329,21 @@ fn set_aside(file: &Path, error: &sqlx::Error) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// The newest head of each chain. Within a chain numbers only grow.
+fn folded(entries: &[(i64, String)]) -> Result<BTreeMap<String, Head>, String> {
+    let mut newest = BTreeMap::<String, Head>::new();
+    for (seq, body) in entries {
+        let heads: BTreeMap<String, Head> =
+            serde_json::from_str(body).map_err(|error| format!("entry {seq} does not say where chains stand: {error}"))?;
+        for (org, head) in heads {
+            if newest.get(&org).is_none_or(|known| known.seq < head.seq) {
+                newest.insert(org, head);
+            }
+        }
+    }
+    Ok(newest)
+}
+
 fn generation(row: &sqlx::sqlite::SqliteRow) -> Result<Uuid, String> {
     let id: String = row.try_get("generation").map_err(text)?;
     id.parse().map_err(|error| format!("{id:?} is no generation's id: {error}"))
@@ -312,4 +358,4 @@ fn closed() -> String {
     "the journal is closed".to_owned()
 }
 
-const _: () = assert!(ROWS == 0, "the statements above say so");
+const _: () = assert!(ROWS == 0 && HEADS == 7, "the statements above say so");

@@ -8,7 +8,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::sqlite::{Source, Writable};
-use super::{Append, Entry, JournalError, ROWS, State};
+use super::{Append, Entry, HEADS, JournalError, ROWS, State};
+use crate::records::RowLog;
+use crate::records::linker::Linker;
 use crate::records::rows::Rows;
 
 /// The most that is committed at once.
@@ -21,7 +23,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 const FAILURE_LOGGED_EVERY: Duration = Duration::from_mins(1);
 
 /// Appends until it is closed and nothing waits any more.
-pub(super) async fn run(source: Source, mut waiting: mpsc::Receiver<Append>, mut closing: watch::Receiver<bool>, state: Arc<State>) {
+pub(super) async fn run(
+    source: Source,
+    mut waiting: mpsc::Receiver<Append>,
+    mut closing: watch::Receiver<bool>,
+    state: Arc<State>,
+    mut linker: Option<Linker>,
+    row_log: Option<RowLog>,
+) {
     let mut group: Vec<Append> = Vec::with_capacity(GROUP);
     let mut closed = false;
     loop {
@@ -37,7 +46,7 @@ pub(super) async fn run(source: Source, mut waiting: mpsc::Receiver<Append>, mut
                 }
             }
         }
-        let failed = commit(&source, &mut group, &state).await.is_err();
+        let failed = commit(&source, &mut group, &state, linker.as_mut(), row_log.as_ref()).await.is_err();
         if failed && !group.is_empty() {
             if closed || *closing.borrow() {
                 return give_up(group);
@@ -48,10 +57,28 @@ pub(super) async fn run(source: Source, mut waiting: mpsc::Receiver<Append>, mut
 }
 
 /// Commits the group. What must be written stays in it when that fails; of the rest, whoever waits is told.
-async fn commit(source: &Source, group: &mut Vec<Append>, state: &State) -> Result<(), JournalError> {
-    let entries = entries(group);
+async fn commit(
+    source: &Source,
+    group: &mut Vec<Append>,
+    state: &State,
+    mut linker: Option<&mut Linker>,
+    row_log: Option<&RowLog>,
+) -> Result<(), JournalError> {
+    if let Some(linker) = &mut linker {
+        link(group, linker);
+    }
+    let entries = entries(group, linker.as_deref());
     match source.append(&entries).await {
         Ok(()) => {
+            if let Some(linker) = &mut linker {
+                linker.keep();
+            }
+            if let Some(log) = row_log {
+                let ring = linker.as_deref().map(Linker::ring);
+                for append in group.iter() {
+                    log.rows(&append.rows, ring);
+                }
+            }
             for done in group.drain(..).filter_map(|append| append.done) {
                 // Nobody has to wait.
                 let _ = done.send(Ok(()));
@@ -72,13 +99,29 @@ async fn commit(source: &Source, group: &mut Vec<Append>, state: &State) -> Resu
     }
 }
 
-/// The group as it stands in the file: all its rows in one entry, and one for each note. Rows come first, so that a
-/// generation's books are never closed before its rows are there.
-fn entries(group: &[Append]) -> Vec<Entry> {
-    let mut entries = Vec::with_capacity(group.len() + 1);
+/// Seals and links the group's audit rows, in the order they are written. Rows are never given up while this runs, so that
+/// those of a commit that failed keep their places in their chains, and nothing has to be taken back.
+fn link(group: &mut [Append], linker: &mut Linker) {
+    for append in group.iter_mut().filter(|append| !append.linked) {
+        append.linked = true;
+        for row in &mut append.rows.audit {
+            append.rows.keys.extend(linker.prepare_or_strike(row).as_deref().cloned());
+        }
+    }
+}
+
+/// The group as it stands in the file: all its rows in one entry, where that leaves their chains, and one for each note. Rows
+/// come first, so that a generation's books are never closed before its rows are there.
+fn entries(group: &[Append], linker: Option<&Linker>) -> Vec<Entry> {
+    let mut entries = Vec::with_capacity(group.len() + 2);
     let rows = Rows::together(group.iter().map(|append| &append.rows));
     if rows.count() > 0 {
         entries.push(Entry { kind: ROWS, generation: None, rows: rows.count(), body: rows.to_json() });
+    }
+    if let Some(heads) = linker.map(Linker::moved).filter(|heads| !heads.is_empty()) {
+        // Texts and numbers: there is nothing that cannot be written.
+        let body = serde_json::to_string(&heads).unwrap_or_default();
+        entries.push(Entry { kind: HEADS, generation: None, rows: 0, body });
     }
     for (id, note, record) in group.iter().filter_map(|append| append.note.as_ref()) {
         entries.push(Entry { kind: note.code(), generation: Some(*id), rows: 0, body: record.clone() });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tollgate::clock::{SharedClock, SystemClock};
 use tollgate::config::Config;
+use tollgate::records::seal::unseal_rows;
 use tollgate::records::{StoredAudit, StoredUsage};
 use tollgate::scripted::client::ChatClient;
 use tollgate::scripted::{Options, User};
@@ -168,6 +169,7 @@ impl TestGateway {
         wait_for(&format!("{count} audit rows of {action}"), || async {
             let mut rows = self.running.app.records.audit_rows(10_000).await.expect("readable rows");
             rows.retain(|row| row.action == action);
+            unseal_rows(&*self.running.app.member_keys, &mut rows).await.expect("the keys of members");
             rows.reverse();
             (rows.len() >= count).then_some(rows)
         })
