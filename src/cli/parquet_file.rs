@@ -13,28 +13,25 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
+use super::columns::{Column, Holds};
+
 /// A group is written once it holds this many rows,
 const GROUP_ROWS: usize = 10_000;
 
 /// or this many bytes of text: a row may be long.
 const GROUP_BYTES: usize = 16 << 20;
 
-/// What the columns of a table hold.
-pub(super) struct Table {
-    pub(super) numbers: &'static [&'static str],
-    pub(super) nullable: &'static [&'static str],
-}
-
 /// A file that is being written. Without its end, which [`ParquetFile::end`] writes, no reader takes it.
 pub(super) struct ParquetFile<W: Write + Send> {
     file: SerializedFileWriter<W>,
-    columns: Vec<Column>,
+    columns: Vec<Waiting>,
     rows: usize,
     bytes: usize,
 }
 
 /// The values of a column that wait for their group.
-struct Column {
+struct Waiting {
+    name: &'static str,
     values: Values,
     /// For every row whether there is a value, as Parquet counts it; nothing where there always is one.
     present: Option<Vec<i16>>,
@@ -48,15 +45,12 @@ enum Values {
 }
 
 impl<W: Write + Send> ParquetFile<W> {
-    pub(super) fn new(output: W, names: &[&'static str], table: &Table) -> io::Result<Self> {
-        let repetition = |name: &str| if table.nullable.contains(&name) { "OPTIONAL" } else { "REQUIRED" };
-        let fields: Vec<String> = names.iter().map(|name| format!("{} {};", repetition(name), table.typed(name))).collect();
+    pub(super) fn new<R>(output: W, columns: &[Column<R>]) -> io::Result<Self> {
+        let fields: Vec<String> = columns.iter().map(field).collect();
         let schema = parse_message_type(&format!("message rows {{ {} }}", fields.join(" "))).map_err(unwritten)?;
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
         let file = SerializedFileWriter::new(output, Arc::new(schema), Arc::new(properties)).map_err(unwritten)?;
-        let columns =
-            names.iter().map(|name| Column { values: table.values(name), present: table.nullable.contains(name).then(Vec::new) }).collect();
-        Ok(Self { file, columns, rows: 0, bytes: 0 })
+        Ok(Self { file, columns: columns.iter().map(Waiting::of).collect(), rows: 0, bytes: 0 })
     }
 
     pub(super) fn add(&mut self, cells: impl IntoIterator<Item = Value>) -> io::Result<()> {
@@ -99,11 +93,23 @@ impl<W: Write + Send> ParquetFile<W> {
     }
 }
 
-impl Column {
+impl Waiting {
+    fn of<R>(column: &Column<R>) -> Self {
+        let values = match column.holds {
+            Holds::Number => Values::Number(Vec::new()),
+            Holds::Time => Values::Time(Vec::new()),
+            Holds::Text => Values::Text(Vec::new()),
+            Holds::Json => Values::Json(Vec::new()),
+        };
+        Self { name: column.name, values, present: column.is_nullable.then(Vec::new) }
+    }
+
     /// Takes a cell in, and says how many bytes of text it holds.
     fn add(&mut self, cell: Value) -> io::Result<usize> {
-        if let Some(present) = &mut self.present {
-            present.push(i16::from(!cell.is_null()));
+        match &mut self.present {
+            Some(present) => present.push(i16::from(!cell.is_null())),
+            None if cell.is_null() => return Err(io::Error::other(format!("a row has no {}", self.name))),
+            None => {}
         }
         if cell.is_null() {
             return Ok(0);
@@ -130,24 +136,15 @@ impl Column {
     }
 }
 
-impl Table {
-    /// What is neither a time, JSON nor a number is text.
-    fn values(&self, name: &str) -> Values {
-        match name {
-            "time" => Values::Time(Vec::new()),
-            "detail" => Values::Json(Vec::new()),
-            _ if self.numbers.contains(&name) => Values::Number(Vec::new()),
-            _ => Values::Text(Vec::new()),
-        }
-    }
-
-    fn typed(&self, name: &str) -> String {
-        match self.values(name) {
-            Values::Number(_) => format!("INT64 {name}"),
-            Values::Time(_) => format!("INT64 {name} (TIMESTAMP(MICROS,true))"),
-            Values::Text(_) => format!("BYTE_ARRAY {name} (STRING)"),
-            Values::Json(_) => format!("BYTE_ARRAY {name} (JSON)"),
-        }
+/// A column in the words of Parquet's schemas.
+fn field<R>(column: &Column<R>) -> String {
+    let repetition = if column.is_nullable { "OPTIONAL" } else { "REQUIRED" };
+    let name = column.name;
+    match column.holds {
+        Holds::Number => format!("{repetition} INT64 {name};"),
+        Holds::Time => format!("{repetition} INT64 {name} (TIMESTAMP(MICROS,true));"),
+        Holds::Text => format!("{repetition} BYTE_ARRAY {name} (STRING);"),
+        Holds::Json => format!("{repetition} BYTE_ARRAY {name} (JSON);"),
     }
 }
 

@@ -44,12 +44,17 @@ const LESS_A_DAY: &str = "UPDATE usage_daily SET cost_nanousd = CASE WHEN cost_n
 const WHERE: &str = "time >= $1 AND time < $2 AND (org_id = $3 OR $3 IS NULL)";
 const BEHIND: &str = "(time > $4 OR (time = $4 AND id > $5)) ORDER BY time, id";
 
-fn usage_page() -> String {
+/// Usage rows with what their corrections make of them, for [`rated`].
+pub(super) fn rated_rows() -> String {
     format!(
         "SELECT {USAGE_COLUMNS}, CAST(COALESCE((SELECT SUM(cost_difference_nanousd) FROM usage_corrections \
          WHERE usage_id = usage_events.id), 0) AS BIGINT) AS corrected_by, (SELECT COUNT(*) FROM usage_corrections \
-         WHERE usage_id = usage_events.id) AS corrections FROM usage_events WHERE {WHERE} AND {BEHIND} LIMIT {PAGE}"
+         WHERE usage_id = usage_events.id) AS corrections FROM usage_events"
     )
+}
+
+fn usage_page() -> String {
+    format!("{} WHERE {WHERE} AND {BEHIND} LIMIT {PAGE}", rated_rows())
 }
 
 fn audit_page() -> String {
@@ -200,7 +205,7 @@ fn differences<const KEYS: usize>(rows: &[impl Columns], keys: [&'static str; KE
 }
 
 /// An id as SQLite holds it.
-fn hyphenated(id: Uuid) -> String {
+pub(super) fn hyphenated(id: Uuid) -> String {
     id.to_string()
 }
 
@@ -248,7 +253,7 @@ fn closed(row: &impl Columns) -> Result<Closed, ReadError> {
     })
 }
 
-fn rated(row: &impl Columns) -> Result<Rated, ReadError> {
+pub(super) fn rated(row: &impl Columns) -> Result<Rated, ReadError> {
     let table = "usage_corrections";
     Ok(Rated {
         row: sql::usage_row(row)?,
