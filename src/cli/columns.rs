@@ -44,8 +44,8 @@ const fn json<R>(name: &'static str, value: fn(&R) -> Value) -> Column<R> {
     column(name, Holds::Json, value)
 }
 
-const fn or_null<R>(column: Column<R>) -> Column<R> {
-    Column { is_nullable: true, ..column }
+const fn or_null<R>(Column { name, holds, value, .. }: Column<R>) -> Column<R> {
+    Column { name, holds, is_nullable: true, value }
 }
 
 /// Usage rows. `corrections_nanousd` is what later corrections add to the cost.

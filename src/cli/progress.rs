@@ -1,8 +1,10 @@
 //! How far a command is, for whoever waits at a terminal. Elsewhere nothing is drawn.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Write;
 
-const TEMPLATE: &str = "[{bar:30}] {percent} %, {human_pos} of {human_len} rows, {per_sec}";
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+const TEMPLATE: &str = "[{bar:30}] {percent} %, {human_pos} of {human_len} rows, {rate}";
 
 /// A bar on standard error.
 pub(super) struct Progress(ProgressBar);
@@ -12,7 +14,7 @@ impl Progress {
     pub(super) fn of(total: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self(bar.with_style(style.progress_chars("#> ")))
+        Self(bar.with_style(style.with_key("rate", rate).progress_chars("#> ")))
     }
 
     /// One that only counts.
@@ -24,11 +26,17 @@ impl Progress {
         self.0.inc(rows as u64);
     }
 
-    /// Leaves the bar as it is, and answers how many rows there were.
+    /// Takes the bar away, in favour of what is said in the end, and answers how many rows there were.
     pub(super) fn end(&self) -> u64 {
-        self.0.abandon();
-        self.0.position()
+        let rows = self.0.position();
+        self.0.finish_and_clear();
+        rows
     }
+}
+
+fn rate(state: &ProgressState, text: &mut dyn Write) {
+    // What draws does not fail.
+    let _ = write!(text, "{:.0} rows/s", state.per_sec());
 }
 
 #[cfg(test)]

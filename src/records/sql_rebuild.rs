@@ -16,7 +16,7 @@ use super::sqlite::{SqliteRecords, sortable};
 use super::{ReadError, StoredAudit, StoredUsage, ToolRow};
 
 /// The rows of a day behind a place.
-const OF_A_DAY: &str = "WHERE time >= $1 AND time < $2 AND org_id = $3 AND org_day = $4 AND (time > $5 OR (time = $5 AND id > $6)) \
+const OF_A_DAY: &str = "WHERE time >= $1 AND time < $2 AND org_id = $3 AND org_day = $4 AND (time > $1 OR id > $5) \
     ORDER BY time, id";
 
 /// How rows are read, and what corrections add to their cost.
@@ -73,8 +73,8 @@ macro_rules! rebuild_of {
             let mut after = Some((Uuid::nil(), day.times.start));
             while let Some((id, time)) = after {
                 let page = sqlx::query(AssertSqlSafe(format!("{} {OF_A_DAY} LIMIT {PAGE}", reading.select)));
-                let page = page.bind($time(day.times.start)).bind($time(day.times.end)).bind(&day.org).bind(&day.day);
-                let page = page.bind($time(time)).bind($id(id)).fetch_all(&mut *connection).await.map_err(failed)?;
+                let page = page.bind($time(time)).bind($time(day.times.end)).bind(&day.org).bind(&day.day);
+                let page = page.bind($id(id)).fetch_all(&mut *connection).await.map_err(failed)?;
                 let rows = page.iter().map(reading.read).collect::<Result<Vec<_>, _>>()?;
                 gathered.add(rollup, &rows);
                 after = rows.last().filter(|_| rows.len() == PAGE).map(|(row, _)| row.key());

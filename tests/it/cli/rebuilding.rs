@@ -30,7 +30,7 @@ fn row(number: u64) -> UsageRow {
         org_day: DAY.to_owned(),
         org_month: "2025-09".to_owned(),
         member_id: if number.is_multiple_of(3) { "bob" } else { "ada" }.into(),
-        time_to_first_token_ms: (number % 2 == 0).then_some(number),
+        time_to_first_token_ms: number.is_multiple_of(2).then_some(number),
         ..usage(number)
     }
 }

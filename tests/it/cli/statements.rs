@@ -218,11 +218,11 @@ async fn rows_are_exported_whole_and_in_order(database: records::Place) {
 
 /// The columns of a table, in order.
 async fn columns(database: &records::Place, table: &str) -> String {
-    let question = match database.url.starts_with("sqlite:") {
-        true => format!("SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info('{table}') ORDER BY name)"),
-        false => format!(
-            "SELECT string_agg(column_name, ',' ORDER BY column_name COLLATE \"C\") FROM information_schema.columns WHERE table_name = '{table}'"
-        ),
+    let question = if database.url.starts_with("sqlite:") {
+        format!("SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info('{table}') ORDER BY name)")
+    } else {
+        let names = "SELECT string_agg(column_name, ',' ORDER BY column_name COLLATE \"C\") FROM information_schema.columns";
+        format!("{names} WHERE table_name = '{table}'")
     };
     database.sql(&question).await
 }
