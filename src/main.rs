@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use tollgate::cli::{
-    self, Asked, AuditAsked, Exit, ExportAsked, ExportFormat, Exported, Format, Making, Migration, RepriceAsked, Source, StatementAsked,
-    StatementFormat, Wanted,
+    self, Asked, AuditAsked, Exit, ExportAsked, ExportFormat, Exported, Format, Making, Migration, RebuildAsked, RepriceAsked, Source,
+    StatementAsked, StatementFormat, Wanted,
 };
 use tollgate::identity::ROLES;
 
@@ -151,6 +151,19 @@ enum UsageCommand {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Make the daily sums anew from their rows, after rows were put right by hand; differences are shown first
+    Rebuild {
+        /// The org's id; every org of the configuration when left out
+        #[arg(long)]
+        org: Option<String>,
+        #[command(flatten)]
+        days: Days,
+        /// Only say what differs
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Rate what an org used anew with the present prices; differences are written as corrections
     Reprice {
         /// The org's id
@@ -180,6 +193,9 @@ enum AuditCommand {
         days: Days,
         #[command(flatten)]
         file: OutputFile,
+        /// Say names, addresses and captured texts, which are sealed otherwise
+        #[arg(long)]
+        unsealed: bool,
         #[command(flatten)]
         settings: Settings,
     },
@@ -238,7 +254,7 @@ struct Days {
 #[derive(Args)]
 struct OutputFile {
     /// What it looks like
-    #[arg(long, value_parser = ["csv", "ndjson"])]
+    #[arg(long, value_parser = ["csv", "ndjson", "parquet"])]
     format: String,
     /// The file; standard output when left out
     #[arg(long, value_name = "FILE")]
@@ -246,9 +262,13 @@ struct OutputFile {
 }
 
 impl OutputFile {
-    fn asked(self, what: Exported, org: Option<String>, days: Days) -> ExportAsked {
-        let format = if self.format == "csv" { ExportFormat::Csv } else { ExportFormat::Ndjson };
-        ExportAsked { what, org, from: days.from, to: days.to, format, output: self.output }
+    fn asked(self, what: Exported, org: Option<String>, days: Days, unsealed: bool) -> ExportAsked {
+        let format = match self.format.as_str() {
+            "csv" => ExportFormat::Csv,
+            "parquet" => ExportFormat::Parquet,
+            _ => ExportFormat::Ndjson,
+        };
+        ExportAsked { what, org, from: days.from, to: days.to, format, output: self.output, unsealed }
     }
 }
 
@@ -309,13 +329,16 @@ fn run(command: Command) -> Exit {
             cli::statement(&settings.source(), &StatementAsked { org, month, format, close })
         }
         Command::Usage(UsageCommand::Export { org, days, file, settings }) => {
-            cli::export(&settings.source(), &file.asked(Exported::Usage, Some(org), days))
+            cli::export(&settings.source(), &file.asked(Exported::Usage, Some(org), days, false))
+        }
+        Command::Usage(UsageCommand::Rebuild { org, days: Days { from, to }, dry_run, settings }) => {
+            cli::rebuild(&settings.source(), &RebuildAsked { org, from, to, dry_run })
         }
         Command::Usage(UsageCommand::Reprice { org, days: Days { from, to }, model, dry_run, settings }) => {
             cli::reprice(&settings.source(), &RepriceAsked { org, from, to, model, dry_run })
         }
-        Command::Audit(AuditCommand::Export { org, days, file, settings }) => {
-            cli::export(&settings.source(), &file.asked(Exported::Audit, org, days))
+        Command::Audit(AuditCommand::Export { org, days, file, unsealed, settings }) => {
+            cli::export(&settings.source(), &file.asked(Exported::Audit, org, days, unsealed))
         }
         Command::Reader(ReaderCommand::Create { org, role, print, settings }) => {
             let making = if print { Making::Printed } else { Making::Done };

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::say::{say, say_json};
+use super::ledger::{Noted, Opened};
+use super::say::{complain, say, say_json};
 use super::table::{amount_of, at, of_limits, shown};
 use super::{Exit, Format, Source, failed, misconfigured, wait_for};
-use crate::app::database_url;
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
-use crate::db::{Database, Status};
 use crate::error::read_reference;
 use crate::records::seal::unseal_rows;
 use crate::records::{ReadError, StoredAudit};
@@ -40,23 +40,29 @@ pub fn explain(source: &Source, reference: &str, format: Format) -> Exit {
 }
 
 async fn decision(config: &Config, reference: &str) -> Result<Option<StoredAudit>, String> {
-    let place = &config.records.url;
-    let database = Database::open(&database_url(place)).map_err(|error| error.to_string())?;
-    match database.status().await {
-        Status::Missing(_) => return Err(format!("{place} does not exist")),
-        Status::Unreachable(reason) => return Err(format!("{place} cannot be read: {reason}")),
-        Status::NotMigrated { .. } => return Err(format!("{place} is not migrated; run tollgate migrate")),
-        Status::Ready => {}
+    let opened = Opened::open(config).await?;
+    let row = unsealed(&opened, reference).await.map_err(|error| error.to_string());
+    if let Ok(Some(row)) = &row {
+        note(config, &opened, row, reference).await;
     }
-    let row = unsealed(&database, reference).await.map_err(|error| error.to_string());
-    database.close().await;
+    opened.close().await;
     row
 }
 
-async fn unsealed(database: &Database, reference: &str) -> Result<Option<StoredAudit>, ReadError> {
-    let mut row = database.records().decision(reference).await?;
-    unseal_rows(&*database.member_keys(), row.as_mut_slice()).await?;
+async fn unsealed(opened: &Opened, reference: &str) -> Result<Option<StoredAudit>, ReadError> {
+    let mut row = opened.records().decision(reference).await?;
+    unseal_rows(&*opened.member_keys(), row.as_mut_slice()).await?;
     Ok(row)
+}
+
+/// Who reads a person's row is audited. A database that may only be read, such as a replica, still answers: whoever was
+/// refused waits.
+async fn note(config: &Config, opened: &Opened, row: &StoredAudit, reference: &str) {
+    let org = row.org_id.as_ref().and_then(|id| config.orgs.iter().find(|org| org.id == *id));
+    let noted = Noted { action: "audit.read", org, kind: "audit", which: reference.to_owned(), detail: None };
+    if let Err(reason) = opened.note(noted, SystemClock.now()).await {
+        complain(&format_args!("reading this row leaves no trace: {reason}"));
+    }
 }
 
 fn show(config: &Config, row: &StoredAudit, format: Format) -> Exit {

@@ -3,24 +3,20 @@
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::time::Instant;
 
+use super::columns::{AUDIT, Column, USAGE};
 use super::ledger::{self, Noted, Opened};
+use super::parquet_file::ParquetFile;
+use super::progress::Progress;
 use super::say::complain_aloud;
 use super::{Exit, Source, failed, spreadsheet, wait_for};
 use crate::clock::{Clock as _, SystemClock};
 use crate::identity::Org;
-use crate::records::ledger::{PAGE, Place, Rated, Span};
-use crate::records::{ReadError, StoredAudit};
-
-/// How often a terminal is told how far it is.
-const TOLD_EVERY: Duration = Duration::from_millis(100);
-
-/// How wide the bar is, in cells.
-const BAR: usize = 30;
+use crate::records::ReadError;
+use crate::records::ledger::{PAGE, Place, Span};
+use crate::records::seal::unseal_rows;
 
 /// What a file of rows looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +25,8 @@ pub enum ExportFormat {
     Csv,
     /// One JSON object a line.
     Ndjson,
+    /// Typed columns, for tools that analyse.
+    Parquet,
 }
 
 /// Which rows.
@@ -55,134 +53,8 @@ pub struct ExportAsked {
     pub format: ExportFormat,
     /// The file; standard output where it is left out.
     pub output: Option<PathBuf>,
-}
-
-/// The names of the columns of usage rows. `corrections_nanousd` is what later corrections add to the cost.
-const USAGE: [&str; 26] = [
-    "id",
-    "time",
-    "generation_id",
-    "org_id",
-    "member_id",
-    "org_day",
-    "org_month",
-    "endpoint",
-    "model",
-    "agent_id",
-    "conversation_id",
-    "messages",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "total_tokens",
-    "cost_nanousd",
-    "corrections_nanousd",
-    "price_version",
-    "usage_source",
-    "estimate_tokens",
-    "status",
-    "time_to_first_token_ms",
-    "duration_ms",
-    "request_id",
-];
-
-/// The names of the columns of audit rows.
-const AUDIT: [&str; 29] = [
-    "id",
-    "time",
-    "category",
-    "severity",
-    "org_id",
-    "org_day",
-    "actor_id",
-    "actor_name",
-    "actor_role",
-    "action",
-    "resource_type",
-    "resource_id",
-    "outcome",
-    "request_id",
-    "method",
-    "path",
-    "query",
-    "status",
-    "duration_ms",
-    "error",
-    "address",
-    "user_agent",
-    "conversation_id",
-    "model",
-    "total_tokens",
-    "cost_nanousd",
-    "count",
-    "reference",
-    "detail",
-];
-
-fn usage_cells(Rated { row, corrected_by, .. }: &Rated) -> [Value; 26] {
-    [
-        json!(row.id),
-        json!(row.time.to_string()),
-        json!(row.generation_id),
-        json!(&*row.org_id),
-        json!(&*row.member_id),
-        json!(row.org_day),
-        json!(row.org_month),
-        json!(row.endpoint),
-        json!(row.model),
-        json!(row.agent_id),
-        json!(row.conversation_id),
-        json!(row.messages),
-        json!(row.input_tokens),
-        json!(row.output_tokens),
-        json!(row.cache_read_tokens),
-        json!(row.cache_write_tokens),
-        json!(row.total_tokens),
-        json!(row.cost_nanousd),
-        json!(corrected_by),
-        json!(&*row.price_version),
-        json!(row.usage_source),
-        json!(row.estimate_tokens),
-        json!(row.status),
-        json!(row.time_to_first_token_ms),
-        json!(row.duration_ms),
-        json!(&*row.request_id),
-    ]
-}
-
-fn audit_cells(row: &StoredAudit) -> [Value; 29] {
-    [
-        json!(row.id),
-        json!(row.time.to_string()),
-        json!(row.category.as_str()),
-        json!(row.severity.as_str()),
-        json!(row.org_id.as_deref()),
-        json!(row.org_day),
-        json!(row.actor_id.as_deref()),
-        json!(row.actor_name.as_deref()),
-        json!(row.actor_role.as_deref()),
-        json!(row.action),
-        json!(row.resource_type),
-        json!(row.resource_id),
-        json!(row.outcome.as_str()),
-        json!(row.request_id.as_deref()),
-        json!(row.method),
-        json!(row.path),
-        json!(row.query),
-        json!(row.status),
-        json!(row.duration_ms),
-        json!(row.error),
-        json!(row.address),
-        json!(row.user_agent),
-        json!(row.conversation_id),
-        json!(row.model),
-        json!(row.total_tokens),
-        json!(row.cost_nanousd),
-        json!(row.count),
-        json!(row.reference),
-        json!(row.detail),
-    ]
+    /// Whether audit rows say names, addresses and captured texts, which are sealed otherwise.
+    pub unsealed: bool,
 }
 
 /// `tollgate usage export` and `tollgate audit export`.
@@ -249,10 +121,11 @@ async fn write_all(opened: &Opened, asked: &ExportAsked, org: Option<&Org>, span
         Exported::Audit => ("audit.exported", "audit"),
     };
     let which = format!("{} to {}", asked.from, asked.to);
-    let noted = Noted { action, org, kind, which, detail: None };
+    let detail = asked.unsealed.then(|| json!({ "unsealed": true }));
+    let noted = Noted { action, org, kind, which, detail };
     opened.note(noted, SystemClock.now()).await.map_err(Unwritten::Failed)?;
     let Some(file) = &asked.output else {
-        return write_to(io::stdout().lock(), opened, asked, span).await;
+        return write_to(io::stdout(), opened, asked, span).await;
     };
     let unwritable = |error: io::Error| Unwritten::Failed(format!("{} cannot be written: {error}", file.display()));
     let unfinished = unfinished(file);
@@ -273,70 +146,97 @@ fn unfinished(file: &Path) -> PathBuf {
     name.into()
 }
 
-async fn write_to(output: impl Write, opened: &Opened, asked: &ExportAsked, span: &Span) -> Result<u64, Unwritten> {
-    let mut rows = Rows { output: BufWriter::new(output), format: asked.format };
-    let total = match asked.what {
-        Exported::Usage => opened.ledger.count_usage(span).await,
-        Exported::Audit => opened.ledger.count_audit(span).await,
-    };
-    let mut progress = Progress::new(total?);
-    let mut after = Place::before(span);
+async fn write_to(output: impl Write + Send, opened: &Opened, asked: &ExportAsked, span: &Span) -> Result<u64, Unwritten> {
     match asked.what {
-        Exported::Usage => rows.begin(&USAGE)?,
-        Exported::Audit => rows.begin(&AUDIT)?,
+        Exported::Usage => write_usage(output, opened, asked, span).await,
+        Exported::Audit => write_audit(output, opened, asked, span).await,
     }
-    loop {
-        let mut last = None;
-        let mut written = 0;
-        match asked.what {
-            Exported::Usage => {
-                for rated in opened.ledger.usage_page(span, after).await? {
-                    rows.add(&USAGE, usage_cells(&rated))?;
-                    last = Some(Place { time: rated.row.time, id: rated.row.id });
-                    written += 1;
-                }
-            }
-            Exported::Audit => {
-                for row in opened.ledger.audit_page(span, after).await? {
-                    rows.add(&AUDIT, audit_cells(&row))?;
-                    last = Some(Place { time: row.time, id: row.id });
-                    written += 1;
-                }
-            }
+}
+
+async fn write_usage(output: impl Write + Send, opened: &Opened, asked: &ExportAsked, span: &Span) -> Result<u64, Unwritten> {
+    let progress = progress(asked, opened.ledger.count_usage(span).await?);
+    let mut rows = Rows::begin(output, asked.format, USAGE)?;
+    let mut after = Some(Place::before(span));
+    while let Some(place) = after {
+        let page = opened.ledger.usage_page(span, place).await?;
+        for rated in &page {
+            rows.add(rated)?;
         }
-        progress.add(written as u64);
-        match last {
-            Some(place) if written == PAGE => after = place,
-            _ => break,
-        }
+        progress.add(page.len());
+        let last = page.last().filter(|_| page.len() == PAGE);
+        after = last.map(|rated| Place { time: rated.row.time, id: rated.row.id });
     }
-    rows.output.flush()?;
-    progress.end();
-    Ok(progress.rows)
+    rows.end()?;
+    Ok(progress.end())
+}
+
+async fn write_audit(output: impl Write + Send, opened: &Opened, asked: &ExportAsked, span: &Span) -> Result<u64, Unwritten> {
+    let progress = progress(asked, opened.ledger.count_audit(span).await?);
+    let mut rows = Rows::begin(output, asked.format, AUDIT)?;
+    let mut after = Some(Place::before(span));
+    while let Some(place) = after {
+        let mut page = opened.ledger.audit_page(span, place).await?;
+        if asked.unsealed {
+            unseal_rows(&*opened.member_keys(), &mut page).await?;
+        }
+        for row in &page {
+            rows.add(row)?;
+        }
+        progress.add(page.len());
+        after = page.last().filter(|_| page.len() == PAGE).map(|row| Place { time: row.time, id: row.id });
+    }
+    rows.end()?;
+    Ok(progress.end())
+}
+
+/// A bar among the rows themselves would help nobody.
+fn progress(asked: &ExportAsked, total: u64) -> Progress {
+    if asked.output.is_none() && io::stdout().is_terminal() { Progress::hidden() } else { Progress::of(total) }
 }
 
 /// Rows on their way to a file.
-struct Rows<W: Write> {
-    output: BufWriter<W>,
-    format: ExportFormat,
+struct Rows<W: Write + Send, R: 'static> {
+    columns: &'static [Column<R>],
+    file: Written<W>,
 }
 
-impl<W: Write> Rows<W> {
-    fn begin(&mut self, names: &[&'static str]) -> io::Result<()> {
-        match self.format {
-            ExportFormat::Csv => self.output.write_all(spreadsheet::line(names).as_bytes()),
-            ExportFormat::Ndjson => Ok(()),
+enum Written<W: Write + Send> {
+    Csv(BufWriter<W>),
+    Ndjson(BufWriter<W>),
+    Parquet(Box<ParquetFile<W>>),
+}
+
+impl<W: Write + Send, R> Rows<W, R> {
+    fn begin(output: W, format: ExportFormat, columns: &'static [Column<R>]) -> io::Result<Self> {
+        let file = match format {
+            ExportFormat::Csv => {
+                let mut output = BufWriter::new(output);
+                output.write_all(spreadsheet::line(columns.iter().map(|column| column.name)).as_bytes())?;
+                Written::Csv(output)
+            }
+            ExportFormat::Ndjson => Written::Ndjson(BufWriter::new(output)),
+            ExportFormat::Parquet => Written::Parquet(Box::new(ParquetFile::new(output, columns)?)),
+        };
+        Ok(Self { columns, file })
+    }
+
+    fn add(&mut self, row: &R) -> io::Result<()> {
+        let cells = self.columns.iter().map(|column| (column.value)(row));
+        match &mut self.file {
+            Written::Csv(output) => output.write_all(spreadsheet::line(cells.map(|value| cell(&value))).as_bytes()),
+            Written::Ndjson(output) => {
+                let row: Map<String, Value> = self.columns.iter().map(|column| column.name.to_owned()).zip(cells).collect();
+                serde_json::to_writer(&mut *output, &row)?;
+                output.write_all(b"\n")
+            }
+            Written::Parquet(file) => file.add(cells),
         }
     }
 
-    fn add<const COLUMNS: usize>(&mut self, names: &[&'static str; COLUMNS], cells: [Value; COLUMNS]) -> io::Result<()> {
-        match self.format {
-            ExportFormat::Csv => self.output.write_all(spreadsheet::line(cells.iter().map(cell)).as_bytes()),
-            ExportFormat::Ndjson => {
-                let row: Map<String, Value> = names.iter().map(|name| (*name).to_owned()).zip(cells).collect();
-                serde_json::to_writer(&mut self.output, &row)?;
-                self.output.write_all(b"\n")
-            }
+    fn end(self) -> io::Result<()> {
+        match self.file {
+            Written::Csv(mut output) | Written::Ndjson(mut output) => output.flush(),
+            Written::Parquet(file) => file.end(),
         }
     }
 }
@@ -347,53 +247,5 @@ fn cell(value: &Value) -> String {
         Value::String(text) => spreadsheet::text(text),
         Value::Number(number) => number.to_string(),
         other => spreadsheet::text(&other.to_string()),
-    }
-}
-
-/// How far it is, for whoever waits at a terminal.
-struct Progress {
-    rows: u64,
-    total: u64,
-    told: Option<Instant>,
-    is_terminal: bool,
-}
-
-impl Progress {
-    fn new(total: u64) -> Self {
-        Self { rows: 0, total, told: None, is_terminal: io::stderr().is_terminal() }
-    }
-
-    fn add(&mut self, rows: u64) {
-        self.rows += rows;
-        if self.is_terminal && self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-            self.told = Some(Instant::now());
-            complain_aloud(&format!("\r{}", self.bar()));
-        }
-    }
-
-    fn bar(&self) -> String {
-        let Self { rows, total, .. } = *self;
-        let done = rows.min(total).saturating_mul(BAR as u64).checked_div(total).unwrap_or(BAR as u64);
-        let done = usize::try_from(done).unwrap_or(BAR);
-        format!("[{}{}] {rows} of {total} rows", "#".repeat(done), " ".repeat(BAR - done))
-    }
-
-    fn end(&self) {
-        if self.is_terminal && self.told.is_some() {
-            complain_aloud(&format!("\r{}\n", self.bar()));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bar_fills_and_never_overflows() {
-        let bar = |rows, total| Progress { rows, total, told: None, is_terminal: false }.bar();
-        assert_eq!(bar(0, 0), format!("[{}] 0 of 0 rows", "#".repeat(30)));
-        assert_eq!(bar(5, 10), format!("[{}{}] 5 of 10 rows", "#".repeat(15), " ".repeat(15)));
-        assert!(bar(11, 10).starts_with(&format!("[{}]", "#".repeat(30))), "rows may be written meanwhile");
     }
 }

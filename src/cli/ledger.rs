@@ -1,5 +1,6 @@
 //! What the commands share that read and correct what orgs are billed by.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,12 +16,15 @@ use crate::db::{Database, Status};
 use crate::identity::Org;
 use crate::records::audit_keys::AuditFiles;
 use crate::records::ledger::{Ledger, Span};
-use crate::records::{AuditRow, Category, Severity};
+use crate::records::member_keys::MemberKeys;
+use crate::records::rebuild::Rebuild;
+use crate::records::{AuditRow, Category, RecordStore, Severity};
 
 /// A database that is there and migrated.
 pub(super) struct Opened {
     database: Database,
     pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) rebuilder: Arc<dyn Rebuild>,
     audit_files: AuditFiles,
 }
 
@@ -34,8 +38,8 @@ impl Opened {
             Status::NotMigrated { .. } => return Err(format!("{place} is not migrated; run tollgate migrate")),
             Status::Ready => {}
         }
-        let ledger = database.ledger();
-        Ok(Self { database, ledger, audit_files: config.records.audit_files.clone() })
+        let (ledger, rebuilder) = (database.ledger(), database.rebuilder());
+        Ok(Self { database, ledger, rebuilder, audit_files: config.records.audit_files.clone() })
     }
 
     /// Writes down that this is done, before it is: who reads what others are billed by is audited, and what cannot be audited
@@ -43,6 +47,14 @@ impl Opened {
     pub(super) async fn note(&self, noted: Noted<'_>, now: Timestamp) -> Result<(), String> {
         let written = noted::write(&self.audit_files, &self.database, audit_row(noted, now)).await;
         written.map_err(|reason| format!("it cannot be audited: {reason}"))
+    }
+
+    pub(super) fn records(&self) -> Arc<dyn RecordStore> {
+        self.database.records()
+    }
+
+    pub(super) fn member_keys(&self) -> Arc<dyn MemberKeys> {
+        self.database.member_keys()
     }
 
     pub(super) async fn close(&self) {
@@ -86,6 +98,13 @@ pub(super) fn org_of(config: &Config, id: &str) -> Option<Org> {
 /// From the beginning of one day to the end of another, in the calendar of a zone; or why not on standard error.
 pub(super) fn span_of(org: Option<&Org>, from: &str, to: &str) -> Option<Span> {
     let zone = org.map_or(TimeZone::UTC, |org| org.zone.clone());
+    let begins = |day: Date| Some(day.to_zoned(zone.clone()).ok()?.start_of_day().ok()?.timestamp());
+    let (from, to) = days_of(from, to)?.into_inner();
+    Some(Span { org: org.map(|org| org.id.to_string()), times: begins(from)?..begins(to.tomorrow().ok()?)? })
+}
+
+/// From one day to another; or why not on standard error.
+pub(super) fn days_of(from: &str, to: &str) -> Option<RangeInclusive<Date>> {
     let day = |text: &str| {
         let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
         if day.is_none() {
@@ -93,13 +112,12 @@ pub(super) fn span_of(org: Option<&Org>, from: &str, to: &str) -> Option<Span> {
         }
         day
     };
-    let begins = |day: Date| Some(day.to_zoned(zone.clone()).ok()?.start_of_day().ok()?.timestamp());
     let (from, to) = (day(from)?, day(to)?);
     if from > to {
         complain(&format_args!("{from} is after {to}"));
         return None;
     }
-    Some(Span { org: org.map(|org| org.id.to_string()), times: begins(from)?..begins(to.tomorrow().ok()?)? })
+    Some(from..=to)
 }
 
 #[cfg(test)]

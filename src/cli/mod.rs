@@ -4,6 +4,7 @@
 
 mod audit;
 mod check;
+mod columns;
 mod explain;
 mod export;
 mod ledger;
@@ -12,7 +13,10 @@ mod live;
 mod member;
 mod migrate;
 mod noted;
+mod parquet_file;
+mod progress;
 mod reader;
+mod rebuild;
 mod reprice;
 mod say;
 mod spreadsheet;
@@ -33,6 +37,7 @@ pub use live::check_live;
 pub use member::erase_member;
 pub use migrate::{Migration, migrate};
 pub use reader::{Making, Wanted, create_reader};
+pub use rebuild::{RebuildAsked, rebuild};
 pub use reprice::{RepriceAsked, reprice};
 pub(crate) use say::complain;
 pub use statement::{StatementAsked, StatementFormat, statement};

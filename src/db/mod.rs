@@ -18,6 +18,7 @@ use crate::records::member_keys::MemberKeys;
 use crate::records::postgres::PostgresRecords;
 use crate::records::postgres_chains::PostgresChains;
 use crate::records::postgres_keys::PostgresKeys;
+use crate::records::rebuild::Rebuild;
 use crate::records::retention::{Held, Removed, Retention};
 use crate::records::sqlite::SqliteRecords;
 use crate::records::sqlite_chains::SqliteChains;
@@ -212,6 +213,14 @@ impl Database {
 
     /// What reads and corrects what orgs are billed by.
     pub fn ledger(&self) -> Arc<dyn Ledger> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => Arc::new(SqliteRecords::new(sqlite.pool.clone())),
+            Kind::Postgres(postgres) => Arc::new(PostgresRecords::new(postgres.pool.clone(), postgres.options.clone())),
+        }
+    }
+
+    /// What makes daily sums anew.
+    pub fn rebuilder(&self) -> Arc<dyn Rebuild> {
         match &self.0 {
             Kind::Sqlite(sqlite) => Arc::new(SqliteRecords::new(sqlite.pool.clone())),
             Kind::Postgres(postgres) => Arc::new(PostgresRecords::new(postgres.pool.clone(), postgres.options.clone())),

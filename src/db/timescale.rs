@@ -51,12 +51,16 @@ const LAYOUTS: [Layout; 4] = [
     Layout { table: EventTable::System, chunk_days: 1, compress_days: 2, segment_by: "server" },
 ];
 
+/// The part of it that is under the Apache licence has neither compression, nor continuous aggregates, nor policies.
+const UNLICENSED: &str = "this TimescaleDB is without its Community licence";
+
 /// Looks for it. Only a superuser may read what is preloaded, but everyone a setting that comes with it.
 pub(super) async fn find(connection: &mut PgConnection) -> Result<Found, sqlx::Error> {
     let row = sqlx::query(
         "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS installed, \
          EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') AS available, \
          current_setting('timescaledb.disable_load', true) IS NOT NULL AS preloaded, \
+         COALESCE(current_setting('timescaledb.license', true), '') AS licence, \
          has_database_privilege(current_database(), 'CREATE') AS allowed",
     )
     .fetch_one(&mut *connection)
@@ -64,6 +68,10 @@ pub(super) async fn find(connection: &mut PgConnection) -> Result<Found, sqlx::E
     let (available, preloaded, allowed): (bool, bool, bool) =
         (row.try_get("available")?, row.try_get("preloaded")?, row.try_get("allowed")?);
     if !row.try_get::<bool, _>("installed")? {
+        // The server's setting can be read before, what a build comes with only after it is installed.
+        if available && row.try_get::<String, _>("licence")? == "apache" {
+            return Ok(Found::No(UNLICENSED));
+        }
         return Ok(match (available, preloaded, allowed) {
             (false, ..) => Found::No("TimescaleDB is not there"),
             (true, false, _) => Found::No("TimescaleDB is there, but not in shared_preload_libraries"),
@@ -74,7 +82,7 @@ pub(super) async fn find(connection: &mut PgConnection) -> Result<Found, sqlx::E
     let licence: Option<String> = sqlx::query_scalar("SELECT current_setting('timescaledb.license', true)").fetch_one(connection).await?;
     Ok(match licence.as_deref() {
         Some("timescale") => Found::Installed,
-        _ => Found::No("this TimescaleDB is without its Community licence"),
+        _ => Found::No(UNLICENSED),
     })
 }
 

@@ -38,6 +38,7 @@ mod shipper;
 mod upkeep;
 
 pub mod ledger;
+pub mod rebuild;
 pub mod retention;
 pub mod statement;
 pub mod store;
@@ -46,6 +47,7 @@ mod clean;
 mod rollup;
 mod sql;
 mod sql_ledger;
+mod sql_rebuild;
 
 pub mod postgres;
 pub mod postgres_chains;

@@ -42,16 +42,16 @@ impl<R, const K: usize, const N: usize> Rollup<R, K, N> {
     {
         let mut lines = Lines::new();
         for (keys, numbers) in rows.into_iter().filter_map(self.line) {
-            lines
-                .entry(keys)
-                .and_modify(|held| {
-                    for ((held, more), (_, merge)) in held.iter_mut().zip(numbers).zip(self.numbers) {
-                        *held = merge.both(*held, more);
-                    }
-                })
-                .or_insert(numbers);
+            lines.entry(keys).and_modify(|held| self.merge(held, numbers)).or_insert(numbers);
         }
         lines
+    }
+
+    /// Adds the numbers of one line to another.
+    pub(super) fn merge(&self, held: &mut [Option<i64>; N], more: [Option<i64>; N]) {
+        for ((held, more), (_, merge)) in held.iter_mut().zip(more).zip(self.numbers) {
+            *held = merge.both(*held, more);
+        }
     }
 
     /// The columns, keys first.

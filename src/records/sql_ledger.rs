@@ -40,16 +40,22 @@ const MORE_A_DAY: &str = "UPDATE usage_daily SET cost_nanousd = \
 const LESS_A_DAY: &str = "UPDATE usage_daily SET cost_nanousd = CASE WHEN cost_nanousd + $1 < 0 THEN 0 ELSE cost_nanousd + $1 END \
     WHERE org_id = $2 AND org_day = $3 AND org_month = $4 AND member_id = $5 AND model = $6 AND endpoint = $7";
 
-/// The rows of a span behind a place. A row whose org nobody knows is in no org's span.
+/// The rows of a span behind a place. A row whose org nobody knows is in no org's span. A page asks for times from its place
+/// on, so that an index leads to it and no page reads those before it again.
 const WHERE: &str = "time >= $1 AND time < $2 AND (org_id = $3 OR $3 IS NULL)";
 const BEHIND: &str = "(time > $4 OR (time = $4 AND id > $5)) ORDER BY time, id";
 
-fn usage_page() -> String {
+/// Usage rows with what their corrections make of them, for [`rated`].
+pub(super) fn rated_rows() -> String {
     format!(
         "SELECT {USAGE_COLUMNS}, CAST(COALESCE((SELECT SUM(cost_difference_nanousd) FROM usage_corrections \
          WHERE usage_id = usage_events.id), 0) AS BIGINT) AS corrected_by, (SELECT COUNT(*) FROM usage_corrections \
-         WHERE usage_id = usage_events.id) AS corrections FROM usage_events WHERE {WHERE} AND {BEHIND} LIMIT {PAGE}"
+         WHERE usage_id = usage_events.id) AS corrections FROM usage_events"
     )
+}
+
+fn usage_page() -> String {
+    format!("{} WHERE {WHERE} AND {BEHIND} LIMIT {PAGE}", rated_rows())
 }
 
 fn audit_page() -> String {
@@ -88,14 +94,14 @@ macro_rules! ledger_of {
             }
 
             async fn usage_page(&self, span: &Span, after: Place) -> Result<Vec<Rated>, ReadError> {
-                let page = sqlx::query(AssertSqlSafe(usage_page())).bind($time(span.times.start)).bind($time(span.times.end));
+                let page = sqlx::query(AssertSqlSafe(usage_page())).bind($time(after.time)).bind($time(span.times.end));
                 let page = page.bind(&span.org).bind($time(after.time)).bind($id(after.id));
                 let rows = page.fetch_all(&self.$pool).await.map_err(|error| sql::unavailable(&error))?;
                 rows.iter().map(rated).collect()
             }
 
             async fn audit_page(&self, span: &Span, after: Place) -> Result<Vec<StoredAudit>, ReadError> {
-                let page = sqlx::query(AssertSqlSafe(audit_page())).bind($time(span.times.start)).bind($time(span.times.end));
+                let page = sqlx::query(AssertSqlSafe(audit_page())).bind($time(after.time)).bind($time(span.times.end));
                 let page = page.bind(&span.org).bind($time(after.time)).bind($id(after.id));
                 let rows = page.fetch_all(&self.$pool).await.map_err(|error| sql::unavailable(&error))?;
                 rows.iter().map(sql::audit_row).collect()
@@ -200,7 +206,7 @@ fn differences<const KEYS: usize>(rows: &[impl Columns], keys: [&'static str; KE
 }
 
 /// An id as SQLite holds it.
-fn hyphenated(id: Uuid) -> String {
+pub(super) fn hyphenated(id: Uuid) -> String {
     id.to_string()
 }
 
@@ -248,7 +254,7 @@ fn closed(row: &impl Columns) -> Result<Closed, ReadError> {
     })
 }
 
-fn rated(row: &impl Columns) -> Result<Rated, ReadError> {
+pub(super) fn rated(row: &impl Columns) -> Result<Rated, ReadError> {
     let table = "usage_corrections";
     Ok(Rated {
         row: sql::usage_row(row)?,

@@ -3,6 +3,7 @@
 mod auditing;
 mod explaining;
 mod live;
+mod rebuilding;
 mod starting;
 mod statements;
 

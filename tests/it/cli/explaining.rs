@@ -164,6 +164,9 @@ async fn a_refusal_is_explained_by_its_reference() {
     assert_eq!(told["decision"]["refused_by"]["resource"], "messages");
     assert_eq!(told["decision"]["limits"].as_array().map(Vec::len), Some(2));
 
+    let read = gateway.audit_rows("audit.read", 2).await.remove(0);
+    assert_eq!((read.resource_id.as_deref(), read.org_id.as_deref()), (Some(&*reference), Some("acme")), "who reads it is audited");
+
     place.run_with(&["explain", "0123456789"], &[]).expect(1, &["holds no refusal with the reference 0123456789"]);
     place.run_with(&["explain", "what?"], &[]).expect(64, &["is no reference"]);
     Place::new("").run_with(&["explain", "0123456789"], &[]).expect(1, &["does not exist"]);

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tollgate::records::UsageRow;
 use tollgate::records::reckoning::Which;
+use tollgate::records::seal::{MemberKey, seal};
+use tollgate::records::{AuditRow, Category, Link, Severity, UsageRow};
 use uuid::Uuid;
 
 use super::{Place, Ran};
-use crate::records::{self, stored, usage};
+use crate::records::{self, audit, stored, usage};
 
 const PRICES: &str = "
 version = 'put-right'
@@ -89,6 +90,7 @@ on_both_databases! {
     a_closed_month_stays_and_what_changes_is_in_the_next
     prices_are_put_right_once_however_often
     rows_are_exported_whole_and_in_order
+    audit_rows_are_exported_sealed_or_not
 }
 
 async fn a_closed_month_stays_and_what_changes_is_in_the_next(database: records::Place) {
@@ -210,11 +212,100 @@ async fn rows_are_exported_whole_and_in_order(database: records::Place) {
     let expected: Vec<Uuid> = (1..=1234).map(|number| usage(number).id).collect();
     assert_eq!(ids, expected, "each once, in the order of time and id");
 
+    run(&place, &format!("usage export {span} --format parquet --output rows.parquet")).expect(0, &["1234 rows are in rows.parquet"]);
+    let ndjson: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(parquet_rows(&place.path("rows.parquet")), ndjson, "a reader of Parquet sees the same rows");
+
     run(&place, &format!("usage export {span} --format csv --output no/such/folder.csv")).expect(1, &["cannot be written"]);
     run(&place, "usage export --org acme --from 2025-09-20 --to 2025-09-01 --format csv").expect(64, &["is after"]);
     let audit = run(&place, "audit export --from 2020-01-01 --to 2099-12-31 --format ndjson");
     audit.expect(0, &[]);
     let exported = |line: &&str| line.contains("\"action\":\"usage.exported\"") && line.contains("\"org_id\":\"acme\"");
-    assert_eq!(audit.out.lines().filter(exported).count(), 3, "exports are audited, those that fail too: {}", audit.out);
+    assert_eq!(audit.out.lines().filter(exported).count(), 4, "exports are audited, those that fail too: {}", audit.out);
     assert_eq!(actions(&database).await.last().map(String::as_str), Some("audit.exported"));
+}
+
+/// The columns of a table, in order.
+async fn columns(database: &records::Place, table: &str) -> String {
+    let question = if database.url.starts_with("sqlite:") {
+        format!("SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info('{table}') ORDER BY name)")
+    } else {
+        let names = "SELECT string_agg(column_name, ',' ORDER BY column_name COLLATE \"C\") FROM information_schema.columns";
+        format!("{names} WHERE table_name = '{table}'")
+    };
+    database.sql(&question).await
+}
+
+async fn audit_rows_are_exported_sealed_or_not(database: records::Place) {
+    let place = beside(&database);
+    let now = at("2025-09-20T12:00:00Z");
+    let key = MemberKey::generate("acme", "ada", now).expect("a key");
+    database.database.member_keys().insert_keys(std::slice::from_ref(&key)).await.expect("the key is kept");
+    let rows = (1..=600_u64).map(|number| {
+        let mut row = AuditRow { time: now + jiff::SignedDuration::from_millis(number.cast_signed()), ..audit(number) };
+        match number {
+            1 => {
+                row = AuditRow { id: row.id, ..AuditRow::plain(row.time, Category::System, Severity::Info, "gateway.started") };
+            }
+            _ => seal(&mut row, &key).expect("it can be sealed"),
+        }
+        row.link = (number > 2).then(|| Link { writer: Uuid::nil(), seq: number, previous: "0".repeat(64), hash: "1".repeat(64) });
+        row
+    });
+    let rows: Vec<AuditRow> = rows.collect();
+    for rows in rows.chunks(300) {
+        database.database.records().insert_audit(&stored(rows.iter().cloned())).await.expect("rows are written");
+    }
+
+    let span = "--from 2025-09-20 --to 2025-09-20";
+    let ndjson = |more: &str| {
+        let ran = run(&place, &format!("audit export {span} --format ndjson{more}"));
+        ran.expect(0, &[]);
+        ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let sealed = ndjson("");
+    assert_eq!(sealed.len(), 600);
+    for (row, told) in rows.iter().zip(&sealed) {
+        assert_eq!(serde_json::to_value(row).unwrap()["id"], told["id"], "in order");
+        assert!(told["actor_name"].as_str().is_none_or(|name| name.starts_with("sealed:1:")), "{told}");
+    }
+    assert_eq!(sealed[0]["detail"], Value::Null);
+    assert_eq!((&sealed[5]["status"], &sealed[5]["chain_seq"]), (&429.into(), &6.into()));
+    assert_eq!(sealed[5]["detail"]["limit"]["used"], 200_000, "JSON in JSON is JSON");
+    let opened = ndjson(" --unsealed");
+    assert_eq!((&opened[5]["actor_name"], &opened[5]["address"]), (&"Ada".into(), &"192.0.2.1".into()));
+
+    for (more, expected) in [("", &sealed), (" --unsealed", &opened)] {
+        run(&place, &format!("audit export {span} --format parquet --output rows.parquet{more}"))
+            .expect(0, &["600 rows are in rows.parquet"]);
+        assert_eq!(&parquet_rows(&place.path("rows.parquet")), expected, "a reader of Parquet sees the same rows");
+    }
+    let org = run(&place, &format!("audit export --org acme {span} --format csv"));
+    assert_eq!(org.out.lines().count(), 1 + 599, "what is of no org is left out");
+    let unsealed = "SELECT COUNT(*) FROM audit_events WHERE action = 'audit.exported' AND CAST(detail AS TEXT) LIKE '%unsealed%true%'";
+    assert_eq!(database.sql(unsealed).await, "2", "that they were opened is audited");
+
+    for (command, table, more) in [("usage", "usage_events", Some("corrections_nanousd")), ("audit", "audit_events", None)] {
+        let csv = run(&place, &format!("{command} export --org acme {span} --format csv"));
+        let mut named: Vec<&str> = csv.out.lines().next().expect("names").split(',').filter(|name| Some(*name) != more).collect();
+        named.sort_unstable();
+        assert_eq!(named.join(","), columns(&database, table).await, "every column of {table} is exported");
+    }
+}
+
+/// The rows of a Parquet file as the other format writes them.
+fn parquet_rows(file: &std::path::Path) -> Vec<Value> {
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+    use parquet::record::Field;
+    let reader = SerializedFileReader::new(std::fs::File::open(file).expect("the file")).expect("a whole Parquet file");
+    let value = |name: &str, field: &Field| match field {
+        Field::Null => Value::Null,
+        Field::Long(number) => Value::from(*number),
+        Field::Str(text) if name == "detail" => serde_json::from_str(text).expect("JSON"),
+        Field::Str(text) => Value::from(text.as_str()),
+        Field::TimestampMicros(micros) => Value::from(jiff::Timestamp::from_microsecond(*micros).expect("a time").to_string()),
+        other => panic!("no column is of the type of {other:?}"),
+    };
+    let rows = reader.get_row_iter(None).expect("rows").map(|row| row.expect("a row"));
+    rows.map(|row| row.get_column_iter().map(|(name, field)| (name.clone(), value(name, field))).collect()).collect()
 }

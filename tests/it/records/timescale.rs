@@ -97,3 +97,28 @@ async fn old_chunks_are_compressed_and_dropped_and_late_rows_still_come_in() {
     assert_eq!(told(removed), [(EventTable::Audit, 2)], "then by the chunk, those of other tables by their policies");
     assert_eq!(place.sql("SELECT COUNT(*) FROM audit_events").await, "3");
 }
+
+#[tokio::test]
+async fn without_its_community_licence_it_counts_as_plain_postgresql() {
+    let Some(server) = tokio::task::spawn_blocking(Postgres::timescale_under_apache).await.unwrap() else { return };
+    // Brought in by hand or not: Tollgate makes no use of it.
+    for by_hand in [false, true] {
+        let url = server.database();
+        if by_hand {
+            server.sql(&url, "CREATE EXTENSION timescaledb").expect("the extension");
+        }
+        let database = Database::open(&url).unwrap();
+        let plan = database.plan(&KEPT).await.expect("a plan");
+        assert!(plan.note.as_deref().is_some_and(|note| note.contains("without its Community licence")), "{plan:?}");
+        assert!(!plan.steps.iter().any(|step| step.contains("hypertable") || step.contains("extension")), "{plan:?}");
+        database.migrate().await.expect("migrating");
+        database.keep_to(&KEPT, &Held::new()).await.expect("nothing to tell it");
+        assert_eq!(database.plan(&KEPT).await.expect("a plan").steps, Vec::<String>::new());
+        let old = UsageRow { time: noon() - SignedDuration::from_hours(24 * 800), ..usage(1) };
+        database.records().insert_usage(&stored([old, usage(2)])).await.expect("usage rows");
+        assert_eq!(server.sql(&url, "SELECT SUM(messages) FROM usage_hourly").as_deref(), Ok("2"), "a view");
+        let removed = database.retain(&KEPT, &Held::new(), noon()).await.expect("retention");
+        assert!(removed.contains(&Removed { table: EventTable::Usage, count: 1, more: false }), "row by row: {removed:?}");
+        database.close().await;
+    }
+}

@@ -24,6 +24,8 @@ pub struct Postgres {
     port: u16,
     /// What is loaded at its start.
     preloaded: &'static str,
+    /// Settings beyond those of every server.
+    settings: &'static [&'static str],
     process: Mutex<Option<Process>>,
     databases: AtomicU32,
 }
@@ -45,33 +47,47 @@ impl Postgres {
     /// is no TimescaleDB.
     pub fn timescale() -> Option<Arc<Self>> {
         static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
-        let available = Self::shared().sql("postgres", "SELECT COUNT(*) FROM pg_available_extensions WHERE name = 'timescaledb'");
-        if available.as_deref() != Ok("1") {
-            eprintln!("SKIPPED: TimescaleDB is not installed beside PostgreSQL, so that this test did not run");
+        if !Self::has_timescale() {
             return None;
         }
         let mut shared = SHARED.lock();
         if let Some(running) = shared.upgrade() {
             return Some(running);
         }
-        let started = Arc::new(Self::start_with("timescaledb"));
+        let started = Arc::new(Self::start_with("timescaledb", &[]));
         *shared = Arc::downgrade(&started);
         Some(started)
     }
 
-    /// A server for one test alone, which may stop and start it.
-    pub fn start() -> Self {
-        Self::start_with("")
+    /// A server with what TimescaleDB offers under the Apache licence alone, for one test; as [`Self::timescale`] where there
+    /// is no TimescaleDB.
+    pub fn timescale_under_apache() -> Option<Self> {
+        Self::has_timescale().then(|| Self::start_with("timescaledb", &["timescaledb.license=apache"]))
     }
 
-    fn start_with(preloaded: &'static str) -> Self {
+    fn has_timescale() -> bool {
+        let available = Self::shared().sql("postgres", "SELECT COUNT(*) FROM pg_available_extensions WHERE name = 'timescaledb'");
+        let is_there = available.as_deref() == Ok("1");
+        if !is_there {
+            eprintln!("SKIPPED: TimescaleDB is not installed beside PostgreSQL, so that this test did not run");
+        }
+        is_there
+    }
+
+    /// A server for one test alone, which may stop and start it.
+    pub fn start() -> Self {
+        Self::start_with("", &[])
+    }
+
+    fn start_with(preloaded: &'static str, settings: &'static [&'static str]) -> Self {
         let programs = programs();
         let user = User::to_run_as();
         let folder = tempfile::Builder::new().prefix("tollgate-postgres-").tempdir().expect("a folder for PostgreSQL");
         if let Some(user) = &user {
             std::os::unix::fs::chown(folder.path(), Some(user.uid), Some(user.gid)).expect("giving the folder to PostgreSQL's user");
         }
-        let server = Self { programs, user, folder, port: free_port(), preloaded, process: Mutex::new(None), databases: AtomicU32::new(0) };
+        let (process, databases) = (Mutex::new(None), AtomicU32::new(0));
+        let server = Self { programs, user, folder, port: free_port(), preloaded, settings, process, databases };
         server.init();
         server.resume();
         server
@@ -176,7 +192,7 @@ impl Postgres {
             arguments.extend(["-c".to_owned(), format!("shared_preload_libraries={}", self.preloaded)]);
             arguments.extend(["-c", "timescaledb.telemetry_level=off", "-c", "max_worker_processes=40"].map(str::to_owned));
         }
-        arguments.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+        arguments.extend(settings.iter().chain(self.settings).flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
         arguments
     }
 
