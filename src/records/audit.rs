@@ -169,7 +169,7 @@ pub struct AuditRow<Word = &'static str> {
     /// The whole decision, as JSON.
     pub detail: Option<serde_json::Value>,
     /// Its place in its chain, once its writer has linked it.
-    #[serde(flatten)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<Link>,
 }
 

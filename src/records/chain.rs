@@ -28,16 +28,12 @@ pub const LEAST_KEY: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// Who linked it: one journal.
-    #[serde(rename = "chain_writer")]
     pub writer: Uuid,
     /// Its number in the chain, from 1.
-    #[serde(rename = "chain_seq")]
     pub seq: u64,
     /// The hash of the row before it.
-    #[serde(rename = "chain_previous")]
     pub previous: String,
     /// Its own.
-    #[serde(rename = "chain_hash")]
     pub hash: String,
 }
 

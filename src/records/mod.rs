@@ -11,6 +11,7 @@ pub mod system;
 pub mod tool;
 pub mod usage;
 
+mod ahead;
 pub mod anchoring;
 pub mod attest;
 pub mod audit_keys;

@@ -51,9 +51,22 @@ impl RowLog {
         self.row("usage_events", row);
     }
 
-    /// An audit row was journalled.
+    /// An audit row was journalled. Its link stands in columns of its own, as in the database.
     pub fn audit<Word: Serialize>(&self, row: &AuditRow<Word>) {
-        self.row("audit_events", row);
+        let columns = serde_json::to_value(row).map(|mut columns| {
+            if let (Some(columns), Some(link)) = (columns.as_object_mut(), &row.link) {
+                columns.remove("link");
+                columns.insert("chain_writer".to_owned(), link.writer.to_string().into());
+                columns.insert("chain_seq".to_owned(), link.seq.into());
+                columns.insert("chain_previous".to_owned(), link.previous.as_str().into());
+                columns.insert("chain_hash".to_owned(), link.hash.as_str().into());
+            }
+            columns
+        });
+        match columns {
+            Ok(columns) => self.row("audit_events", &columns),
+            Err(error) => tracing::error!(error = %error, "an audit row is no JSON"),
+        }
     }
 
     /// A tool row was journalled.

@@ -1,7 +1,7 @@
 //! The one task that takes rows from the journal to the database: in batches, in the order they were written, for as long as
 //! the database is away, and each at least once; the database takes each only once.
 //!
-//! It holds about one batch in memory, however many rows wait.
+//! It holds about two batches in memory, however many rows wait: one is written while the next is read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,22 +9,20 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::ahead::{Ahead, read_ahead};
 use super::journal::{Source, State};
 use super::lane::{Kind, Lane, Round, deadline};
 use super::member_keys::MemberKeys;
 use super::recorder::{Counts, Ledger};
-use super::rows::Rows;
 use super::seal::MemberKey;
 use super::store::{BATCH_ROWS, Fault};
 use super::{RecordStore, StoredAudit, StoredUsage, SystemRow, ToolRow, WriteError};
 
 /// How often a failure that goes on is logged.
 const FAILURE_LOGGED_EVERY: Duration = Duration::from_mins(1);
-
-/// How many of the journal's entries are read at once.
-const ENTRIES_AT_ONCE: u32 = 64;
 
 /// How long nothing is done when nothing arrives.
 const IDLE: Duration = Duration::from_secs(1);
@@ -65,6 +63,8 @@ pub(super) struct Shipper {
     /// Entries whose rows are all where they belong.
     finished: Vec<i64>,
     read_to: i64,
+    /// The entries that come next are being read.
+    reading: Option<JoinHandle<Result<Ahead, String>>>,
     /// Whether everything was read when last looked.
     at_end: bool,
     closing: watch::Receiver<Option<Instant>>,
@@ -94,6 +94,7 @@ impl Shipper {
             entries: BTreeMap::new(),
             finished: Vec::new(),
             read_to: 0,
+            reading: None,
             at_end: true,
             closing,
             ledger,
@@ -185,20 +186,18 @@ impl Shipper {
         Ok(())
     }
 
-    /// Reads entries until there is a batch.
+    /// Takes entries until there is a batch, and begins to read those after it.
     async fn fill(&mut self) -> Result<(), String> {
         while self.carried() < self.settings.batch_rows {
-            let read = self.source.next(self.read_to, ENTRIES_AT_ONCE).await?;
-            self.at_end = read.is_empty();
+            let reading = self.reading.take().unwrap_or_else(|| self.read_on());
+            let ahead = reading.await.map_err(|error| error.to_string())??;
+            self.at_end = ahead.entries.is_empty();
             if self.at_end {
                 return Ok(());
             }
-            for entry in read {
-                if self.carried() >= self.settings.batch_rows {
-                    break;
-                }
+            for entry in ahead.entries {
                 self.read_to = entry.seq;
-                match serde_json::from_str::<Rows>(&entry.body) {
+                match entry.read {
                     Ok(rows) => {
                         self.entries.insert(entry.seq, entry.rows);
                         self.keys.extend(rows.keys);
@@ -207,15 +206,20 @@ impl Shipper {
                         self.lanes.audit.extend(entry.seq, rows.audit);
                         self.lanes.system.extend(entry.seq, rows.system);
                     }
-                    Err(error) => {
-                        tracing::error!(error = %error, records.rows = entry.rows, "an entry of the journal cannot be read and is set apart in it");
-                        self.source.refuse(&entry.body, &error.to_string()).await?;
+                    Err((body, error)) => {
+                        tracing::error!(error, records.rows = entry.rows, "an entry of the journal cannot be read and is set apart in it");
+                        self.source.refuse(&body, &error).await?;
                         self.finished.push(entry.seq);
                     }
                 }
             }
+            self.reading = (!ahead.is_last).then(|| self.read_on());
         }
         Ok(())
+    }
+
+    fn read_on(&self) -> JoinHandle<Result<Ahead, String>> {
+        tokio::spawn(read_ahead(self.source.clone(), self.read_to, self.settings.batch_rows))
     }
 
     /// Accounts for a round's rows. Answers why some are left.

@@ -39,7 +39,14 @@ async fn rows_are_lines_of_the_day_in_the_configured_zone() {
     let of = |table: &str| lines.iter().filter(|line| line["table"] == table).cloned().collect::<Vec<_>>();
     assert_eq!(of("usage_events"), [line("usage_events", &usage[0])]);
     assert_eq!(of("tool_calls"), [line("tool_calls", &tools[0])]);
-    let settled = line("audit_events", &settled.expect("an audit row of the chat"));
+    let settled = settled.expect("an audit row of the chat");
+    let link = settled.link.clone().expect("a link");
+    let mut settled = line("audit_events", &settled);
+    settled.as_object_mut().expect("columns").remove("link");
+    for (column, value) in [("chain_writer", link.writer.to_string()), ("chain_previous", link.previous), ("chain_hash", link.hash)] {
+        settled[column] = value.into();
+    }
+    settled["chain_seq"] = link.seq.into();
     assert!(of("audit_events").contains(&settled), "{settled} in {text}");
     log.usage(&usage[0]);
     tollgate::admin::health::measure(&app).await;

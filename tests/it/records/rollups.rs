@@ -252,27 +252,3 @@ async fn rows_that_are_there_already_are_added(place: Place, before: &str) {
     place.database.records().insert_usage(&stored((50..90).map(mixed))).await.expect("and more, some of them there");
     assert_days_hold_what_the_rows_hold(&place).await;
 }
-
-/// Not a test but a measurement: `cargo test --release --test it -- --ignored --nocapture rows_a_second`.
-#[tokio::test]
-#[ignore = "a measurement, to be run alone"]
-async fn rows_a_second() {
-    for place in [Place::sqlite().await, Place::postgres().await] {
-        let records = place.database.records();
-        for (members, first) in [(1, 0), (50, 1_000_000), (100_000, 2_000_000)] {
-            let batches: Vec<Vec<StoredUsage>> = (0..40_u64)
-                .map(|batch| {
-                    let rows = (first + batch * 500..first + batch * 500 + 500)
-                        .map(|number| UsageRow { member_id: format!("member-{}", number * 7919 % members).into(), ..usage(number) });
-                    stored(rows)
-                })
-                .collect();
-            let started = std::time::Instant::now();
-            for batch in &batches {
-                records.insert_usage(batch).await.expect("usage rows");
-            }
-            let rows = 20_000.0 / started.elapsed().as_secs_f64();
-            println!("{}: {rows:.0} rows/s in batches of 500 of {members} members", place.url.split(':').next().unwrap_or_default());
-        }
-    }
-}

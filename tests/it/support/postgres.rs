@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// How long a server may take to start or stop. It takes well under a second on an idle machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Quick to start, small, and careless about a loss of power, which tests do not cause.
+const QUICK: &[&str] = &["fsync=off", "shared_buffers=16MB"];
+
 /// A running server. Dropping it stops it and removes its data.
 pub struct Postgres {
     programs: PathBuf,
@@ -54,7 +57,7 @@ impl Postgres {
         if let Some(running) = shared.upgrade() {
             return Some(running);
         }
-        let started = Arc::new(Self::start_with("timescaledb", &[]));
+        let started = Arc::new(Self::start_with("timescaledb", QUICK));
         *shared = Arc::downgrade(&started);
         Some(started)
     }
@@ -62,7 +65,8 @@ impl Postgres {
     /// A server with what TimescaleDB offers under the Apache licence alone, for one test; as [`Self::timescale`] where there
     /// is no TimescaleDB.
     pub fn timescale_under_apache() -> Option<Self> {
-        Self::has_timescale().then(|| Self::start_with("timescaledb", &["timescaledb.license=apache"]))
+        const APACHE: &[&str] = &["fsync=off", "shared_buffers=16MB", "timescaledb.license=apache"];
+        Self::has_timescale().then(|| Self::start_with("timescaledb", APACHE))
     }
 
     fn has_timescale() -> bool {
@@ -76,7 +80,12 @@ impl Postgres {
 
     /// A server for one test alone, which may stop and start it.
     pub fn start() -> Self {
-        Self::start_with("", &[])
+        Self::start_set(QUICK)
+    }
+
+    /// A server for one test alone with these settings beside PostgreSQL's own.
+    pub fn start_set(settings: &'static [&'static str]) -> Self {
+        Self::start_with("", settings)
     }
 
     fn start_with(preloaded: &'static str, settings: &'static [&'static str]) -> Self {
@@ -147,11 +156,14 @@ impl Postgres {
 
     /// The first process first, so that it makes no others meanwhile.
     fn signal_all(&self, signal: &str) {
-        let process = self.process.lock();
-        let Some(id) = process.as_ref().map(|process| process.id) else { return };
+        let Some(id) = self.process.lock().as_ref().map(|process| process.id) else { return };
         send(signal, &[id.to_string()]);
-        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("PostgreSQL's processes");
-        send(signal, &children.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        send(signal, &self.children());
+    }
+
+    /// The ids of the processes that serve its connections, and of its own helpers.
+    pub fn children(&self) -> Vec<String> {
+        self.process.lock().as_ref().map(|process| children_of(process.id)).unwrap_or_default()
     }
 
     /// Where it listens.
@@ -186,13 +198,13 @@ impl Postgres {
     fn arguments(&self) -> Vec<String> {
         let port = self.port.to_string();
         let folder = self.folder.path().display().to_string();
-        let settings = ["fsync=off", "listen_addresses=127.0.0.1", "max_connections=100", "shared_buffers=16MB"];
+        let settings = [&["listen_addresses=127.0.0.1", "max_connections=100"], self.settings].concat();
         let mut arguments = ["-D", &self.data(), "-p", &port, "-k", &folder].map(str::to_owned).to_vec();
         if !self.preloaded.is_empty() {
             arguments.extend(["-c".to_owned(), format!("shared_preload_libraries={}", self.preloaded)]);
             arguments.extend(["-c", "timescaledb.telemetry_level=off", "-c", "max_worker_processes=40"].map(str::to_owned));
         }
-        arguments.extend(settings.iter().chain(self.settings).flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+        arguments.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
         arguments
     }
 
@@ -237,6 +249,11 @@ impl Drop for Postgres {
             process.end("QUIT");
         }
     }
+}
+
+fn children_of(id: u32) -> Vec<String> {
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("PostgreSQL's processes");
+    children.split_whitespace().map(str::to_owned).collect()
 }
 
 fn send(signal: &str, processes: &[String]) {
