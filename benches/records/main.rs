@@ -44,11 +44,14 @@ const AS_INSTALLED: &[&str] = &[];
 /// Where no database answers.
 const NOWHERE: &str = "postgres://postgres@127.0.0.1:1/nowhere";
 
+/// One thing that is measured.
+type Part = fn(&tokio::runtime::Runtime);
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let wanted = |part: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == part);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let parts: [(&str, fn(&tokio::runtime::Runtime)); 4] = [
+    let parts: [(&str, Part); 4] = [
         // First, while this process holds nothing else.
         ("memory", |runtime| runtime.block_on(memory())),
         ("append", |runtime| runtime.block_on(append())),
