@@ -133,8 +133,7 @@ impl RestoringStore {
 
     async fn count_once(&self, books: &Books) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
-            let count = self.store.begin_count(books, self.ahead()).await?;
-            self.recorder.shipped().await.map_err(StoreError::Unavailable)?;
+            let count = self.begin_count_of_all(books).await?;
             let now = self.clock.now();
             let levels = buckets_lately_of(&self.used(books, now, first_id(count.cut)).await?, &self.directory, now);
             if self.store.count(books, &count, &levels).await? {
@@ -146,6 +145,23 @@ impl RestoringStore {
             }
         }
         Err(StoreError::Unavailable("the counters change faster than the usage rows are counted".into()))
+    }
+
+    /// Begins a count that finds every row which was in the journal when this was called, and every one that is from before
+    /// the books were lost.
+    ///
+    /// The cut is fixed first, so that nothing is settled behind its back while the journal is brought to the database. The
+    /// number is taken last: a count with a later one, by whichever replica, begins to read after these rows were there.
+    async fn begin_count_of_all(&self, books: &Books) -> Result<Count, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let found = self.store.begin_count(books, self.ahead()).await?;
+            self.recorder.shipped().await.map_err(StoreError::Unavailable)?;
+            let count = self.store.begin_count(books, self.ahead()).await?;
+            if count.cut == found.cut {
+                return Ok(count);
+            }
+        }
+        Err(StoreError::Unavailable("the store loses its counters faster than the journal is shipped".into()))
     }
 
     /// An instant from which on no id has been made yet, whichever replica makes it.

@@ -123,7 +123,8 @@ pub enum StoreError {
     CountedByRows,
 }
 
-/// A count of the usage rows that goes on. What is durable when it begins is in it.
+/// A count of the usage rows that goes on. What the database has when it begins is in it: rows are read after that, never
+/// before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     /// Later counts have larger numbers.
