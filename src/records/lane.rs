@@ -26,6 +26,12 @@ const STRIKES: u32 = 5;
 /// So many rows failing alone while none is written: the database is at fault after all.
 const LONE_FAILURES: usize = 8;
 
+/// A batch of so many rows or more is written in two halves at once: PostgreSQL works on each with a process of its own.
+const HALVED_ROWS: usize = 1000;
+
+/// So many rows are written at once at least, if there are as many.
+const LEAST_ROWS: usize = 100;
+
 /// A row on its way.
 #[derive(Debug)]
 struct Carried<R> {
@@ -46,7 +52,9 @@ struct Note {
 pub(super) struct Lane<R> {
     rows: Vec<Carried<R>>,
     pub(super) pauses: Pauses,
-    batch_rows: usize,
+    most_rows: usize,
+    /// How many rows are written at once now: a database that is too slow for many is given fewer.
+    now_rows: usize,
 }
 
 /// What became of the rows of one round.
@@ -85,7 +93,8 @@ enum Verdict {
 
 impl<R> Lane<R> {
     pub(super) fn new(batch_rows: usize) -> Self {
-        Self { rows: Vec::new(), pauses: Pauses::default(), batch_rows: batch_rows.clamp(1, BATCH_ROWS) }
+        let most_rows = batch_rows.clamp(1, BATCH_ROWS);
+        Self { rows: Vec::new(), pauses: Pauses::default(), most_rows, now_rows: most_rows }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -98,6 +107,14 @@ impl<R> Lane<R> {
 }
 
 impl<R: Kind> Lane<R> {
+    fn adapt(&mut self, problem: Option<&WriteError>) {
+        self.now_rows = match problem {
+            Some(WriteError { fault: Fault::Away, .. }) => (self.now_rows / 2).max(LEAST_ROWS),
+            _ => self.now_rows * 2,
+        };
+        self.now_rows = self.now_rows.min(self.most_rows);
+    }
+
     /// Writes the oldest rows, a batch of them, unless there are none or a failure is too fresh. What the database took and
     /// what it refuses for good leave the lane.
     pub(super) async fn write(&mut self, store: &dyn RecordStore, closing: &watch::Receiver<Option<Instant>>) -> Round<R> {
@@ -105,9 +122,10 @@ impl<R: Kind> Lane<R> {
         if self.rows.is_empty() || self.pauses.is_on() {
             return round;
         }
-        let batch = self.batch_rows.min(self.rows.len());
+        let batch = self.now_rows.min(self.rows.len());
         let (rows, notes): (Vec<R>, Vec<Note>) = self.rows.drain(..batch).map(|carried| (carried.row, carried.note)).unzip();
-        let (verdicts, problem) = write_in_parts(store, &rows, closing).await;
+        let (verdicts, problem) = write_side_by_side(store, &rows, closing).await;
+        self.adapt(problem.as_ref());
         round.problem = problem;
         let others_written = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Written));
         let mut kept = Vec::new();
@@ -193,6 +211,22 @@ async fn write_in_parts<R: Kind>(
         }
     }
     (verdicts, None)
+}
+
+/// Writes rows, a large batch in two halves.
+async fn write_side_by_side<R: Kind>(
+    store: &dyn RecordStore,
+    rows: &[R],
+    closing: &watch::Receiver<Option<Instant>>,
+) -> (Vec<Verdict>, Option<WriteError>) {
+    if rows.len() < HALVED_ROWS {
+        return write_in_parts(store, rows, closing).await;
+    }
+    let (first, second) = rows.split_at(rows.len() / 2);
+    let ((mut verdicts, problem), (others, other)) =
+        tokio::join!(write_in_parts(store, first, closing), write_in_parts(store, second, closing));
+    verdicts.extend(others);
+    (verdicts, problem.or(other))
 }
 
 /// Resolves when the recorder is being closed and its deadline is over.

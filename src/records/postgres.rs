@@ -5,10 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Row};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 pub(crate) use super::postgres_writes::timestamptz;
@@ -22,6 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one batch may take. A server that stalls is otherwise noticed only when TCP gives up, after minutes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How many batches are written at once, at most.
+const WRITTEN_AT_ONCE: usize = 4;
 
 const MEMBER_DAYS: &str = "SELECT org_id, member_id, org_day, org_month, SUM(messages)::BIGINT AS messages, \
     SUM(total_tokens >> 32)::BIGINT AS tokens_upper, SUM(total_tokens & 4294967295)::BIGINT AS tokens_lower, \
@@ -47,14 +52,20 @@ const UTC_CORRECTIONS: &str = "SELECT to_char(usage_time AT TIME ZONE 'UTC', 'YY
 pub struct PostgresRecords {
     pub(super) readers: PgPool,
     options: PgConnectOptions,
-    /// The writer's own connection. It is taken out while it is used: a statement that is given up half way leaves it
-    /// empty, and the next one connects anew.
-    writer: tokio::sync::Mutex<Option<PgConnection>>,
+    writers: Writers,
+}
+
+/// Connections of the writers' own. Each is taken out while it is used: one whose statement is given up half way does not
+/// come back, and a new one is made in its place.
+#[derive(Debug)]
+struct Writers {
+    idle: Mutex<Vec<PgConnection>>,
+    at_once: Semaphore,
 }
 
 impl PostgresRecords {
     pub(crate) fn new(readers: PgPool, options: PgConnectOptions) -> Self {
-        Self { readers, options, writer: tokio::sync::Mutex::new(None) }
+        Self { readers, options, writers: Writers { idle: Mutex::default(), at_once: Semaphore::new(WRITTEN_AT_ONCE) } }
     }
 
     /// The sums of a statement that asks for an instant.
@@ -62,31 +73,37 @@ impl PostgresRecords {
         sqlx::query(select).bind(since).fetch_all(&self.readers).await.map_err(|error| sql::unavailable(&error))
     }
 
-    /// The connection for writing, of which there is one.
+    /// A connection for writing.
     async fn writer(&self) -> Result<Writer<'_>, WriteError> {
-        let mut place = self.writer.lock().await;
-        let connection = match place.take() {
+        let permit = self.writers.at_once.acquire().await;
+        let permit = permit.map_err(|_| WriteError { fault: Fault::Away, message: "writing is over".into() })?;
+        let idle = self.writers.idle.lock().pop();
+        let connection = match idle {
             Some(connection) => connection,
             None => match tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect()).await {
                 Ok(connected) => connected.map_err(|error| away(&error))?,
                 Err(_) => return Err(sql::too_slow("connecting", CONNECT_TIMEOUT)),
             },
         };
-        Ok(Writer { place, connection })
+        Ok(Writer { home: &self.writers, connection, _permit: permit })
     }
 }
 
-/// The writer's connection while it is used. Whoever gives up half way takes it with them.
+/// A writers' connection while it is used. Whoever gives up half way takes it with them.
 struct Writer<'store> {
-    place: tokio::sync::MutexGuard<'store, Option<PgConnection>>,
+    home: &'store Writers,
     connection: PgConnection,
+    _permit: SemaphorePermit<'store>,
 }
 
 impl Writer<'_> {
-    /// Puts the connection back, unless the database is away: then it is not worth keeping.
-    fn leave(mut self, written: Result<(), WriteError>) -> Result<(), WriteError> {
-        if !matches!(written, Err(WriteError { fault: Fault::Away, .. })) {
-            *self.place = Some(self.connection);
+    /// Puts the connection back, unless the database is away: then it, and those that lie idle, are not worth keeping.
+    fn leave(self, written: Result<(), WriteError>) -> Result<(), WriteError> {
+        let mut idle = self.home.idle.lock();
+        if matches!(written, Err(WriteError { fault: Fault::Away, .. })) {
+            idle.clear();
+        } else {
+            idle.push(self.connection);
         }
         written
     }

@@ -33,6 +33,9 @@ const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
 /// request that brings it more than anything else about the row.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// How many audit rows are taken there at once, at most: while they are sealed, chat starts wait.
+const GATHERED_ROWS: usize = 500;
+
 /// How often whoever waits for the database looks whether it has what was in the journal.
 const SHIPPED_LOOKED_AT: Duration = Duration::from_millis(10);
 
@@ -301,7 +304,7 @@ async fn gather(journal: Journal, mut rows: mpsc::Receiver<Loose>, mut closing: 
         let mut loose = Vec::new();
         tokio::select! {
             biased;
-            taken = rows.recv_many(&mut loose, BATCH_ROWS) => if taken == 0 { return },
+            taken = rows.recv_many(&mut loose, GATHERED_ROWS) => if taken == 0 { return },
             _ = closing.changed(), if !closed => {
                 closed = true;
                 // Whoever has a place in the queue still gets it.
@@ -309,9 +312,9 @@ async fn gather(journal: Journal, mut rows: mpsc::Receiver<Loose>, mut closing: 
                 continue;
             }
         }
-        if !closed && loose.len() < BATCH_ROWS {
+        if !closed && loose.len() < GATHERED_ROWS {
             tokio::time::sleep(GLANCE).await;
-            while loose.len() < BATCH_ROWS
+            while loose.len() < GATHERED_ROWS
                 && let Ok(row) = rows.try_recv()
             {
                 loose.push(row);

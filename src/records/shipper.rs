@@ -144,18 +144,23 @@ impl Shipper {
             tokio::time::sleep(JOURNAL_PAUSE).await;
             return false;
         }
-        let usage = self.lanes.usage.write(&*self.store, &self.closing).await;
-        let usage = self.account(usage, |ledger| &ledger.usage).await;
-        let tools = self.lanes.tools.write(&*self.store, &self.closing).await;
-        let tools = self.account(tools, |ledger| &ledger.tools).await;
-        let audit = match self.write_keys().await {
-            Ok(()) => {
-                let audit = self.lanes.audit.write(&*self.store, &self.closing).await;
-                self.account(audit, |ledger| &ledger.audit).await
-            }
-            Err(error) => Some(error),
+        let keys = self.write_keys().await;
+        let (store, closing, lanes) = (&*self.store, &self.closing, &mut self.lanes);
+        let billed = async { (lanes.usage.write(store, closing).await, lanes.tools.write(store, closing).await) };
+        let watched = async {
+            let audit = match &keys {
+                Ok(()) => Some(lanes.audit.write(store, closing).await),
+                Err(_) => None,
+            };
+            (audit, lanes.system.write(store, closing).await)
         };
-        let system = self.lanes.system.write(&*self.store, &self.closing).await;
+        let ((usage, tools), (audit, system)) = tokio::join!(billed, watched);
+        let usage = self.account(usage, |ledger| &ledger.usage).await;
+        let tools = self.account(tools, |ledger| &ledger.tools).await;
+        let audit = match audit {
+            Some(audit) => self.account(audit, |ledger| &ledger.audit).await,
+            None => keys.err(),
+        };
         let system = self.account(system, |ledger| &ledger.system).await;
         self.forget_finished().await;
         let failing = self.retry_at().is_some();

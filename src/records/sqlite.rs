@@ -32,15 +32,20 @@ const UTC_CORRECTIONS: &str = "SELECT substr(usage_time, 1, 10) AS utc_day, \
     SUM(cost_difference_nanousd >> 32) AS cost_upper, SUM(cost_difference_nanousd & 4294967295) AS cost_lower \
     FROM usage_corrections WHERE usage_time >= ? GROUP BY utc_day";
 
+/// How many rows one statement writes: it has at most 32,766 parameters.
+const ROWS_AT_ONCE: usize = 500;
+
 /// An SQLite file of records.
 #[derive(Debug)]
 pub struct SqliteRecords {
     pub(super) pool: SqlitePool,
+    /// Held while rows are written. Connections that find the file locked sleep and look again; here they wait in a row.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl SqliteRecords {
     pub(crate) fn new(pool: SqlitePool) -> Self {
-        Self { pool }
+        Self { pool, writing: tokio::sync::Mutex::new(()) }
     }
 
     /// The sums of a statement that asks for an instant.
@@ -52,19 +57,35 @@ impl SqliteRecords {
 #[async_trait]
 impl RecordStore for SqliteRecords {
     async fn insert_usage(&self, rows: &[StoredUsage]) -> Result<(), WriteError> {
-        sqlite_writes::usage(&self.pool, rows).await.map_err(|error| sql::write_error(&error, fault))
+        let _writing = self.writing.lock().await;
+        for some in rows.chunks(ROWS_AT_ONCE) {
+            sqlite_writes::usage(&self.pool, some).await.map_err(|error| sql::write_error(&error, fault))?;
+        }
+        Ok(())
     }
 
     async fn insert_audit(&self, rows: &[StoredAudit]) -> Result<(), WriteError> {
-        sqlite_writes::audit(&self.pool, rows).await.map_err(|error| sql::write_error(&error, fault))
+        let _writing = self.writing.lock().await;
+        for some in rows.chunks(ROWS_AT_ONCE) {
+            sqlite_writes::audit(&self.pool, some).await.map_err(|error| sql::write_error(&error, fault))?;
+        }
+        Ok(())
     }
 
     async fn insert_tools(&self, rows: &[ToolRow]) -> Result<(), WriteError> {
-        sqlite_writes::tools(&self.pool, rows).await.map_err(|error| sql::write_error(&error, fault))
+        let _writing = self.writing.lock().await;
+        for some in rows.chunks(ROWS_AT_ONCE) {
+            sqlite_writes::tools(&self.pool, some).await.map_err(|error| sql::write_error(&error, fault))?;
+        }
+        Ok(())
     }
 
     async fn insert_system(&self, rows: &[SystemRow]) -> Result<(), WriteError> {
-        sqlite_writes::system(&self.pool, rows).await.map_err(|error| sql::write_error(&error, fault))
+        let _writing = self.writing.lock().await;
+        for some in rows.chunks(ROWS_AT_ONCE) {
+            sqlite_writes::system(&self.pool, some).await.map_err(|error| sql::write_error(&error, fault))?;
+        }
+        Ok(())
     }
 
     async fn used_since(&self, since: Timestamp) -> Result<Used, ReadError> {

@@ -15,9 +15,9 @@ use super::system::SystemRow;
 use super::tool::ToolRow;
 use super::usage::StoredUsage;
 
-/// The most rows that one call of [`RecordStore`] writes. Measured: larger
-/// batches gain nothing on PostgreSQL, and SQLite's parameters (32,766 a statement) bound them.
-pub const BATCH_ROWS: usize = 500;
+/// The most rows that one call of [`RecordStore`] writes. Rows of a large batch share the lines of the daily sums that they
+/// are added to, and a commit.
+pub const BATCH_ROWS: usize = 8000;
 
 /// Whose fault a failed write is. It decides whether the rows are tried again, or apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::journal::Journal;
 use super::recorder::{Ledger, Losses};
@@ -16,14 +17,23 @@ use crate::clock::SharedClock;
 /// How often.
 const EVERY: Duration = Duration::from_millis(500);
 
+/// How often the log is brought back into the file, which makes chat starts wait for the disk a little longer meanwhile.
+const CHECKPOINTS_EVERY: Duration = Duration::from_secs(5);
+
 /// Looks after it until it is stopped.
 pub(super) async fn run(journal: Journal, ledger: Arc<Ledger>, clock: SharedClock) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut without_room, mut known) = (None, Losses::default());
+    let mut checkpoint_at = Instant::now();
     loop {
-        ticks.tick().await;
-        if let Err(reason) = look_after(&journal, &ledger).await {
+        let now = ticks.tick().await;
+        // Where there is no room, the log may be what takes it.
+        let is_due = now >= checkpoint_at || is_without_room(&journal);
+        if is_due {
+            checkpoint_at = now + CHECKPOINTS_EVERY;
+        }
+        if let Err(reason) = look_after(&journal, &ledger, is_due).await {
             tracing::debug!(error = reason, "the journal could not be looked after");
         }
         // What lasts for less than a look shows by what it cost.
@@ -88,14 +98,18 @@ fn ends(episode: &WithoutRoom, losses: Losses, now: Timestamp) -> StoredAudit {
     }
 }
 
-async fn look_after(journal: &Journal, ledger: &Ledger) -> Result<(), String> {
+async fn look_after(journal: &Journal, ledger: &Ledger, checkpoint: bool) -> Result<(), String> {
     let source = journal.source();
     while source.tidy().await? {
         // Appends come first.
         tokio::task::yield_now().await;
     }
-    source.thin_heads().await?;
-    source.checkpoint().await?;
+    while source.thin_heads().await? {
+        tokio::task::yield_now().await;
+    }
+    if checkpoint {
+        source.checkpoint().await?;
+    }
     journal.state().measured(source.bytes().await?);
     *ledger.oldest.lock() = source.oldest().await?;
     Ok(())

@@ -42,11 +42,11 @@ const PAGE_BYTES: u64 = 4096;
 /// How many files that could not be used are kept beside each other; the last is written over.
 const MOST_BROKEN: u32 = 1000;
 
-/// How many generations are tidied away in one step; a step holds up appends for less than a millisecond.
-const TIDIED_AT_ONCE: u32 = 50;
+/// How many generations are tidied away in one step. A chat start waits for a step that goes on: a quarter of a millisecond.
+const TIDIED_AT_ONCE: u32 = 3;
 
-/// How many entries of heads may gather before they are made one.
-const HEADS_GATHERED: usize = 32;
+/// How many entries of heads are made one in one step, once as many have gathered.
+const HEADS_GATHERED: usize = 16;
 
 /// A file of entries.
 #[derive(Debug, Clone)]
@@ -56,8 +56,38 @@ pub(in crate::records) struct Source {
 
 #[derive(Debug)]
 struct Connections {
-    writer: Mutex<Option<SqliteConnection>>,
+    writer: Mutex<Option<Writer>>,
     reader: Mutex<Option<SqliteConnection>>,
+}
+
+/// The connection that writes.
+#[derive(Debug)]
+struct Writer {
+    connection: SqliteConnection,
+    /// Whether appends wait for the disk.
+    sync: bool,
+    /// Whether what it does now would.
+    waits: bool,
+}
+
+impl Writer {
+    /// For what must be as durable as the settings say.
+    async fn to_append(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        if self.sync && !self.waits {
+            sqlx::query("PRAGMA synchronous = FULL").execute(&mut self.connection).await?;
+            self.waits = true;
+        }
+        Ok(&mut self.connection)
+    }
+
+    /// For what only forgets. It does not wait for the disk, so that no chat start waits for it twice: after a loss of power
+    /// it is forgotten again.
+    async fn to_forget(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        if std::mem::take(&mut self.waits) {
+            sqlx::query("PRAGMA synchronous = NORMAL").execute(&mut self.connection).await?;
+        }
+        Ok(&mut self.connection)
+    }
 }
 
 /// Why entries were not appended.
@@ -89,6 +119,7 @@ impl Source {
             opened => opened.map_err(unusable)?,
         };
         let reader = options(file, settings).connect().await.map_err(unusable)?;
+        let writer = Writer { connection: writer, sync: settings.sync, waits: settings.sync };
         let connections = Connections { writer: Mutex::new(Some(writer)), reader: Mutex::new(Some(reader)) };
         Ok(Self { connections: Arc::new(connections) })
     }
@@ -96,7 +127,7 @@ impl Source {
     /// The journal's own id, made with the file.
     pub(super) async fn identity(&self) -> Result<Uuid, String> {
         let mut writer = self.connections.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?;
+        let writer = writer.as_mut().ok_or_else(closed)?.to_append().await.map_err(text)?;
         let made = "INSERT INTO identity (id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM identity)";
         sqlx::query(made).bind(Uuid::new_v4().to_string()).execute(&mut *writer).await.map_err(text)?;
         let id: String = sqlx::query_scalar("SELECT id FROM identity").fetch_one(&mut *writer).await.map_err(text)?;
@@ -130,27 +161,29 @@ impl Source {
 
     /// Where the chains of its audit rows stand.
     pub(super) async fn heads(&self) -> Result<BTreeMap<String, Head>, String> {
-        folded(&self.entries_of_heads().await?)
+        folded(&self.entries_of_heads(-1).await?)
     }
 
-    async fn entries_of_heads(&self) -> Result<Vec<(i64, String)>, String> {
+    /// The oldest entries of heads, at most so many; all of them with -1.
+    async fn entries_of_heads(&self, most: i64) -> Result<Vec<(i64, String)>, String> {
         let mut reader = self.connections.reader.lock().await;
         let reader = reader.as_mut().ok_or_else(closed)?;
-        sqlx::query_as("SELECT seq, body FROM entries WHERE kind = 7 ORDER BY seq").fetch_all(reader).await.map_err(text)
+        let select = "SELECT seq, body FROM entries WHERE kind = 7 ORDER BY seq LIMIT ?";
+        sqlx::query_as(select).bind(most).fetch_all(reader).await.map_err(text)
     }
 
-    /// Makes one entry of many that say where chains stand. The newest says all before the others go, so that it may stop
-    /// in between.
-    pub(in crate::records) async fn thin_heads(&self) -> Result<(), String> {
-        let entries = self.entries_of_heads().await?;
-        let Some((newest, _)) = entries.last().filter(|_| entries.len() >= HEADS_GATHERED) else { return Ok(()) };
+    /// Makes one entry of some that say where chains stand. The newest of them says all before the others go, so that it may
+    /// stop in between. Answers whether there may be more.
+    pub(in crate::records) async fn thin_heads(&self) -> Result<bool, String> {
+        let entries = self.entries_of_heads(i64::try_from(HEADS_GATHERED).unwrap_or(i64::MAX)).await?;
+        let Some((newest, _)) = entries.last().filter(|_| entries.len() >= HEADS_GATHERED) else { return Ok(false) };
         let heads = serde_json::to_string(&folded(&entries)?).map_err(|error| error.to_string())?;
         let mut writer = self.connections.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?;
+        let writer = writer.as_mut().ok_or_else(closed)?.to_forget().await.map_err(text)?;
         let said = sqlx::query("UPDATE entries SET body = ? WHERE seq = ?").bind(heads).bind(newest).execute(&mut *writer).await;
         said.map_err(text)?;
         let removed = sqlx::query("DELETE FROM entries WHERE kind = 7 AND seq < ?").bind(newest).execute(writer).await;
-        removed.map_err(text).map(|_| ())
+        removed.map_err(text).map(|_| true)
     }
 
     /// Appends entries, all or none. Once it answers they are as durable as the settings say.
@@ -165,8 +198,11 @@ impl Source {
         });
         let mut writer = self.connections.writer.lock().await;
         let writer = writer.as_mut().ok_or_else(|| Writable::No(closed().into()))?;
-        let written = statement.build().persistent(false).execute(writer).await;
-        written.map(|_| ()).map_err(|error| match primary_code(&error) {
+        let written = match writer.to_append().await {
+            Ok(writer) => statement.build().persistent(false).execute(writer).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        written.map_err(|error| match primary_code(&error) {
             // FULL.
             Some(13) => Writable::Full,
             _ => Writable::No(error.to_string().into()),
@@ -195,7 +231,7 @@ impl Source {
         }
         statement.push(") RETURNING rows");
         let mut writer = self.connections.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?;
+        let writer = writer.as_mut().ok_or_else(closed)?.to_forget().await.map_err(text)?;
         let removed: Vec<i64> = statement.build_query_scalar().persistent(false).fetch_all(writer).await.map_err(text)?;
         Ok(removed.into_iter().map(i64::unsigned_abs).sum())
     }
@@ -203,7 +239,7 @@ impl Source {
     /// The database refuses this row for what it holds: it is set apart, with the reason.
     pub(in crate::records) async fn refuse(&self, row: &str, reason: &str) -> Result<(), String> {
         let mut writer = self.connections.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?;
+        let writer = writer.as_mut().ok_or_else(closed)?.to_append().await.map_err(text)?;
         let refused = sqlx::query("INSERT INTO refused (reason, row) VALUES (?, ?)").bind(reason).bind(row).execute(writer).await;
         refused.map_err(text).map(|_| ())
     }
@@ -211,7 +247,7 @@ impl Source {
     /// Forgets generations that are over. Answers whether there may be more.
     pub(in crate::records) async fn tidy(&self) -> Result<bool, String> {
         let mut writer = self.connections.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?;
+        let writer = writer.as_mut().ok_or_else(closed)?.to_forget().await.map_err(text)?;
         let over = "DELETE FROM entries WHERE generation IN \
              (SELECT generation FROM entries WHERE kind IN (5, 6) LIMIT ?)";
         let deleted = sqlx::query(over).bind(i64::from(TIDIED_AT_ONCE)).execute(writer).await.map_err(text)?;
@@ -272,10 +308,10 @@ impl Source {
 
     /// Closes the file, whole and without a log beside it.
     pub(super) async fn close(&self) {
-        for connection in [&self.connections.reader, &self.connections.writer] {
-            if let Some(connection) = connection.lock().await.take()
-                && let Err(error) = connection.close().await
-            {
+        let reader = self.connections.reader.lock().await.take();
+        let writer = self.connections.writer.lock().await.take().map(|writer| writer.connection);
+        for connection in [reader, writer].into_iter().flatten() {
+            if let Err(error) = connection.close().await {
                 tracing::warn!(error = %error, "the journal could not be closed cleanly; it is taken up at the next start");
             }
         }

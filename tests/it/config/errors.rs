@@ -295,7 +295,7 @@ url = 'rediss://redis'
 prefix = '{x}'
 [records]
 url = 'mysql://db'
-batch_rows = 501
+batch_rows = 8001
 [prices]
 file = '/no/such/prices.toml'
 [estimate]

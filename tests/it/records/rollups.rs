@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tollgate::records::store::BATCH_ROWS;
 use tollgate::records::{AuditRow, Category, Outcome, RecordStore, StoredUsage, ToolRow, UsageRow};
 use uuid::Uuid;
 
@@ -115,7 +114,7 @@ async fn two_writers_of_the_same_rows_count_them_once(place: Place) {
             // Each a store of its own, and so a connection of its own.
             let (records, rows) = (place.database.records(), Arc::clone(&rows));
             tokio::spawn(async move {
-                let mut batches: Vec<&[StoredUsage]> = rows.chunks(BATCH_ROWS / 2).collect();
+                let mut batches: Vec<&[StoredUsage]> = rows.chunks(250).collect();
                 batches.rotate_left(writer);
                 for batch in batches {
                     write_in_the_end(&*records, batch).await;
