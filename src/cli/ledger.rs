@@ -129,6 +129,7 @@ pub(super) fn span_of(org: Option<&Org>, from: &str, to: &str) -> Option<Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::directory::{Joining, Standing};
     use crate::records::capture::Capture;
 
     fn seoul() -> Org {
@@ -141,6 +142,10 @@ mod tests {
             language: None,
             capture: Capture::None,
             legal_hold: false,
+            standing: Standing::Active,
+            joining: Joining::default(),
+            policy: None,
+            tenant_id: None,
         }
     }
 

@@ -43,7 +43,7 @@ pub mod store;
 
 mod clean;
 mod rollup;
-mod sql;
+pub(crate) mod sql;
 mod sql_ledger;
 
 pub mod postgres;
