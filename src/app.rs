@@ -203,7 +203,8 @@ impl App {
             checkpoint_file: config.records.audit_files.checkpoint_file.clone(),
             clock: clock.clone(),
         };
-        let writing = recorder::Settings { row_log: row_log.clone(), proof: Some(proof), ..config.records.recorder() };
+        let writing =
+            recorder::Settings { row_log: row_log.clone(), proof: Some(proof), clock: clock.clone(), ..config.records.recorder() };
         let (recorder, left) = Recorder::open(records.clone(), writing, runtime).await?;
 
         let (store, board) = store(&config, &directory, &recorder, &records, &clock, runtime).await?;

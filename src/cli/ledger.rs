@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::noted;
 use super::say::complain;
@@ -16,7 +15,7 @@ use crate::db::{Database, Status};
 use crate::identity::Org;
 use crate::records::audit_keys::AuditFiles;
 use crate::records::ledger::{Ledger, Span};
-use crate::records::{AuditRow, Category, Outcome, Severity};
+use crate::records::{AuditRow, Category, Severity};
 
 /// A database that is there and migrated.
 pub(super) struct Opened {
@@ -64,36 +63,13 @@ pub(super) struct Noted<'a> {
 /// Nobody is signed in at a terminal; whoever may read the configuration and the database is `command line`.
 fn audit_row(Noted { action, org, kind, which, detail }: Noted<'_>, now: Timestamp) -> AuditRow {
     AuditRow {
-        id: Uuid::now_v7(),
-        time: now,
-        category: Category::Data,
-        severity: Severity::Info,
         org_id: org.map(|org| Arc::clone(&org.id)),
         org_day: org.map(|org| org.day(now)),
-        actor_id: None,
         actor_name: Some("command line".into()),
-        actor_role: None,
-        action,
         resource_type: Some(kind),
         resource_id: Some(which),
-        outcome: Outcome::Success,
-        request_id: None,
-        method: None,
-        path: None,
-        query: None,
-        status: None,
-        duration_ms: None,
-        error: None,
-        address: None,
-        user_agent: None,
-        conversation_id: None,
-        model: None,
-        total_tokens: None,
-        cost_nanousd: None,
-        count: 1,
-        reference: None,
         detail,
-        link: None,
+        ..AuditRow::plain(now, Category::Data, Severity::Info, action)
     }
 }
 

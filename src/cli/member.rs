@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use serde_json::json;
-use uuid::Uuid;
 
 use super::say::say;
 use super::{Exit, Source, failed, noted, wait_for};
@@ -12,7 +11,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::db::{Database, Status};
 use crate::records::member_keys::RowsOf;
-use crate::records::{AuditRow, Category, Outcome, Severity};
+use crate::records::{AuditRow, Category, Severity};
 
 /// `tollgate member erase`: destroys the keys of a member.
 pub fn erase_member(source: &Source, org: &str, member: &str) -> Exit {
@@ -80,35 +79,11 @@ async fn note(config: &Config, database: &Database, org: &str, member: &str, des
 
 fn erasure(org: &str, member: &str, destroyed: u64, now: jiff::Timestamp) -> AuditRow {
     AuditRow {
-        id: Uuid::now_v7(),
-        time: now,
-        category: Category::Admin,
-        severity: Severity::Warning,
         org_id: (!org.is_empty()).then(|| org.into()),
-        org_day: None,
-        actor_id: None,
         actor_name: Some("command line".into()),
-        actor_role: None,
-        action: "member.erased",
         resource_type: Some("member"),
         resource_id: Some(member.to_owned()),
-        outcome: Outcome::Success,
-        request_id: None,
-        method: None,
-        path: None,
-        query: None,
-        status: None,
-        duration_ms: None,
-        error: None,
-        address: None,
-        user_agent: None,
-        conversation_id: None,
-        model: None,
-        total_tokens: None,
-        cost_nanousd: None,
-        count: 1,
-        reference: None,
         detail: Some(json!({ "keys": destroyed })),
-        link: None,
+        ..AuditRow::plain(now, Category::Admin, Severity::Warning, "member.erased")
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::errors::Errors;
 use super::{Config, IssuerKey, Limit, Prices};
+use crate::clock::SystemClock;
 use crate::identity::{self, Directory, IssuerSettings, SettingsError, Verifier, VerifierSettings};
 use crate::limits::rules::{LimitRule, RuleError, Rules};
 use crate::limits::{Mode, Resource, Window};
@@ -129,6 +130,7 @@ impl super::Records {
             batch_rows: self.batch_rows,
             linger: self.flush_after,
             proof: None,
+            clock: Arc::new(SystemClock),
         }
     }
 }

@@ -173,6 +173,44 @@ pub struct AuditRow<Word = &'static str> {
     pub link: Option<Link>,
 }
 
+impl<Word> AuditRow<Word> {
+    /// A row of nobody's request that says only this: a success, once.
+    pub fn plain(time: Timestamp, category: Category, severity: Severity, action: Word) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            time,
+            category,
+            severity,
+            org_id: None,
+            org_day: None,
+            actor_id: None,
+            actor_name: None,
+            actor_role: None,
+            action,
+            resource_type: None,
+            resource_id: None,
+            outcome: Outcome::Success,
+            request_id: None,
+            method: None,
+            path: None,
+            query: None,
+            status: None,
+            duration_ms: None,
+            error: None,
+            address: None,
+            user_agent: None,
+            conversation_id: None,
+            model: None,
+            total_tokens: None,
+            cost_nanousd: None,
+            count: 1,
+            reference: None,
+            detail: None,
+            link: None,
+        }
+    }
+}
+
 /// An audit row as it was read back.
 pub type StoredAudit = AuditRow<String>;
 

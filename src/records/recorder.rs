@@ -24,6 +24,7 @@ use super::seal::KeyRing;
 use super::shipper::{self, Shipper};
 use super::store::BATCH_ROWS;
 use super::{AuditRow, RecordStore, RowLog, StoredAudit, SystemRow, journal, upkeep};
+use crate::clock::{SharedClock, SystemClock};
 
 /// How often dropped audit rows are logged, at most.
 const DROPS_LOGGED_EVERY: Duration = Duration::from_mins(1);
@@ -49,6 +50,8 @@ pub struct Settings {
     pub linger: Duration,
     /// What audit rows are sealed, linked and witnessed with; they are as they come where there is nothing.
     pub proof: Option<Proof>,
+    /// Says when the journal's troubles were.
+    pub clock: SharedClock,
 }
 
 impl Settings {
@@ -62,6 +65,7 @@ impl Settings {
             batch_rows: BATCH_ROWS,
             linger: Duration::from_millis(200),
             proof: None,
+            clock: Arc::new(SystemClock),
         }
     }
 }
@@ -159,7 +163,7 @@ impl Recorder {
         let tasks = Tasks {
             gathering: runtime.spawn(gather(journal.clone(), loose_rows, closing_seen, ledger.clone())),
             shipping: runtime.spawn(shipper.run()),
-            upkeep: runtime.spawn(upkeep::run(journal.clone(), ledger.clone())),
+            upkeep: runtime.spawn(upkeep::run(journal.clone(), ledger.clone(), settings.clock)),
             attesting: attestant.map(|attestant| (attestant.clone(), runtime.spawn(attestant.run()))),
         };
         let tasks = Arc::new(tokio::sync::Mutex::new(Some(tasks)));
@@ -181,6 +185,10 @@ impl Recorder {
             (Err(JournalError::Full | JournalError::Unwritable(_)), WhenFull::Drop) => {
                 self.ledger.unrecorded.fetch_add(1, Relaxed);
                 Ok(())
+            }
+            (Err(error @ (JournalError::Full | JournalError::Unwritable(_))), WhenFull::Refuse) => {
+                self.ledger.turned_away.fetch_add(1, Relaxed);
+                Err(error)
             }
             (started, _) => started,
         }
@@ -336,7 +344,22 @@ pub(super) struct Ledger {
     pub(super) heads: Mutex<BTreeMap<String, Head>>,
     dropped: AtomicU64,
     unrecorded: AtomicU64,
+    turned_away: AtomicU64,
+    lost: AtomicU64,
     drops_logged: Mutex<DropsLogged>,
+}
+
+/// What found no room in the journal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Losses {
+    /// Chat starts that were refused.
+    pub(super) turned_away: u64,
+    /// Chat starts that went on unrecorded.
+    pub(super) unrecorded: u64,
+    /// Usage rows that are lost.
+    pub(super) usage_rows: u64,
+    /// Audit rows that are lost.
+    pub(super) audit_rows: u64,
 }
 
 /// The counts of one kind of row.
@@ -372,6 +395,16 @@ impl Ledger {
         }
     }
 
+    /// What found no room in the journal since the start.
+    pub(super) fn losses(&self) -> Losses {
+        Losses {
+            turned_away: self.turned_away.load(Relaxed),
+            unrecorded: self.unrecorded.load(Relaxed),
+            usage_rows: self.lost.load(Relaxed),
+            audit_rows: self.dropped.load(Relaxed),
+        }
+    }
+
     fn drop_audit(&self, rows: u64) {
         if rows == 0 {
             return;
@@ -385,6 +418,7 @@ impl Ledger {
 
     fn lose(&self, rows: &Rows) {
         rows.log_lost("found no room in the journal");
+        self.lost.fetch_add(rows.usage.len() as u64, Relaxed);
         self.usage.refused.fetch_add(rows.usage.len() as u64, Relaxed);
         self.drop_audit(rows.audit.len() as u64);
     }

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod bad_days;
 mod bad_input;
 mod beside_chats;
 mod bodies;
@@ -13,7 +14,6 @@ mod chats;
 mod cli;
 #[cfg(test)]
 mod config;
-mod crashes;
 mod demo;
 mod docs;
 mod following;

@@ -119,6 +119,30 @@ impl Postgres {
         }
     }
 
+    /// Stops it in its tracks, with all its processes: connections stay open, nothing is answered.
+    pub fn stall(&self) {
+        self.signal_all("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal_all("CONT");
+    }
+
+    /// The first process first, so that it makes no others meanwhile.
+    fn signal_all(&self, signal: &str) {
+        let process = self.process.lock();
+        let Some(id) = process.as_ref().map(|process| process.id) else { return };
+        send(signal, &[id.to_string()]);
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("PostgreSQL's processes");
+        send(signal, &children.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts it again, on the same port and data.
     pub fn resume(&self) {
         for _ in 0..5 {
@@ -189,10 +213,19 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A test may have left it stalled.
+            self.go_on();
+        }
         if let Some(process) = self.process.get_mut().take() {
             process.end("QUIT");
         }
     }
+}
+
+fn send(signal: &str, processes: &[String]) {
+    // One that has just ended is no trouble.
+    let _ = Command::new("kill").arg(format!("-{signal}")).args(processes).stderr(Stdio::null()).status();
 }
 
 /// A command line that can be started more than once.

@@ -19,13 +19,20 @@ pub struct TollgateProcess {
     /// The metrics listener.
     pub metrics: SocketAddr,
     folder: TempDir,
+    /// What it is started by, in its folder; itself where there is nothing.
+    starter: Vec<String>,
 }
 
 impl TollgateProcess {
     /// Starts one with this configuration, which listens on ports 0, and waits until it is ready.
     pub async fn start(config: &str) -> Self {
+        Self::start_by(&[], config).await
+    }
+
+    /// The same by another program, in its folder, which becomes it with the arguments behind its own.
+    pub async fn start_by(starter: &[String], config: &str) -> Self {
         for _ in 0..5 {
-            let mut process = Self::spawn(config);
+            let mut process = Self::spawn(starter, config);
             if process.is_ready().await {
                 return process;
             }
@@ -33,7 +40,7 @@ impl TollgateProcess {
         panic!("tollgate did not start on any of five triples of free ports");
     }
 
-    fn spawn(config: &str) -> Self {
+    fn spawn(starter: &[String], config: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let [public, admin, metrics] = [free_address(), free_address(), free_address()];
         let mut config = config.to_owned();
@@ -41,14 +48,19 @@ impl TollgateProcess {
             config = config.replacen("127.0.0.1:0", &address.to_string(), 1);
         }
         std::fs::write(folder.path().join("tollgate.toml"), config).expect("a configuration file");
-        Self { child: run(&folder), public, metrics, folder }
+        Self { child: run(&folder, starter), public, metrics, folder, starter: starter.to_vec() }
     }
 
     /// Ends it without a word, and starts it again as it was, in the same folder.
     pub async fn crash_and_restart(&mut self) {
         self.kill();
-        self.child = run(&self.folder);
+        self.child = run(&self.folder, &self.starter);
         assert!(self.is_ready().await, "tollgate did not come back:\n{}", self.log());
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The folder that it runs in.
@@ -127,9 +139,11 @@ impl Drop for TollgateProcess {
     }
 }
 
-fn run(folder: &TempDir) -> Child {
+fn run(folder: &TempDir, starter: &[String]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log file");
-    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+    let words = [starter, &[env!("CARGO_BIN_EXE_tollgate").to_owned()]].concat();
+    Command::new(&words[0])
+        .args(&words[1..])
         .args(["serve", "--config"])
         .arg(folder.path().join("tollgate.toml"))
         .current_dir(folder.path())
