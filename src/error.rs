@@ -226,6 +226,11 @@ impl Rejection {
         Answer { status: self.status(), headers, body: Bytes::from(body) }
     }
 
+    /// The event that ends a stream which is broken off.
+    pub fn event(&self, context: &AnswerContext<'_>) -> Bytes {
+        Bytes::from(bodies::event(self, context))
+    }
+
     /// The sentences a person is shown, in the language of the context, with the reference at their end. They never
     /// hold a brace: LibreChat's client would look for JSON between them.
     pub fn sentences(&self, context: &AnswerContext<'_>) -> String {

@@ -14,6 +14,7 @@ pub mod charge;
 pub mod claims;
 pub mod generation;
 pub mod leases;
+mod ending;
 pub mod observation;
 pub mod pauses;
 pub mod reader;

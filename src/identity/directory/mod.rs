@@ -10,6 +10,7 @@ pub mod store;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -21,6 +22,8 @@ use crate::limits::{Period, Window};
 use crate::records::Capture;
 pub use sql::{PostgresDirectory, SqliteDirectory};
 use store::Changes;
+
+use super::Suspended;
 
 /// The longest e-mail address that is looked at, in bytes (RFC 5321 4.5.3.1.3 allows a path of 256 with its brackets).
 const LONGEST_EMAIL: usize = 254;
@@ -193,6 +196,8 @@ pub struct Member {
 #[derive(Debug, Default)]
 pub struct Directory {
     state: RwLock<State>,
+    /// How often somebody lost something.
+    losses: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -226,7 +231,7 @@ impl Directory {
             state.orgs.insert(org.id.clone(), Arc::new(org));
         }
         state.index_domains();
-        Self { state: RwLock::new(state) }
+        Self { state: RwLock::new(state), losses: AtomicU64::new(0) }
     }
 
     /// Every org, in the order of their ids.
@@ -263,6 +268,18 @@ impl Directory {
         self.state.read().by_external_id.get(&(Arc::from(org), Arc::from(id))).cloned()
     }
 
+    /// Whether a person of LibreChat, or their org, may not use what costs something.
+    pub fn suspended(&self, org: &str, librechat_id: &str) -> Option<Suspended> {
+        let state = self.state.read();
+        let member = state.by_librechat_id.get(librechat_id).filter(|member| *member.org == *org);
+        Suspended::of(state.orgs.get(org).map(|org| &**org), member.map(|member| &**member))
+    }
+
+    /// How often somebody lost something: whoever looks again and again need not look while this stays as it is.
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Relaxed)
+    }
+
     /// The number of the last change that is known here.
     pub fn revision(&self) -> i64 {
         self.state.read().revision
@@ -295,6 +312,10 @@ impl Directory {
             }
         }
         state.revision = state.revision.max(changes.revision);
+        drop(state);
+        if lost != Lost::default() {
+            self.losses.fetch_add(1, Relaxed);
+        }
         lost
     }
 }
