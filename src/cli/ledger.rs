@@ -13,6 +13,7 @@ use crate::app::database_url;
 use crate::config::Config;
 use crate::db::{Database, Status};
 use crate::identity::Org;
+use crate::identity::directory::store::DirectoryStore;
 use crate::records::audit_keys::AuditFiles;
 use crate::records::ledger::{Ledger, Span};
 use crate::records::{AuditRow, Category, Severity};
@@ -43,6 +44,11 @@ impl Opened {
     pub(super) async fn note(&self, noted: Noted<'_>, now: Timestamp) -> Result<(), String> {
         let written = noted::write(&self.audit_files, &self.database, audit_row(noted, now)).await;
         written.map_err(|reason| format!("it cannot be audited: {reason}"))
+    }
+
+    /// Where orgs and members are.
+    pub(super) fn directory(&self) -> Arc<dyn DirectoryStore> {
+        self.database.directory()
     }
 
     pub(super) async fn close(&self) {

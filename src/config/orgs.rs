@@ -60,6 +60,32 @@ pub(super) fn check(keys: Vec<OrgKeys>, errors: &mut Errors) -> Vec<Org> {
     orgs
 }
 
+/// One org from words, as a line of a CSV file has them: those that are there, by the names of the configuration's keys.
+///
+/// # Errors
+///
+/// What is wrong with it, each with its key.
+pub(crate) fn from_words(words: &BTreeMap<String, String>) -> Result<Org, Vec<String>> {
+    let list = |text: &str| text.split([';', ' ']).filter(|word| !word.is_empty()).map(serde_json::Value::from).collect::<Vec<_>>();
+    let keys = words.iter().filter(|(_, text)| !text.is_empty()).map(|(key, text)| {
+        let value = match key.as_str() {
+            "domains" => list(text).into(),
+            "join" => text.replace([';', ' '], ",").into(),
+            "legal_hold" => text.parse::<bool>().map_or_else(|_| text.as_str().into(), Into::into),
+            _ => text.as_str().into(),
+        };
+        (key.clone(), value)
+    });
+    let keys = serde_json::Value::Object(keys.collect());
+    let keys = OrgKeys::deserialize(keys).map_err(|error| vec![error.to_string()])?;
+    let mut errors = Errors::default();
+    let org = check(vec![keys], &mut errors).pop();
+    match org {
+        Some(org) if errors.is_empty() => Ok(org),
+        _ => Err(errors.messages().map(|message| message.replace("orgs[0].", "")).collect()),
+    }
+}
+
 /// One word, or a list of them.
 fn joining<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Joining, D::Error> {
     #[derive(Deserialize)]

@@ -41,6 +41,8 @@ async fn end(generations: Arc<Generations>, generation: Arc<Generation>) {
     match generations.parts.librechat.abort(&start.person(), &conversation_id, generation.created_at()).await {
         Ok(()) => tracing::info!(generation.id = %start.id, org.id = &*start.org, "ended an answer of somebody who was suspended"),
         Err(error) if error.tells_that_nothing_runs() => {}
-        Err(error) => tracing::warn!(generation.id = %start.id, error = %error, "an answer of somebody who was suspended could not be ended"),
+        Err(error) => {
+            tracing::warn!(generation.id = %start.id, error = %error, "an answer of somebody who was suspended could not be ended")
+        }
     }
 }

@@ -12,9 +12,9 @@
 pub mod attend;
 pub mod charge;
 pub mod claims;
+mod ending;
 pub mod generation;
 pub mod leases;
-mod ending;
 pub mod observation;
 pub mod pauses;
 pub mod reader;

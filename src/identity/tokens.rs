@@ -181,8 +181,8 @@ impl Verifier {
         let member = self.directory.by_librechat_id(&claims.id);
         let org = match (minted, &member) {
             (true, _) => self.org_of_minted(claims.org.as_deref())?,
-            (false, Some(member)) => self.directory.by_id(&member.org),
-            (false, None) => self.org_of_email(claims.email.as_deref()),
+            (false, Some(member)) if !member.org.is_empty() => self.directory.by_id(&member.org),
+            (false, _) => self.org_of_email(claims.email.as_deref()),
         };
         let role = match &member {
             Some(member) if !minted => member.role.clone(),

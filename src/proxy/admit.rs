@@ -10,7 +10,9 @@ use super::{chat, client, own};
 use crate::app::App;
 use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
-use crate::identity::{AccountError, DEFAULT_ROLE, Identity, KeyName, KeyStanding, OrgScoped, Suspended, TokenError, Verified, bearer};
+use crate::identity::{
+    AccountError, DEFAULT_ROLE, Identity, KeyName, KeyStanding, OrgScoped, Suspended, TokenError, Verified, bearer, is_user_id,
+};
 use crate::librechat::routes::{self, Credential, Route};
 use crate::records::{AuditRow, Category, Outcome, Severity};
 use crate::telemetry::metrics;
@@ -100,8 +102,8 @@ async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(),
             Err(reason) => return Err(refuse_token(app, session, ctx, reason)),
         },
     };
-    if let Some(org) = &identity.org {
-        app.arrivals.seen(&app.directory, org, &identity.user, identity.name.as_ref(), identity.email.as_deref());
+    if is_user_id(&identity.user) {
+        app.arrivals.seen(&app.directory, identity.org.as_deref(), &identity.user, identity.name.as_ref(), identity.email.as_deref());
     }
     ctx.identity = Some(identity);
     Ok(())

@@ -35,6 +35,7 @@ pub struct Arrivals {
 #[derive(Debug)]
 enum Sight {
     New(Box<Member>),
+    Claimed(Box<Member>),
     Again(Uuid, Timestamp),
 }
 
@@ -46,18 +47,20 @@ impl Arrivals {
         Self { seen: Mutex::new(LruCache::new(REMEMBERED)), waiting, clock }
     }
 
-    /// A person of LibreChat uses an org, which they may: as a member, or as one who becomes one now.
-    pub fn seen(&self, directory: &Directory, org: &Org, librechat_id: &Arc<str>, name: Option<&Arc<str>>, email: Option<&str>) {
+    /// A person of LibreChat is here: a member of their org, one who becomes one now, or one whom no org claims.
+    pub fn seen(&self, directory: &Directory, org: Option<&Org>, librechat_id: &Arc<str>, name: Option<&Arc<str>>, email: Option<&str>) {
         let now = self.clock.now();
         let is_fresh = |last: &Timestamp| now.duration_since(*last) < SEEN_EVERY;
         if self.seen.lock().get(librechat_id).is_some_and(is_fresh) {
             return;
         }
+        let org: Arc<str> = org.map_or_else(|| Arc::from(""), |org| org.id.clone());
         let sight = match directory.by_librechat_id(librechat_id) {
+            Some(member) if member.org.is_empty() && !org.is_empty() => Sight::Claimed(Box::new(Member { org, ..Member::clone(&member) })),
             Some(member) => Sight::Again(member.id, now),
             None => Sight::New(Box::new(Member {
                 id: Uuid::now_v7(),
-                org: org.id.clone(),
+                org,
                 external_id: None,
                 librechat_id: Some(librechat_id.clone()),
                 email: email.map(|email| email.trim().to_lowercase().into()),
@@ -81,6 +84,7 @@ async fn write(store: Arc<dyn DirectoryStore>, mut sights: mpsc::Receiver<Sight>
         for sight in some.drain(..) {
             match sight {
                 Sight::New(member) => written = written.and(store.add_member(&member, clock.now()).await),
+                Sight::Claimed(member) => written = written.and(store.put_members(&[*member], clock.now()).await),
                 Sight::Again(id, time) => again.push((id, time)),
             }
         }

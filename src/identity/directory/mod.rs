@@ -174,7 +174,7 @@ impl Org {
 pub struct Member {
     /// Their id in the directory.
     pub id: Uuid,
-    /// The org's id.
+    /// The org's id; empty for a person of LibreChat whom no org claims.
     pub org: Arc<str>,
     /// Their id in the embedding application.
     pub external_id: Option<Arc<str>>,
