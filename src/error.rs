@@ -19,6 +19,7 @@ use jiff::tz::TimeZone;
 
 use facts::Facts;
 
+use crate::identity::Suspended;
 use crate::identity::directory::Language;
 use crate::limits::Refusal;
 
@@ -34,6 +35,8 @@ pub enum Rejection {
     ForeignOrg,
     /// The person belongs to no org, and the route spends. 403.
     NoOrg,
+    /// The person or their org is suspended, and the route spends. 403.
+    Suspended(Suspended),
     /// The route or feature is not for this caller. 403.
     Forbidden(Forbidden),
     /// The price table does not know the model, and unknown ones are rejected. 403.
@@ -175,6 +178,8 @@ impl Rejection {
             Self::Unauthorized => (401, "unauthorized"),
             Self::ForeignOrg => (403, "foreign_org"),
             Self::NoOrg => (403, "no_org"),
+            Self::Suspended(Suspended::Org) => (403, "org_suspended"),
+            Self::Suspended(Suspended::Member) => (403, "member_suspended"),
             Self::Forbidden(Forbidden::AgentApiOff) => (403, "agent_api_off"),
             Self::Forbidden(Forbidden::NoAccount) => (403, "no_account"),
             Self::Forbidden(Forbidden::Route) => (403, "forbidden"),
@@ -219,6 +224,11 @@ impl Rejection {
             headers.push(("Retry-After", seconds.to_string()));
         }
         Answer { status: self.status(), headers, body: Bytes::from(body) }
+    }
+
+    /// The event that ends a stream which is broken off.
+    pub fn event(&self, context: &AnswerContext<'_>) -> Bytes {
+        Bytes::from(bodies::event(self, context))
     }
 
     /// The sentences a person is shown, in the language of the context, with the reference at their end. They never

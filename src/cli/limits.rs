@@ -61,7 +61,7 @@ pub fn explain_limits(source: &Source, asked: &Asked, format: Format) -> Exit {
         ));
     }
     let directory = Directory::new(config.orgs.clone());
-    let Some(org) = directory.by_id(&asked.org).cloned() else {
+    let Some(org) = directory.by_id(&asked.org) else {
         let known = directory.orgs().iter().map(|org| &*org.id).collect::<Vec<_>>().join(", ");
         let known = if known.is_empty() { "none" } else { &known };
         return misconfigured(&format_args!("there is no org \"{}\"; the orgs are: {known}", asked.org));
@@ -82,6 +82,8 @@ pub fn explain_limits(source: &Source, asked: &Asked, format: Format) -> Exit {
         plan: asked.plan.as_deref().map(Arc::from).or_else(|| org.plan.clone()),
         org: Some(org.clone()),
         org_tokens_per_month: None,
+        email: None,
+        suspended: None,
     };
     let now = SystemClock.now();
     let charges = Who::of(&identity).map(|who| rules.applies(&who, now)).unwrap_or_default();

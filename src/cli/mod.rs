@@ -5,8 +5,10 @@
 mod audit;
 mod check;
 mod columns;
+mod directory;
 mod explain;
 mod export;
+mod import;
 mod ledger;
 mod limits;
 mod live;
@@ -30,8 +32,10 @@ use std::sync::Arc;
 
 pub use audit::{AuditAsked, audit_public_key, verify_audit};
 pub use check::{check, describe, errors};
+pub use directory::{Change, MembersOf, change_member, change_org, list_members, list_orgs};
 pub use explain::explain;
 pub use export::{ExportAsked, ExportFormat, Exported, export};
+pub use import::{ImportAsked, import_members, import_orgs};
 pub use limits::{Asked, explain_limits};
 pub use live::check_live;
 pub use member::erase_member;

@@ -13,7 +13,7 @@ mod layers;
 mod librechat;
 mod limits;
 mod listeners;
-mod orgs;
+pub(crate) mod orgs;
 mod prices;
 mod process;
 mod read;

@@ -1,5 +1,6 @@
 //! Every sentence in English.
 
+use crate::identity::Suspended;
 use jiff::civil::Weekday;
 
 use super::amounts::{Money, thousands};
@@ -24,6 +25,12 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::ForeignOrg => "Your sign-in is not valid for this organization.",
         Rejection::NoOrg => {
             "Your account does not belong to an organization here, so you cannot send messages. Please ask your administrator."
+        }
+        Rejection::Suspended(Suspended::Org) => {
+            "Your organization is suspended here, so you cannot send messages. Please ask your administrator."
+        }
+        Rejection::Suspended(Suspended::Member) => {
+            "Your account is suspended here, so you cannot send messages. Please ask your administrator."
         }
         Rejection::Forbidden(Forbidden::AgentApiOff) => {
             "The agents API is switched off here. Please use the web page or ask your administrator."

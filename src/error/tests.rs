@@ -1,5 +1,6 @@
 //! Every rejection for every audience in every language, and the laws of the body that LibreChat shows.
 
+use crate::identity::Suspended;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -57,6 +58,8 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::Unauthorized,
         Rejection::ForeignOrg,
         Rejection::NoOrg,
+        Rejection::Suspended(Suspended::Org),
+        Rejection::Suspended(Suspended::Member),
         Rejection::Forbidden(Forbidden::AgentApiOff),
         Rejection::Forbidden(Forbidden::NoAccount),
         Rejection::Forbidden(Forbidden::Route),

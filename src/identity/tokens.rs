@@ -29,7 +29,7 @@ use self::claims::{LibreChatClaims, OrgClaims, Peek, Times};
 use self::compact::{Compact, Typ};
 use self::keys::{KnownSignatures, VerifyingKey};
 use self::settings::Issuer;
-use super::{Directory, Identity, Org};
+use super::{Directory, Identity, Member, Org, Suspended};
 
 pub use self::error::{TokenError, Whose};
 pub use self::settings::{IssuerKey, IssuerSettings, LEAST_SECRET, SettingsError, VerifierSettings};
@@ -88,9 +88,11 @@ pub struct OrgScopedClaims {
 
 impl OrgScoped {
     /// The identity of this person as the LibreChat user with this id.
-    pub fn identity_as(&self, user: Arc<str>) -> Identity {
+    pub fn identity_as(&self, user: Arc<str>, member: Option<&Member>) -> Identity {
         Identity {
             org: Some(self.org.clone()),
+            suspended: Suspended::of(Some(&self.org), member),
+            email: Some(Arc::from(&*self.claims.email)),
             user,
             name: self.claims.username.as_deref().or(self.claims.name.as_deref()).map(Arc::from),
             role: self.role.clone(),
@@ -176,14 +178,25 @@ impl Verifier {
         }
         let times = Times::of(claims.exp, claims.nbf, claims.iat)?;
         let minted = claims.iss.is_some();
-        let org = if minted { self.org_of_minted(claims.org.as_deref())? } else { self.org_of_email(claims.email.as_deref()) };
+        let member = self.directory.by_librechat_id(&claims.id);
+        let org = match (minted, &member) {
+            (true, _) => self.org_of_minted(claims.org.as_deref())?,
+            (false, Some(member)) if !member.org.is_empty() => self.directory.by_id(&member.org),
+            (false, _) => self.org_of_email(claims.email.as_deref()),
+        };
+        let role = match &member {
+            Some(member) if !minted => member.role.clone(),
+            _ => self.role(claims.role.as_deref().filter(|_| minted)),
+        };
         let identity = Identity {
             plan: org.as_ref().and_then(|org| org.plan.clone()),
+            suspended: Suspended::of(org.as_deref(), member.as_deref()),
             org,
             user: claims.id.into(),
             name: claims.username.map(Arc::from),
-            role: self.role(claims.role.as_deref().filter(|_| minted)),
+            role,
             org_tokens_per_month: None,
+            email: claims.email.map(Arc::from),
         };
         times.check(now, self.leeway, || Whose::from(&identity))?;
         Ok(identity)
@@ -191,13 +204,16 @@ impl Verifier {
 
     /// The org of a token that we minted: the one it names, and none when it names none.
     fn org_of_minted(&self, org: Option<&str>) -> Result<Option<Arc<Org>>, TokenError> {
-        org.map(|id| self.directory.by_id(id).cloned().ok_or(TokenError::ForeignOrg)).transpose()
+        org.map(|id| self.directory.by_id(id).ok_or(TokenError::ForeignOrg)).transpose()
     }
 
-    /// The org of a person whom LibreChat vouches for.
+    /// The org of a person whom LibreChat vouches for, and whom the directory does not know: whoever only the invited may
+    /// join has nobody new.
     fn org_of_email(&self, email: Option<&str>) -> Option<Arc<Org>> {
         let by_domain = email.filter(|_| self.trust_email_domains).and_then(|email| self.directory.by_email(email));
-        by_domain.or(self.default_org.as_ref()).cloned()
+        // The default org as it is now: it may be suspended since the start.
+        let org = by_domain.or_else(|| self.directory.by_id(&self.default_org.as_ref()?.id));
+        org.filter(|org| org.joining.by_domain)
     }
 
     fn org_scoped(&self, token: &Compact<'_>, peek: &Peek<'_>, now: Timestamp) -> Result<OrgScoped, TokenError> {
@@ -213,7 +229,7 @@ impl Verifier {
         if !issuer.speaks_for(&organization.id) {
             return Err(TokenError::ForeignOrg);
         }
-        let org = self.directory.by_id(&organization.id).ok_or(TokenError::ForeignOrg)?.clone();
+        let org = self.directory.by_id(&organization.id).ok_or(TokenError::ForeignOrg)?;
         let librechat_user_id = if issuer.may_name_users { claims::named_user(claims.librechat_user_id.as_ref())? } else { None };
         let times = Times::of(claims.exp, claims.nbf, claims.iat)?;
         let person = OrgScoped {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::frames::{self, RunStatus};
 use super::saved::{self, SavedMessages};
@@ -243,6 +244,18 @@ impl LibreChat {
         Ok(response.bytes_stream().map(|chunk| chunk.map_err(|error| CallError::Away(plain(&error)))))
     }
 
+    /// Ends a running generation, as its person's stop button does. LibreChat saves what there is of the answer, and ends its
+    /// streams.
+    pub async fn abort(&self, person: &Person, conversation_id: &str, created_at: Option<i64>) -> Result<(), CallError> {
+        let mut body = json!({ "conversationId": conversation_id });
+        if let Some(created_at) = created_at {
+            body["generationCreatedAt"] = created_at.into();
+            body["generationProtocolVersion"] = 2.into();
+        }
+        let request = self.request(reqwest::Method::POST, person, "/api/agents/chat/abort").json(&body);
+        self.read(request).await.map(|_| ())
+    }
+
     /// The health check that every version has, and answers with 200 where LibreChat is well.
     pub async fn health(&self) -> Result<(), CallError> {
         let request = self.http.get(format!("{}/health", self.base)).timeout(HEALTH_TIMEOUT);
@@ -251,11 +264,14 @@ impl LibreChat {
     }
 
     fn get(&self, person: &Person, path: &str, query: &[(&str, &str)]) -> reqwest::RequestBuilder {
+        self.request(reqwest::Method::GET, person, path).query(query)
+    }
+
+    fn request(&self, method: reqwest::Method, person: &Person, path: &str) -> reqwest::RequestBuilder {
         let token = self.minter.mint_own_call(&person.user, Some(&*person.org).filter(|org| !org.is_empty()), self.clock.now());
         let user_agent = if person.user_agent.starts_with("Mozilla/") { &person.user_agent } else { FALLBACK_USER_AGENT };
         self.http
-            .get(format!("{}{path}", self.base))
-            .query(query)
+            .request(method, format!("{}{path}", self.base))
             .bearer_auth(token)
             .header("User-Agent", user_agent)
             .header("X-Forwarded-For", &person.address)

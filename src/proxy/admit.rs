@@ -10,7 +10,9 @@ use super::{chat, client, own};
 use crate::app::App;
 use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
-use crate::identity::{AccountError, DEFAULT_ROLE, Identity, KeyName, KeyStanding, OrgScoped, TokenError, Verified, bearer};
+use crate::identity::{
+    AccountError, DEFAULT_ROLE, Identity, KeyName, KeyStanding, OrgScoped, Suspended, TokenError, Verified, bearer, is_user_id,
+};
 use crate::librechat::routes::{self, Credential, Route};
 use crate::records::{AuditRow, Category, Outcome, Severity};
 use crate::telemetry::metrics;
@@ -44,6 +46,10 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
     if ctx.route.spends() && ctx.identity.as_ref().is_some_and(|identity| identity.org.is_none()) {
         app.metrics.decision(metrics::Outcome::Policy, None);
         return Err(Rejection::NoOrg);
+    }
+    if let Some(suspended) = ctx.identity.as_ref().filter(|_| ctx.route.spends()).and_then(|identity| identity.suspended) {
+        app.metrics.decision(metrics::Outcome::Policy, None);
+        return Err(Rejection::Suspended(suspended));
     }
     match ctx.route {
         Route::Own => {
@@ -96,6 +102,9 @@ async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(),
             Err(reason) => return Err(refuse_token(app, session, ctx, reason)),
         },
     };
+    if is_user_id(&identity.user) {
+        app.arrivals.seen(&app.directory, identity.org.as_deref(), &identity.user, identity.name.as_ref(), identity.email.as_deref());
+    }
     ctx.identity = Some(identity);
     Ok(())
 }
@@ -127,7 +136,8 @@ async fn swap(app: &App, person: &OrgScoped, ctx: &mut Ctx) -> Result<Identity, 
         AccountError::NoSuchUser | AccountError::EmailDiffers => Rejection::Forbidden(Forbidden::NoAccount),
         AccountError::LibreChatAway => Rejection::UpstreamAway,
     })?;
-    let identity = person.identity_as(Arc::from(user.id.as_str()));
+    let member = app.directory.by_librechat_id(&user.id);
+    let identity = person.identity_as(Arc::from(user.id.as_str()), member.as_deref());
     ctx.swapped_token = Some(app.minter.mint_swapped(&user, &identity, person.expires, app.clock.now()));
     Ok(identity)
 }
@@ -147,7 +157,8 @@ async fn agent_key(app: &App, session: &Session, ctx: &Ctx) -> Result<Identity, 
         KeyStanding::Forbidden => return Err(Rejection::Forbidden(Forbidden::Route)),
         KeyStanding::Away => return Err(Rejection::UpstreamAway),
     }
-    let org = app.config.librechat.default_org.as_deref().and_then(|id| app.directory.by_id(id)).cloned();
+    let org = app.config.librechat.default_org.as_deref().and_then(|id| app.directory.by_id(id));
+    let suspended = Suspended::of(org.as_deref(), None);
     Ok(Identity {
         plan: org.as_ref().and_then(|org| org.plan.clone()),
         org,
@@ -155,6 +166,8 @@ async fn agent_key(app: &App, session: &Session, ctx: &Ctx) -> Result<Identity, 
         name: None,
         role: DEFAULT_ROLE.into(),
         org_tokens_per_month: None,
+        email: None,
+        suspended,
     })
 }
 

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::cutoff::Standing;
 use super::relay::Reading;
 use crate::generations::{Generation, Phase};
 use crate::identity::Identity;
@@ -49,6 +50,8 @@ pub struct Ctx {
     pub refused: Option<Refused>,
     /// How long it took to admit it; of a chat start, from the end of its body.
     pub admitted_in: Option<std::time::Duration>,
+    /// Whether its stream goes on.
+    pub standing: Standing,
     /// Counted among the open requests as long as it lives.
     pub counted: Option<crate::app::OpenRequest>,
 }
@@ -111,6 +114,7 @@ impl Ctx {
             zone: None,
             refused: None,
             admitted_in: None,
+            standing: Standing::After(0),
             counted: None,
         }
     }

@@ -3,13 +3,14 @@
 //!
 //! [`door`] is where connections come in, [`ctx`] what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
 //! [`chat`] how a chat start is admitted, [`client`] whose address it comes from, [`own`] what Tollgate answers itself,
-//! [`reject`] how a rejection is sent.
+//! [`reject`] how a rejection is sent, [`cutoff`] how a stream ends whose person was suspended.
 
 pub mod admit;
 pub mod body;
 pub mod chat;
 pub mod client;
 pub mod ctx;
+pub mod cutoff;
 pub mod door;
 pub mod forward;
 pub mod own;
@@ -99,6 +100,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         if !session.was_upgraded() {
             relay::chunk(&self.app, chunk.as_ref(), end_of_stream, ctx);
+            cutoff::apply(&self.app, session, chunk, ctx)?;
         }
         Ok(None)
     }

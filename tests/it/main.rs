@@ -15,6 +15,7 @@ mod cli;
 #[cfg(test)]
 mod config;
 mod demo;
+mod directory;
 mod docs;
 mod following;
 mod identity;

@@ -11,6 +11,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use super::{IssuerKey, IssuerSettings, Verifier, VerifierSettings};
+use crate::identity::directory::{Joining, Standing};
 use crate::identity::{Directory, Org};
 
 /// The moment at which every test stands unless it says otherwise; tokens are issued at `NOW` and end at `NOW + 900`.
@@ -65,6 +66,10 @@ pub(super) fn directory() -> Arc<Directory> {
         language: None,
         capture: crate::records::Capture::None,
         legal_hold: false,
+        standing: Standing::Active,
+        joining: Joining::default(),
+        policy: None,
+        tenant_id: None,
     };
     Arc::new(Directory::new(vec![org("acme", Some("professional")), org("beta", None), org("gamma", None)]))
 }

@@ -155,8 +155,7 @@ pub(super) fn check(settings: VerifierSettings<'_>, directory: &Directory) -> Re
     if settings.leeway > LONGEST_LEEWAY {
         return Err(SettingsError::LeewayTooLong);
     }
-    let default_org =
-        settings.default_org.map(|id| directory.by_id(&id).cloned().ok_or(SettingsError::UnknownDefaultOrg(id))).transpose()?;
+    let default_org = settings.default_org.map(|id| directory.by_id(&id).ok_or(SettingsError::UnknownDefaultOrg(id))).transpose()?;
 
     let librechat = VerifyingKey::hs256(settings.librechat_secret);
     let mut issuers: Vec<Issuer> = Vec::with_capacity(settings.issuers.len());
