@@ -34,6 +34,10 @@ pub enum Rejection {
     ForeignOrg,
     /// The person belongs to no org, and the route spends. 403.
     NoOrg,
+    /// The person's org, or their role there, does not allow requests from this address. 403.
+    Elsewhere,
+    /// A page of another origin asks what only the place's own pages may ask for. 403.
+    ForeignOrigin,
     /// The route or feature is not for this caller. 403.
     Forbidden(Forbidden),
     /// The price table does not know the model, and unknown ones are rejected. 403.
@@ -175,6 +179,8 @@ impl Rejection {
             Self::Unauthorized => (401, "unauthorized"),
             Self::ForeignOrg => (403, "foreign_org"),
             Self::NoOrg => (403, "no_org"),
+            Self::Elsewhere => (403, "address_refused"),
+            Self::ForeignOrigin => (403, "origin_refused"),
             Self::Forbidden(Forbidden::AgentApiOff) => (403, "agent_api_off"),
             Self::Forbidden(Forbidden::NoAccount) => (403, "no_account"),
             Self::Forbidden(Forbidden::Route) => (403, "forbidden"),

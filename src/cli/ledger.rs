@@ -141,6 +141,7 @@ mod tests {
             language: None,
             capture: Capture::None,
             legal_hold: false,
+            access: crate::identity::access::Access::default(),
         }
     }
 

@@ -57,6 +57,8 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::Unauthorized,
         Rejection::ForeignOrg,
         Rejection::NoOrg,
+        Rejection::Elsewhere,
+        Rejection::ForeignOrigin,
         Rejection::Forbidden(Forbidden::AgentApiOff),
         Rejection::Forbidden(Forbidden::NoAccount),
         Rejection::Forbidden(Forbidden::Route),

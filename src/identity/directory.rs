@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::access::{Access, Entrances};
 use crate::limits::{Period, Window};
 use crate::records::Capture;
 
@@ -41,6 +42,8 @@ pub struct Org {
     pub capture: Capture,
     /// Whether nothing of it may be removed or made unreadable, for a court's or an authority's sake.
     pub legal_hold: bool,
+    /// Which ways lead to it.
+    pub access: Access,
 }
 
 impl Org {
@@ -61,6 +64,7 @@ pub struct Directory {
     orgs: Vec<Arc<Org>>,
     by_id: HashMap<Arc<str>, usize>,
     by_domain: HashMap<String, usize>,
+    entrances: Entrances,
 }
 
 impl Directory {
@@ -75,12 +79,18 @@ impl Directory {
             }
             directory.orgs.push(Arc::new(org));
         }
+        directory.entrances = Entrances::of(&directory.orgs);
         directory
     }
 
     /// Every org.
     pub fn orgs(&self) -> &[Arc<Org>] {
         &self.orgs
+    }
+
+    /// What the ways to all orgs come to.
+    pub fn entrances(&self) -> &Entrances {
+        &self.entrances
     }
 
     /// The org with this id.
@@ -134,6 +144,7 @@ mod tests {
             language: None,
             capture: Capture::None,
             legal_hold: false,
+            access: Access::default(),
         }
     }
 

@@ -65,6 +65,7 @@ pub(super) fn directory() -> Arc<Directory> {
         language: None,
         capture: crate::records::Capture::None,
         legal_hold: false,
+        access: crate::identity::access::Access::default(),
     };
     Arc::new(Directory::new(vec![org("acme", Some("professional")), org("beta", None), org("gamma", None)]))
 }
