@@ -183,7 +183,7 @@ impl App {
         let verifier = config.verifier(directory.clone())?;
         let librechat = LibreChat::new(&config.librechat.upstream.to_string(), minter.clone(), clock.clone())?;
         let accounts = accounts(&librechat, &clock);
-        let api_keys = api_keys(&librechat, &clock);
+        let api_keys = api_keys(&librechat, &directory, config.librechat.default_org.clone(), &clock);
         let upstream = Address::of(&config.librechat.upstream);
         upstream.look_up().await;
 
@@ -349,13 +349,15 @@ fn accounts(librechat: &LibreChat, clock: &SharedClock) -> Accounts {
     Accounts::new(lookup, clock.clone())
 }
 
-/// LibreChat is asked about a key with the key.
-fn api_keys(librechat: &LibreChat, clock: &SharedClock) -> ApiKeys {
-    let librechat = librechat.clone();
+/// LibreChat is asked about a key with the key, in the tenant of the org that keys are counted to.
+fn api_keys(librechat: &LibreChat, directory: &Arc<Directory>, default_org: Option<Arc<str>>, clock: &SharedClock) -> ApiKeys {
+    let (librechat, directory) = (librechat.clone(), directory.clone());
     let lookup = move |key: String, address: String| {
         let librechat = librechat.clone();
+        let org = default_org.as_deref().and_then(|id| directory.by_id(id)).cloned();
         async move {
-            match librechat.models_of(&key, &address).await {
+            let tenant = org.as_ref().and_then(|org| org.access.tenant.as_ref());
+            match librechat.models_of(&key, &address, tenant).await {
                 Ok(()) => Ok(KeyStanding::Good),
                 Err(CallError::Status(403)) => Ok(KeyStanding::Forbidden),
                 // Before 0.8.3 there are no keys, and nothing or the page at this path.

@@ -37,6 +37,10 @@ pub enum Rejection {
     NoOrg,
     /// The person or their org is suspended, and the route spends. 403.
     Suspended(Suspended),
+    /// The person's org, or their role there, does not allow requests from this address. 403.
+    Elsewhere,
+    /// A page of another origin asks what only the place's own pages may ask for. 403.
+    ForeignOrigin,
     /// The route or feature is not for this caller. 403.
     Forbidden(Forbidden),
     /// The price table does not know the model, and unknown ones are rejected. 403.
@@ -180,6 +184,8 @@ impl Rejection {
             Self::NoOrg => (403, "no_org"),
             Self::Suspended(Suspended::Org) => (403, "org_suspended"),
             Self::Suspended(Suspended::Member) => (403, "member_suspended"),
+            Self::Elsewhere => (403, "address_refused"),
+            Self::ForeignOrigin => (403, "origin_refused"),
             Self::Forbidden(Forbidden::AgentApiOff) => (403, "agent_api_off"),
             Self::Forbidden(Forbidden::NoAccount) => (403, "no_account"),
             Self::Forbidden(Forbidden::Route) => (403, "forbidden"),

@@ -145,7 +145,7 @@ mod tests {
             standing: Standing::Active,
             joining: Joining::default(),
             policy: None,
-            tenant_id: None,
+            access: crate::identity::access::Access::default(),
         }
     }
 

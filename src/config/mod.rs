@@ -5,6 +5,7 @@
 //! lists too, replaces. Whatever is wrong is reported at once, each with its path, where it was written and what is
 //! allowed. A [`Config`] that exists is good.
 
+mod access;
 mod chats;
 mod environment;
 mod errors;

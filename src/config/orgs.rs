@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer};
 
+use super::access::{self, AccessKeys, RoleAddressKeys};
 use super::errors::Errors;
 use crate::identity::directory::{Joining, Language, Org, Standing};
 use crate::records::Capture;
@@ -25,6 +26,12 @@ pub(super) struct OrgKeys {
     #[serde(deserialize_with = "joining")]
     join: Joining,
     policy: Option<Arc<str>>,
+    tenant_id: Option<String>,
+    hosts: Vec<String>,
+    addresses: Option<Vec<String>>,
+    role_addresses: RoleAddressKeys,
+    frame_ancestors: Vec<String>,
+    cors_origins: Vec<String>,
 }
 
 /// Checks every org.
@@ -35,6 +42,15 @@ pub(super) fn check(keys: Vec<OrgKeys>, errors: &mut Errors) -> Vec<Org> {
         let at = format!("orgs[{index}]");
         let zone = time_zone(keys.time_zone.as_deref(), &at, errors);
         let domains = domains(keys.domains, &orgs, &at, errors);
+        let access = AccessKeys {
+            tenant_id: keys.tenant_id,
+            hosts: keys.hosts,
+            addresses: keys.addresses,
+            role_addresses: keys.role_addresses,
+            frame_ancestors: keys.frame_ancestors,
+            cors_origins: keys.cors_origins,
+        };
+        let access = access::check(access, &orgs, &at, errors);
         let Some(id) = id(keys.id, &at, errors) else { continue };
         if let Some(other) = ids.get(&id) {
             errors.add(format!("{at}.id"), format!("\"{id}\" is the id of orgs[{other}] already; ids must be unique"));
@@ -54,9 +70,10 @@ pub(super) fn check(keys: Vec<OrgKeys>, errors: &mut Errors) -> Vec<Org> {
             standing: Standing::Active,
             joining: join,
             policy,
-            tenant_id: None,
+            access,
         });
     }
+    access::check_together(&orgs, errors);
     orgs
 }
 

@@ -32,6 +32,10 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Suspended(Suspended::Member) => {
             "Your account is suspended here, so you cannot send messages. Please ask your administrator."
         }
+        Rejection::Elsewhere => {
+            "Your organization does not allow access from this network. Please use a network that it allows, or ask your administrator."
+        }
+        Rejection::ForeignOrigin => "This request came from a page of another site, which is not allowed here.",
         Rejection::Forbidden(Forbidden::AgentApiOff) => {
             "The agents API is switched off here. Please use the web page or ask your administrator."
         }

@@ -26,6 +26,10 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::NoOrg => "계정이 등록된 조직에 속해 있지 않아 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
         Rejection::Suspended(Suspended::Org) => "소속 조직의 이용이 정지되어 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
         Rejection::Suspended(Suspended::Member) => "계정이 정지되어 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
+        Rejection::Elsewhere => {
+            "소속 조직에서 현재 네트워크를 통한 접속을 허용하지 않습니다. 허용된 네트워크에서 이용하시거나 관리자에게 문의해 주세요."
+        }
+        Rejection::ForeignOrigin => "다른 사이트의 페이지에서 보낸 요청은 허용되지 않습니다.",
         Rejection::Forbidden(Forbidden::AgentApiOff) => {
             "에이전트 API를 사용할 수 없도록 설정되어 있습니다. 웹 페이지를 이용하시거나 관리자에게 문의해 주세요."
         }

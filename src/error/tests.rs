@@ -60,6 +60,8 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::NoOrg,
         Rejection::Suspended(Suspended::Org),
         Rejection::Suspended(Suspended::Member),
+        Rejection::Elsewhere,
+        Rejection::ForeignOrigin,
         Rejection::Forbidden(Forbidden::AgentApiOff),
         Rejection::Forbidden(Forbidden::NoAccount),
         Rejection::Forbidden(Forbidden::Route),

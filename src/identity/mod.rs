@@ -6,11 +6,14 @@
 pub mod bearer;
 pub mod tokens;
 
+pub mod access;
 pub mod accounts;
+pub mod addresses;
 mod answers;
 pub mod api_keys;
 pub mod directory;
 pub mod mint;
+pub mod web_origin;
 
 use std::sync::Arc;
 

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::frames::{self, RunStatus};
 use super::saved::{self, SavedMessages};
 use crate::clock::SharedClock;
+use crate::identity::access::TenantId;
 use crate::identity::mint::Minter;
 
 /// The person a call is made for.
@@ -206,9 +207,9 @@ impl LibreChat {
         Ok(User { id: object_id.or(id).ok_or(CallError::Unreadable)?, username, provider, email })
     }
 
-    /// Asks for the models of the OpenAI-compatible API with one of LibreChat's API keys, for a client at this address. It
-    /// costs nothing, and is answered only to a key that may use the API.
-    pub async fn models_of(&self, key: &str, address: &str) -> Result<(), CallError> {
+    /// Asks for the models of the OpenAI-compatible API with one of LibreChat's API keys, for a client at this address, in a
+    /// tenant where there is one. It costs nothing, and is answered only to a key that may use the API.
+    pub async fn models_of(&self, key: &str, address: &str, tenant: Option<&TenantId>) -> Result<(), CallError> {
         #[derive(Deserialize)]
         struct List {
             #[serde(rename = "data")]
@@ -216,6 +217,10 @@ impl LibreChat {
         }
         let request = self.http.get(format!("{}/api/agents/v1/models", self.base)).bearer_auth(key);
         let request = request.header("User-Agent", FALLBACK_USER_AGENT).header("X-Forwarded-For", address);
+        let request = match tenant {
+            Some(tenant) => request.header("X-Tenant-Id", tenant.header()),
+            None => request,
+        };
         let body = self.read(request.header("Accept-Encoding", "identity")).await?;
         serde_json::from_slice::<List>(&body).map(|_| ()).map_err(|_| CallError::Unreadable)
     }

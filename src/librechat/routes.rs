@@ -209,6 +209,19 @@ impl Route {
     }
 }
 
+/// Whether the page of an identity provider sends people here with a form, which is a `POST` from another origin: Apple does,
+/// and SAML. Only in plain writing.
+pub fn is_called_back(path: &str) -> bool {
+    let parts = segments(path);
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    is_plain(path) && matches!(parts.as_slice(), ["oauth", _, "callback"] | ["api", "admin", "oauth", _, "callback"])
+}
+
+/// Whether a path shows a shared conversation, or what belongs to one.
+pub fn is_share(path: &str) -> bool {
+    matches!(segments(path).as_slice(), [api, share, ..] if api == "api" && share == "share")
+}
+
 /// The parts of a path, decoded and in lower case.
 pub(super) fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|segment| !segment.is_empty()).map(|segment| lower_case(&decode(segment)).into_owned()).collect()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{chat, client, own};
+use super::{chat, client, origins, own, ranges};
 use crate::app::App;
 use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
@@ -42,7 +42,15 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
     if !names_a_path || routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
         return Err(Rejection::Malformed(Malformed::Target));
     }
+    if origins::is_preflight(head) {
+        let answer = origins::preflight(app, session, ctx)?;
+        super::reject::write(session, ctx, answer).await;
+        return Ok(Admitted::Answered);
+    }
+    origins::check(app, session, ctx)?;
     authenticate(app, session, ctx).await?;
+    origins::narrow(ctx);
+    ranges::check(app, session, ctx)?;
     if ctx.route.spends() && ctx.identity.as_ref().is_some_and(|identity| identity.org.is_none()) {
         app.metrics.decision(metrics::Outcome::Policy, None);
         return Err(Rejection::NoOrg);
@@ -85,6 +93,7 @@ fn recognise(app: &App, session: &Session, ctx: &mut Ctx) {
     // Of a chain of proxies the first says how the client came.
     let proto = proto.and_then(|chain| chain.split(',').next());
     ctx.is_https = peer_is_trusted && proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
+    origins::recognise(app, session, ctx);
 }
 
 async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(), Rejection> {

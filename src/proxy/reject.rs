@@ -6,8 +6,8 @@ use pingora_core::{Error, ErrorSource, ErrorType};
 use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
 
-use super::body;
 use super::ctx::{Ctx, Refused};
+use super::{body, origins};
 use crate::app::App;
 use crate::error::{Answer, AnswerContext, Audience, Malformed, Rejection, reference};
 use crate::identity::directory::Language;
@@ -15,7 +15,7 @@ use crate::librechat::routes::Route;
 
 /// Answers a request that is not forwarded.
 pub async fn send(app: &App, session: &mut Session, ctx: &mut Ctx, rejection: Rejection) {
-    let reference = reference(&ctx.id);
+    let reference = reference(&ctx.counted_by.unwrap_or(ctx.id));
     let answer = rejection.answer(&context(app, session, ctx, &reference));
     let detail = ctx.refused.take().and_then(|refused| refused.detail);
     ctx.refused = Some(Refused { kind: rejection.kind(), reference, detail });
@@ -67,7 +67,10 @@ async fn write_answer(session: &mut Session, ctx: &Ctx, answer: Answer) -> pingo
     for (name, value) in answer.headers {
         head.insert_header(name, value)?;
     }
-    head.insert_header("Content-Length", answer.body.len().to_string())?;
+    if answer.status != 204 {
+        head.insert_header("Content-Length", answer.body.len().to_string())?;
+    }
+    origins::answer(&ctx.cors, &mut head)?;
     head.insert_header("X-Request-Id", &*ctx.request_id)?;
     let no_body = answer.body.is_empty() || session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(head), no_body).await?;

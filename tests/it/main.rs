@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_days;
+mod access;
 mod bad_input;
 mod beside_chats;
 mod bodies;

@@ -24,6 +24,7 @@ pub use sql::{PostgresDirectory, SqliteDirectory};
 use store::Changes;
 
 use super::Suspended;
+use super::access::{Access, Entrances};
 
 /// The longest e-mail address that is looked at, in bytes (RFC 5321 4.5.3.1.3 allows a path of 256 with its brackets).
 const LONGEST_EMAIL: usize = 254;
@@ -148,8 +149,8 @@ pub struct Org {
     pub joining: Joining,
     /// The name of its policy, if it has one.
     pub policy: Option<Arc<str>>,
-    /// Its tenant in LibreChat, where it is one there.
-    pub tenant_id: Option<Arc<str>>,
+    /// Which ways lead to it.
+    pub access: Access,
 }
 
 impl Org {
@@ -206,6 +207,7 @@ struct State {
     configured: HashMap<Arc<str>, Org>,
     orgs: BTreeMap<Arc<str>, Arc<Org>>,
     by_domain: HashMap<String, Arc<Org>>,
+    entrances: Arc<Entrances>,
     members: HashMap<Uuid, Arc<Member>>,
     by_librechat_id: HashMap<Arc<str>, Arc<Member>>,
     by_external_id: HashMap<(Arc<str>, Arc<str>), Arc<Member>>,
@@ -230,13 +232,18 @@ impl Directory {
             state.configured.insert(org.id.clone(), org.clone());
             state.orgs.insert(org.id.clone(), Arc::new(org));
         }
-        state.index_domains();
+        state.index_orgs();
         Self { state: RwLock::new(state), losses: AtomicU64::new(0) }
     }
 
     /// Every org, in the order of their ids.
     pub fn orgs(&self) -> Vec<Arc<Org>> {
         self.state.read().orgs.values().cloned().collect()
+    }
+
+    /// What the ways to all orgs come to.
+    pub fn entrances(&self) -> Arc<Entrances> {
+        self.state.read().entrances.clone()
     }
 
     /// The org with this id.
@@ -289,7 +296,7 @@ impl Directory {
     pub fn apply(&self, changes: Changes) -> Lost {
         let mut lost = Lost::default();
         let mut state = self.state.write();
-        let domains_changed = !changes.orgs.is_empty();
+        let orgs_changed = !changes.orgs.is_empty();
         for org in changes.orgs {
             let org = Arc::new(match state.configured.get(&org.id) {
                 Some(configured) => org.as_configured(configured),
@@ -300,8 +307,8 @@ impl Directory {
                 lost.orgs.push(org.id.clone());
             }
         }
-        if domains_changed {
-            state.index_domains();
+        if orgs_changed {
+            state.index_orgs();
         }
         for member in changes.members {
             let suspended = member.standing == Standing::Suspended;
@@ -322,13 +329,14 @@ impl Directory {
 
 impl State {
     /// Of two orgs that claim a domain the one with the lower id has it; the configuration and the imports refuse that.
-    fn index_domains(&mut self) {
+    fn index_orgs(&mut self) {
         self.by_domain.clear();
         for org in self.orgs.values() {
             for domain in &org.domains {
                 self.by_domain.entry(domain.to_ascii_lowercase()).or_insert_with(|| org.clone());
             }
         }
+        self.entrances = Arc::new(Entrances::of(self.orgs.values()));
     }
 
     /// Puts a member in the place of who they were. Answers their LibreChat id, and how they stood.
@@ -385,7 +393,7 @@ mod tests {
             standing: Standing::Active,
             joining: Joining::default(),
             policy: None,
-            tenant_id: None,
+            access: Access::default(),
         }
     }
 

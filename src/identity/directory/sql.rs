@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::store::{Changes, DirectoryError, DirectoryStore, PutStanding};
 use super::{Joining, Language, Member, Org, Standing};
+use crate::identity::access::{Access, TenantId};
 use crate::records::sql::{Columns, Reader, unavailable};
 use crate::records::{Capture, ReadError, postgres, sqlite};
 
@@ -85,7 +86,7 @@ macro_rules! directory {
                         .bind(org.zone.iana_name().unwrap_or("UTC"))
                         .bind(org.standing.as_str())
                         .bind(org.policy.as_deref())
-                        .bind(org.tenant_id.as_deref())
+                        .bind(org.access.tenant.as_ref().map(TenantId::as_str))
                         .bind(org.joining.text())
                         .bind(org.language.map(Language::as_str))
                         .bind(org.capture.as_str())
@@ -178,7 +179,7 @@ fn org(row: &impl Columns) -> Result<Org, ReadError> {
         standing: row.word("status", Standing::from_word)?,
         joining: row.word("join_by", Joining::from_text)?,
         policy: words(row.text_if_any("policy")?),
-        tenant_id: words(row.text_if_any("tenant_id")?),
+        access: Access { tenant: row.text_if_any("tenant_id")?.and_then(|tenant| TenantId::read(&tenant).ok()), ..Access::default() },
     })
 }
 

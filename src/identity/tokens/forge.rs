@@ -69,7 +69,7 @@ pub(super) fn directory() -> Arc<Directory> {
         standing: Standing::Active,
         joining: Joining::default(),
         policy: None,
-        tenant_id: None,
+        access: crate::identity::access::Access::default(),
     };
     Arc::new(Directory::new(vec![org("acme", Some("professional")), org("beta", None), org("gamma", None)]))
 }

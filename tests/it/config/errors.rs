@@ -355,6 +355,47 @@ fn what_is_probably_not_meant_is_said() {
 }
 
 #[test]
+fn wrong_ways_to_an_org() {
+    says(
+        "access",
+        &wrong(
+            r"
+[public]
+cors_origins = ['https://app.example', 'https://*.example', '*', 5]
+
+[[orgs]]
+id = 'acme'
+tenant_id = 'acme'
+hosts = ['Acme.chat.example']
+addresses = ['10.0.0.0/8', '10.1.2.3/16', '10.0.0.300', '2001:db8::1/32']
+role_addresses = { admin = ['office'], owner = ['10.0.0.0/8'], viewer = [] }
+frame_ancestors = ['https://app.example', 'app.example', 'https://app.example/x; script-src *', 'capacitor://localhost']
+cors_origins = ['null', 'https://app.example:99999']
+
+[[orgs]]
+id = 'globex'
+tenant_id = 'acme'
+hosts = ['acme.chat.example', 'https://globex.example', 'globex.example:8080', '']
+addresses = []
+
+[[orgs]]
+id = 'system'
+tenant_id = '__system__'
+
+[[orgs]]
+id = 'spaced'
+tenant_id = 'a b'
+addresses = '10.0.0.0/8'
+",
+        ),
+    );
+    let many: String = (0..60).map(|number| format!("'https://a-rather-long-name-of-a-host-{number}.application.example',")).collect();
+    says("too_many_ancestors", &wrong(&format!("[[orgs]]\nid = 'acme'\nframe_ancestors = [{many}]")));
+    let errors = read(&format!("[[orgs]]\nid = 'acme'\nhosts = ['acme.example']\nframe_ancestors = [{many}]"), &[("JWT_SECRET", SECRET)]);
+    assert!(errors.is_ok(), "an org with a host of its own is alone there: {errors:?}");
+}
+
+#[test]
 fn limits_and_orgs_that_concern_nobody_are_warned_of() {
     let warned = |file: &str| read(file, &[("JWT_SECRET", SECRET)]).unwrap_or_else(|errors| panic!("{errors}")).warnings.join("\n");
     let org = "[[orgs]]\nid = 'acme'\n";
