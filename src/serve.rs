@@ -129,6 +129,9 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
     runtime.spawn(app.generations.clone().keep_leases());
     runtime.spawn(upkeep(app.clone()));
     runtime.spawn(retention(app.clone()));
+    for keys in app.verifier.key_sets() {
+        runtime.spawn(keys.clone().keep_fresh());
+    }
     runtime.spawn(watch_system(app.clone()));
 
     let (stop, stopping) = watch::channel(false);

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
-use tollgate::config::{AgentApi, Config, ConfigErrors, DEFAULTS, IssuerKey, LogLevel, RecordsUrl, Secret, StoreUrl};
+use tollgate::config::{AgentApi, Config, ConfigErrors, DEFAULTS, LogLevel, RecordsUrl, Secret, StoreUrl};
+use tollgate::identity::IssuerKeys;
 use tollgate::limits::rules::AppliesTo;
 use tollgate::limits::{Mode, OnFailure, Resource, Window};
 
@@ -212,8 +213,8 @@ fn issuers_have_keys() {
         keys()
     );
     let config = good(&file);
-    assert!(matches!(&config.issuers[0].key, IssuerKey::Rs256(pem) if pem.starts_with("-----BEGIN PUBLIC KEY-----")));
-    assert!(matches!(&config.issuers[1].key, IssuerKey::Hs256(secret) if secret.expose() == "an-issuers-own-secret-0123456789"));
+    assert!(matches!(&config.issuers[0].keys, IssuerKeys::Pem(_, pems) if pems[0].starts_with("-----BEGIN PUBLIC KEY-----")));
+    assert!(matches!(&config.issuers[1].keys, IssuerKeys::Secrets(secrets) if secrets == &[b"an-issuers-own-secret-0123456789"]));
     assert_eq!(config.issuers[1].issuer, None);
 }
 
