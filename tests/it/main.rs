@@ -18,6 +18,7 @@ mod demo;
 mod docs;
 mod following;
 mod identity;
+mod issuers;
 mod limits;
 mod log_files;
 mod metrics;
