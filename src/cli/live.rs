@@ -164,8 +164,8 @@ async fn issuers(config: &Config) -> Vec<(String, Outcome)> {
             Ok((0, unusable)) => {
                 Fails(format!("{url} publishes no key for {names} ({unusable} others): correct algorithms, or issuers.jwks_url"))
             }
-            Ok((usable, 0)) => Works(format!("{url} publishes {usable} keys for {names}")),
-            Ok((usable, unusable)) => Works(format!("{url} publishes {usable} keys for {names}, and {unusable} that are not used")),
+            Ok((usable, 0)) => Works(format!("{url} publishes keys for {names}: {usable}")),
+            Ok((usable, unusable)) => Works(format!("{url} publishes keys for {names}: {usable}, and {unusable} that are not used")),
             Err(error) => Fails(format!("{url}: {error}: correct issuers.jwks_url, or let Tollgate reach it")),
         };
         tried.push((format!("keys of {}", issuer.name), outcome));

@@ -2,9 +2,9 @@
 
 mod presets;
 #[path = "../../src/identity/tokens/publisher.rs"]
-mod publisher;
+pub mod publisher;
 #[path = "../../src/identity/tokens/signer.rs"]
-mod signer;
+pub mod signer;
 
 use serde_json::{Value, json};
 use tollgate::records::{Category, Severity};

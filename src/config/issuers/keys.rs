@@ -35,9 +35,8 @@ pub(super) fn check(entry: &IssuerEntry, insecure: &Insecure, at: &str, errors: 
         let names = names.join(", ");
         let message = match from {
             KeysFrom::Secret => format!("{names} has no public key; give secret or secret_file, or choose RS256, ES256 or EdDSA"),
-            KeysFrom::File | KeysFrom::Url => {
-                format!("{names} has no shared secret, and one kind of public keys: give public_key_file or jwks_url")
-            }
+            _ if key.contains("secret") => format!("{names} has no shared secret; give public_key_file or jwks_url, or choose HS256"),
+            KeysFrom::File | KeysFrom::Url => "public_key_file and jwks_url exclude each other; keep one of them".to_owned(),
         };
         errors.add(format!("{at}.{key}"), message);
         return None;

@@ -11,7 +11,7 @@ use super::{ROLES, TokenError};
 /// The largest amount that a limit can hold; a token's cap above it caps nothing.
 const LARGEST_LIMIT: u64 = (1 << 53) - 1;
 
-/// The longest id of a person, in bytes (OpenID Connect Core 2: 255).
+/// The longest id of a person, in bytes (`OpenID` Connect Core 2: 255).
 const LONGEST_SUB: usize = 255;
 
 /// The longest e-mail address, in bytes (RFC 5321 4.5.3.1.3).
@@ -348,7 +348,8 @@ impl Mapping {
 fn is_written(value: &Value, text: &str) -> bool {
     match value {
         Value::String(value) => value == text,
-        Value::Bool(_) | Value::Number(_) => value.to_string() == text,
+        Value::Bool(truth) => text == if *truth { "true" } else { "false" },
+        Value::Number(number) => number.as_i64().is_some_and(|number| text.parse() == Ok(number)),
         _ => false,
     }
 }

@@ -138,7 +138,11 @@ async fn auth0() {
     assert_eq!(shown(&person).map(Option::unwrap_or_default), expected);
 
     assert_eq!(provider.refuses("/aud", json!(["https://api.acme.example", "https://acme.eu.auth0.com/userinfo"])).await, "audience");
-    assert_eq!(provider.refuses("/iss", json!("https://acme.eu.auth0.com")).await, "algorithm", "no issuer has this iss, so that LibreChat's secret would have to sign");
+    assert_eq!(
+        provider.refuses("/iss", json!("https://acme.eu.auth0.com")).await,
+        "algorithm",
+        "no issuer has this iss, so that LibreChat's secret would have to sign"
+    );
     assert_eq!(provider.refuses("/org_id", json!("org_unknown")).await, "foreign_org");
     assert_eq!(provider.refuses("/org_id", json!("acme")).await, "foreign_org", "our ids are not the issuer's");
     assert_eq!(provider.refuses("/email_verified", json!(false)).await, "unverified_email");
