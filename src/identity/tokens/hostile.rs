@@ -57,16 +57,17 @@ impl Place {
     }
 
     #[track_caller]
-    fn check(&self, cases: Vec<(&str, String, &str)>) -> usize {
-        for (what, token, expected) in &cases {
+    fn check(&self, cases: &[(&str, String, &str)]) -> usize {
+        for (what, token, expected) in cases {
             assert_eq!(self.refusal(token), *expected, "{what}");
         }
         cases.iter().filter(|(.., expected)| *expected != "good").count()
     }
+}
 
-    fn header(&self, header: &Value, signer: &Signer) -> String {
-        signer.forge(&header.to_string(), &erin(json!({})).to_string())
-    }
+/// Erin's token with this header.
+fn with_header(header: &Value, signer: &Signer) -> String {
+    signer.forge(&header.to_string(), &erin(json!({})).to_string())
 }
 
 /// The claims of the issuer's token for Erin of `acme`, with these put in or over, and those of null taken out.
@@ -88,6 +89,7 @@ fn part(bytes: impl AsRef<[u8]>) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn algorithms_keys_and_signatures() {
     let place = Place::new();
     let Place { rsa, p256, ed25519, stranger, pem, .. } = &place;
@@ -96,7 +98,7 @@ fn algorithms_keys_and_signatures() {
     let (message, signature) = good.rsplit_once('.').unwrap();
     let signed = |signature: &[u8]| format!("{message}.{}", part(signature));
     let unsigned = |header: &str| format!("{}.{}.", part(header), part(&claims));
-    let with_key = |name: &str, key: Value| place.header(&json!({"alg": "ES256", "kid": "evil", name: key}), stranger);
+    let with_key = |name: &str, key: Value| with_header(&json!({"alg": "ES256", "kid": "evil", name: key}), stranger);
     // The order of P-256, as r and as s.
     let order = (0..64)
         .step_by(2)
@@ -104,32 +106,32 @@ fn algorithms_keys_and_signatures() {
     let order: Vec<u8> = order.collect();
     let one = [[0; 31].as_slice(), &[1]].concat();
     let fixed = pem.sign(&json!({"iss": "https://pem.example", "sub": "1", "email": "fay@gamma.test", "exp": NOW + 9}));
-    let refused = place.check(vec![
+    let refused = place.check(&[
         ("RS256", rsa.sign(&erin(json!({}))), "good"),
         ("ES256", good.clone(), "good"),
         ("EdDSA", ed25519.sign(&erin(json!({}))), "good"),
         ("a configured key", fixed, "good"),
-        ("no name of a key", place.header(&json!({"alg": "ES256"}), p256), "good"),
+        ("no name of a key", with_header(&json!({"alg": "ES256"}), p256), "good"),
         ("none", unsigned(r#"{"alg":"none"}"#), "algorithm"),
-        ("none, with a good signature", place.header(&json!({"alg": "none", "kid": "p256"}), p256), "algorithm"),
+        ("none, with a good signature", with_header(&json!({"alg": "none", "kid": "p256"}), p256), "algorithm"),
         ("nOnE", unsigned(r#"{"alg":"nOnE","kid":"p256"}"#), "algorithm"),
         ("an algorithm that is a list", p256.forge(r#"{"alg":["ES256"]}"#, &claims), "shape"),
-        ("an algorithm with a space", place.header(&json!({"alg": "ES256 "}), p256), "algorithm"),
-        ("an algorithm in small letters", place.header(&json!({"alg": "es256"}), p256), "algorithm"),
+        ("an algorithm with a space", with_header(&json!({"alg": "ES256 "}), p256), "algorithm"),
+        ("an algorithm in small letters", with_header(&json!({"alg": "es256"}), p256), "algorithm"),
         ("HS256 with the RSA key's PEM as the secret", hs256(&claims, rsa.pem().as_bytes()), "algorithm"),
         ("HS256 with the EC key's PEM as the secret", hs256(&claims, p256.pem().as_bytes()), "algorithm"),
         ("HS256 with the published key as the secret", hs256(&claims, rsa.jwk().to_string().as_bytes()), "algorithm"),
         ("HS256 with the published secret", forge(r#"{"alg":"HS256","kid":"oct"}"#, &claims, &[b's'; 32]), "algorithm"),
         ("the published secret, called ES256", forge(r#"{"alg":"ES256","kid":"oct"}"#, &claims, &[b's'; 32]), "unknown_kid"),
-        ("RS256 under the name of the EC key", place.header(&json!({"alg": "RS256", "kid": "p256"}), rsa), "signature"),
-        ("ES256 under the name of the RSA key", place.header(&json!({"alg": "ES256", "kid": "rsa"}), p256), "signature"),
-        ("an RSA signature called ES256", place.header(&json!({"alg": "ES256", "kid": "p256"}), rsa), "signature"),
-        ("an EC signature called EdDSA", place.header(&json!({"alg": "EdDSA", "kid": "ed"}), p256), "signature"),
-        ("PS256", place.header(&json!({"alg": "PS256", "kid": "rsa"}), rsa), "algorithm"),
-        ("RS512", place.header(&json!({"alg": "RS512", "kid": "rsa"}), rsa), "algorithm"),
-        ("ES384", place.header(&json!({"alg": "ES384", "kid": "p256"}), p256), "algorithm"),
+        ("RS256 under the name of the EC key", with_header(&json!({"alg": "RS256", "kid": "p256"}), rsa), "signature"),
+        ("ES256 under the name of the RSA key", with_header(&json!({"alg": "ES256", "kid": "rsa"}), p256), "signature"),
+        ("an RSA signature called ES256", with_header(&json!({"alg": "ES256", "kid": "p256"}), rsa), "signature"),
+        ("an EC signature called EdDSA", with_header(&json!({"alg": "EdDSA", "kid": "ed"}), p256), "signature"),
+        ("PS256", with_header(&json!({"alg": "PS256", "kid": "rsa"}), rsa), "algorithm"),
+        ("RS512", with_header(&json!({"alg": "RS512", "kid": "rsa"}), rsa), "algorithm"),
+        ("ES384", with_header(&json!({"alg": "ES384", "kid": "p256"}), p256), "algorithm"),
         ("a stranger under a known name", stranger.sign(&erin(json!({}))), "signature"),
-        ("a stranger without a name", place.header(&json!({"alg": "ES256"}), stranger), "unknown_kid"),
+        ("a stranger without a name", with_header(&json!({"alg": "ES256"}), stranger), "unknown_kid"),
         ("another issuer's key", pem.sign(&erin(json!({}))), "unknown_kid"),
         (
             "the issuer's key for another issuer",
@@ -142,14 +144,14 @@ fn algorithms_keys_and_signatures() {
         ("an address of a certificate in the header", with_key("x5u", json!("https://evil.example/cert")), "unknown_kid"),
         ("a certificate in the header", with_key("x5c", json!(["MIIB"])), "unknown_kid"),
         ("the fingerprint of a certificate", with_key("x5t", json!("AAAA")), "unknown_kid"),
-        ("a path as a name", place.header(&json!({"alg": "ES256", "kid": "../../../dev/null"}), stranger), "unknown_kid"),
-        ("a query as a name", place.header(&json!({"alg": "ES256", "kid": "x' UNION SELECT 'secret'--"}), stranger), "unknown_kid"),
-        ("a command as a name", place.header(&json!({"alg": "ES256", "kid": "key|sleep 10"}), stranger), "unknown_kid"),
-        ("an address as a name", place.header(&json!({"alg": "ES256", "kid": "http://169.254.169.254/"}), stranger), "unknown_kid"),
-        ("a name of 4 KB", place.header(&json!({"alg": "ES256", "kid": "k".repeat(4096)}), stranger), "unknown_kid"),
-        ("an empty name", place.header(&json!({"alg": "ES256", "kid": ""}), p256), "unknown_kid"),
-        ("a known name with a zero behind", place.header(&json!({"alg": "ES256", "kid": "p256\0"}), p256), "unknown_kid"),
-        ("a known name in capitals", place.header(&json!({"alg": "ES256", "kid": "P256"}), p256), "unknown_kid"),
+        ("a path as a name", with_header(&json!({"alg": "ES256", "kid": "../../../dev/null"}), stranger), "unknown_kid"),
+        ("a query as a name", with_header(&json!({"alg": "ES256", "kid": "x' UNION SELECT 'secret'--"}), stranger), "unknown_kid"),
+        ("a command as a name", with_header(&json!({"alg": "ES256", "kid": "key|sleep 10"}), stranger), "unknown_kid"),
+        ("an address as a name", with_header(&json!({"alg": "ES256", "kid": "http://169.254.169.254/"}), stranger), "unknown_kid"),
+        ("a name of 4 KB", with_header(&json!({"alg": "ES256", "kid": "k".repeat(4096)}), stranger), "unknown_kid"),
+        ("an empty name", with_header(&json!({"alg": "ES256", "kid": ""}), p256), "unknown_kid"),
+        ("a known name with a zero behind", with_header(&json!({"alg": "ES256", "kid": "p256\0"}), p256), "unknown_kid"),
+        ("a known name in capitals", with_header(&json!({"alg": "ES256", "kid": "P256"}), p256), "unknown_kid"),
         ("a name that is a number", p256.forge(r#"{"alg":"ES256","kid":1}"#, &claims), "shape"),
         ("a name that is an object", p256.forge(r#"{"alg":"ES256","kid":{"$ne":null}}"#, &claims), "shape"),
         ("a name of null", p256.forge(r#"{"alg":"ES256","kid":null}"#, &claims), "shape"),
@@ -220,18 +222,19 @@ fn algorithms_keys_and_signatures() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn claims_that_are_mapped() {
     let place = Place::new();
     let by = |changes: Value| place.ed25519.sign(&erin(changes));
     let text = |claims: &str| place.ed25519.forge(r#"{"alg":"EdDSA","kid":"ed"}"#, claims);
     let twice = |member: &str| text(&erin(json!({})).to_string().replacen('{', &format!("{{{member},"), 1));
-    let typ = |typ: &str| place.header(&json!({"alg": "EdDSA", "kid": "ed", "typ": typ}), &place.ed25519);
+    let typ = |typ: &str| with_header(&json!({"alg": "EdDSA", "kid": "ed", "typ": typ}), &place.ed25519);
     let pem = |changes: Value| {
         let mut claims = json!({"iss": "https://pem.example", "sub": "1", "email": "fay@gamma.test", "exp": NOW + 9});
         changes.as_object().unwrap().iter().for_each(|(name, value)| claims[name] = value.clone());
         place.pem.sign(&claims)
     };
-    let refused = place.check(vec![
+    let refused = place.check(&[
         ("the token that the others are made of", by(json!({})), "good"),
         ("an access token by its header", typ("at+jwt"), "good"),
         ("an ID token", by(json!({"typ": "ID"})), "shape"),

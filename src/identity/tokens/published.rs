@@ -243,8 +243,7 @@ fn two_keys_are_good_at_once_and_one_that_was_taken_back_is_not() {
 fn two_configured_keys_are_good_at_once() {
     let signers = ["RS256", "ES256", "EdDSA"].map(|algorithm| Signer::new(algorithm, "k"));
     let mut settings = settings();
-    let keys = |signers: &[&Signer]| IssuerKeys::Pem(ALL.to_vec(), signers.iter().map(|signer| signer.pem()).collect());
-    settings.issuers[0].keys = keys(&[&signers[0], &signers[1]]);
+    settings.issuers[0].keys = IssuerKeys::Pem(ALL.to_vec(), signers[..2].iter().map(Signer::pem).collect());
     settings.issuers[1].keys = IssuerKeys::Secrets(vec![PARTNER.to_vec(), vec![b'n'; 32]]);
     let verifier = Verifier::new(settings, directory()).unwrap();
     for (signer, good) in signers.iter().zip([true, true, false]) {
