@@ -35,7 +35,7 @@ use crate::records::journal::OpenError;
 use crate::records::member_keys::MemberKeys;
 use crate::records::refused_tokens::RefusedTokens;
 use crate::records::retention::{EventTable, Held, Removed};
-use crate::records::{RecordStore, Recorder, Redactor, RowLog, recorder};
+use crate::records::{ReadError, RecordStore, Recorder, Redactor, RowLog, recorder};
 use crate::shared::{Redis, SharedError};
 use crate::telemetry::log_files::LogFiles;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
@@ -143,6 +143,9 @@ pub enum BuildError {
     /// The orgs of the configuration cannot be written.
     #[error("{0}")]
     Directory(#[from] DirectoryError),
+    /// Orgs and members cannot be read.
+    #[error("the directory of orgs and members: {0}")]
+    Members(#[from] ReadError),
     /// The client of LibreChat cannot be built.
     #[error("{0}")]
     LibreChat(#[from] CallError),
@@ -354,7 +357,7 @@ fn api_keys(librechat: &LibreChat, directory: &Arc<Directory>, default_org: Opti
     let (librechat, directory) = (librechat.clone(), directory.clone());
     let lookup = move |key: String, address: String| {
         let librechat = librechat.clone();
-        let org = default_org.as_deref().and_then(|id| directory.by_id(id)).cloned();
+        let org = default_org.as_deref().and_then(|id| directory.by_id(id));
         async move {
             let tenant = org.as_ref().and_then(|org| org.access.tenant.as_ref());
             match librechat.models_of(&key, &address, tenant).await {

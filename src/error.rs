@@ -74,6 +74,8 @@ pub enum Rejection {
     StoreClosed,
     /// What must be written down finds no room. 503.
     JournalFull,
+    /// The keys of the token's issuer cannot be fetched, so that nothing can be said of the token. 503.
+    IssuerAway,
     /// LibreChat cannot be reached; the request did not get there. 503.
     UpstreamAway,
     /// LibreChat broke the exchange off; the request may have got there. 502.
@@ -200,6 +202,7 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::StoreClosed => (503, "store_closed"),
             Self::JournalFull => (503, "journal_full"),
+            Self::IssuerAway => (503, "issuer_away"),
             Self::UpstreamAway => (503, "upstream_away"),
             Self::UpstreamBroken => (502, "upstream_broken"),
             Self::UpstreamTimeout => (504, "upstream_timeout"),
@@ -251,9 +254,12 @@ impl Rejection {
                 // Running answers give back what they did not need, often long before the period ends.
                 Some(if Facts::of(refusal).fits_later() { reset.min(HELD_RETRY_SECONDS) } else { reset })
             }
-            Self::StoreClosed | Self::JournalFull | Self::UpstreamAway | Self::UpstreamBroken | Self::UpstreamTimeout => {
-                Some(AWAY_RETRY_SECONDS)
-            }
+            Self::StoreClosed
+            | Self::JournalFull
+            | Self::IssuerAway
+            | Self::UpstreamAway
+            | Self::UpstreamBroken
+            | Self::UpstreamTimeout => Some(AWAY_RETRY_SECONDS),
             Self::Draining => Some(1),
             _ => None,
         }

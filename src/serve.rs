@@ -132,6 +132,9 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
     runtime.spawn(keep_directory(app.clone()));
     runtime.spawn(upkeep(app.clone()));
     runtime.spawn(retention(app.clone()));
+    for keys in app.verifier.key_sets() {
+        runtime.spawn(keys.clone().keep_fresh());
+    }
     runtime.spawn(watch_system(app.clone()));
     runtime.spawn(Reconciler::new(app.counters.clone(), app.replica.clone(), app.config.store.reconcile_every).run());
 

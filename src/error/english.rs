@@ -50,6 +50,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::MethodNotAllowed { .. } => "This address does not take this method.",
         Rejection::StoreClosed => "Limits cannot be checked right now, so no messages are accepted. Please try again in a minute.",
         Rejection::JournalFull => "Messages cannot be recorded right now. Please try again in a minute.",
+        Rejection::IssuerAway => "Your sign-in cannot be checked right now. Please try again in a minute.",
         Rejection::UpstreamAway => "The chat service cannot be reached right now. Please try again in a minute.",
         Rejection::UpstreamBroken => {
             "The connection to the chat service was lost. Your message may have arrived: please reload the page, and try again in a minute if it is not there."

@@ -42,6 +42,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::MethodNotAllowed { .. } => "이 주소에서는 사용할 수 없는 메서드입니다.",
         Rejection::StoreClosed => "지금은 사용 한도를 확인할 수 없어 메시지를 받을 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::JournalFull => "지금은 메시지를 기록할 수 없습니다. 1분 후에 다시 시도해 주세요.",
+        Rejection::IssuerAway => "지금은 로그인 정보를 확인할 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::UpstreamAway => "지금은 채팅 서비스에 연결할 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::UpstreamBroken => {
             "채팅 서비스와의 연결이 끊어졌습니다. 메시지가 이미 전달되었을 수 있으니 페이지를 새로 고쳐 확인하신 뒤, 보이지 않으면 1분 후에 다시 시도해 주세요."

@@ -82,6 +82,7 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::MethodNotAllowed { allow: "GET, HEAD" },
         Rejection::StoreClosed,
         Rejection::JournalFull,
+        Rejection::IssuerAway,
         Rejection::UpstreamAway,
         Rejection::UpstreamBroken,
         Rejection::UpstreamTimeout,

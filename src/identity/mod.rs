@@ -23,7 +23,8 @@ pub use bearer::bearer;
 pub use directory::{Directory, Member, Org, Standing};
 pub use mint::Minter;
 pub use tokens::{
-    IssuerKey, IssuerSettings, OrgScoped, OrgScopedClaims, ROLES, SettingsError, TokenError, Verified, Verifier, VerifierSettings, Whose,
+    Algorithm, ClaimPath, FetchError, IssuerKeys, IssuerSettings, KeySet, KeySetHealth, Mapping, OrgFrom, OrgScoped, OrgScopedClaims,
+    Preset, ROLES, SettingsError, TokenError, Verified, Verifier, VerifierSettings, Whose,
 };
 
 /// The role of whoever has no other: the first of [`ROLES`].

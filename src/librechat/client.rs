@@ -125,6 +125,8 @@ impl LibreChat {
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
             .no_proxy()
+            // It speaks plain http: the certificates that the system trusts need not be there.
+            .tls_certs_only([])
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| CallError::Away(error.to_string()))?;

@@ -105,7 +105,7 @@ async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(),
             return Ok(());
         }
         Credential::AgentKey => agent_key(app, session, ctx).await?,
-        Credential::Required => match verify(app, session) {
+        Credential::Required => match verify(app, session).await {
             Ok(Verified::LibreChat(identity)) => identity,
             Ok(Verified::OrgScoped(person)) => Box::pin(swap(app, &person, ctx)).await?,
             Err(reason) => return Err(refuse_token(app, session, ctx, reason)),
@@ -120,7 +120,7 @@ async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(),
 
 /// Whose request it is on a route that anyone may call. A token that does not hold passes on as it came.
 async fn identity_if_any(app: &App, session: &Session, ctx: &mut Ctx) -> Option<Identity> {
-    match verify(app, session).ok()? {
+    match verify(app, session).await.ok()? {
         Verified::LibreChat(identity) => Some(identity),
         Verified::OrgScoped(person) => Box::pin(swap(app, &person, ctx)).await.ok(),
     }
@@ -133,9 +133,9 @@ enum NoIdentity {
     UnknownKey,
 }
 
-fn verify(app: &App, session: &Session) -> Result<Verified, NoIdentity> {
+async fn verify(app: &App, session: &Session) -> Result<Verified, NoIdentity> {
     let token = bearer(session.req_header().headers.get_all("authorization")).map_err(NoIdentity::Refused)?;
-    app.verifier.verify(token.ok_or(NoIdentity::Missing)?, app.clock.now()).map_err(NoIdentity::Refused)
+    app.verifier.verify_or_ask(token.ok_or(NoIdentity::Missing)?, app.clock.now()).await.map_err(NoIdentity::Refused)
 }
 
 /// A person whom an embedding application vouches for goes on as the LibreChat user that the application names.
@@ -186,6 +186,7 @@ fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rej
         NoIdentity::Missing => ("missing", Rejection::Unauthorized),
         NoIdentity::UnknownKey => ("unknown_key", Rejection::Unauthorized),
         NoIdentity::Refused(TokenError::ForeignOrg) => (TokenError::ForeignOrg.reason(), Rejection::ForeignOrg),
+        NoIdentity::Refused(error @ TokenError::KeysAway { .. }) => (error.reason(), Rejection::IssuerAway),
         NoIdentity::Refused(error) => (error.reason(), Rejection::Unauthorized),
     };
     app.metrics.token_refused(reason);
@@ -195,10 +196,11 @@ fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rej
         _ => None,
     };
     let expired = reason == "expired";
+    let nobodys_fault = expired || rejection == Rejection::IssuerAway;
     let row = app.refused_tokens.count(&address, reason, || AuditRow {
         id: ctx.id,
         time: ctx.received_at,
-        category: if expired { Category::Auth } else { Category::Security },
+        category: if nobodys_fault { Category::Auth } else { Category::Security },
         severity: if expired { Severity::Info } else { Severity::Warning },
         org_id: whose.as_ref().and_then(|whose| whose.org.clone()),
         org_day: whose.as_ref().and_then(|whose| app.directory.day_of(whose.org.as_deref()?, ctx.received_at)),

@@ -20,6 +20,7 @@ mod directory;
 mod docs;
 mod following;
 mod identity;
+mod issuers;
 mod limits;
 mod log_files;
 mod metrics;

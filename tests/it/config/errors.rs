@@ -284,6 +284,67 @@ fn wrong_issuers() {
     says("issuers", &errors.replace(&keys(), "KEYS"));
 }
 
+const PUBLISHED: &str = r"
+[[orgs]]
+id = 'acme'
+[[orgs]]
+id = 'globex'
+[[issuers]]
+name = 'no issuer'
+preset = 'keycloak'
+orgs = ['acme']
+[[issuers]]
+name = 'over http'
+preset = 'auth0'
+orgs = ['acme']
+issuer = 'https://a.example/'
+audience = 'a'
+jwks_url = 'http://a.example/keys'
+[[issuers]]
+name = 'both'
+orgs = ['acme']
+issuer = 'https://b.example/'
+audience = 'b'
+algorithms = ['HS256', 'RS256']
+secret = 'the-secret-of-both-0123456789-abcdef'
+jwks_url = 'https://b.example/keys'
+[[issuers]]
+name = 'version 1'
+preset = 'entra'
+orgs = ['acme']
+issuer = 'https://sts.windows.net/72f9/'
+audience = 'c'
+[[issuers]]
+name = 'one org'
+org = 'acme'
+orgs = ['acme', 'globex']
+org_ids = { x = 'nobody' }
+issuer = 'https://d.example/'
+audience = 'd'
+algorithm = 'EdDSA'
+jwks_url = 'https://me:hunter2@d.example/keys'
+claims = { sub = 'https://d.example/id', email = '', org = 'org' }
+roles = { admins = 'root' }
+require = { 'a b' = 'c' }
+[[issuers]]
+name = 'a file and an address'
+orgs = ['acme']
+issuer = 'https://e.example/'
+audience = 'e'
+algorithm = 'RS256'
+public_key_file = 'key.pem'
+jwks_url = 'https://e.example/keys'
+";
+
+#[test]
+fn wrong_issuers_that_publish_their_keys() {
+    says("published_issuers", &wrong(PUBLISHED));
+    let issuer =
+        |more: &str| wrong(&format!("[[orgs]]\nid = 'acme'\n[[issuers]]\nname = 'a'\norgs = ['acme']\nalgorithm = 'ES256'\n{more}\n"));
+    says("published_without_audience", &issuer("issuer = 'https://a.example'\njwks_url = 'https://a.example/keys'"));
+    says("published_without_issuer", &issuer("audience = 'a'\njwks_url = 'https://a.example/keys'"));
+}
+
 #[test]
 fn wrong_stores_and_files() {
     says(

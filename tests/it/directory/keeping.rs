@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use tollgate::identity::directory::store::{Changes, DirectoryError, DirectoryStore, PutStanding};
+use tollgate::identity::access::{Access, TenantId};
 use tollgate::identity::directory::{Joining, Language, Lost};
 use tollgate::identity::{Directory, Member, Org, Standing};
 use tollgate::records::Capture;
@@ -24,7 +25,7 @@ fn org(id: &str) -> Org {
         standing: Standing::Active,
         joining: Joining { by_domain: false, by_token: true },
         policy: Some("strict".into()),
-        tenant_id: Some("tenant".into()),
+        access: Access { tenant: Some(TenantId::read("tenant").expect("an id")), ..Access::default() },
     }
 }
 
