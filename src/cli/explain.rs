@@ -20,7 +20,7 @@ pub fn explain(source: &Source, reference: &str, format: Format) -> Exit {
     let Some(reference) = read_reference(reference) else {
         return misconfigured(&format_args!("\"{reference}\" is no reference: ten digits and letters, as the refusal showed them"));
     };
-    let config = match source.load_without_secret() {
+    let config = match source.load_with_orgs() {
         Ok((config, _)) => config,
         Err(exit) => return exit,
     };

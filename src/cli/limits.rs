@@ -50,7 +50,7 @@ struct Levels {
 
 /// `tollgate limits explain`: every limit that applies to a member, why, and what is left of it.
 pub fn explain_limits(source: &Source, asked: &Asked, format: Format) -> Exit {
-    let (config, secret) = match source.load_without_secret() {
+    let (config, secret) = match source.load_with_orgs() {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };

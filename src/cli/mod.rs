@@ -125,6 +125,28 @@ impl Source {
         }
     }
 
+    /// The same, with the orgs that only the directory knows, for commands that name one. Where the database is away, those of
+    /// the configuration are all there are, and whatever needs the database says so itself.
+    fn load_with_orgs(&self) -> Result<(Config, SecretIs), Exit> {
+        let (mut config, secret) = self.load_without_secret()?;
+        let orgs = std::cell::OnceCell::new();
+        wait_for(async {
+            if let Ok(opened) = ledger::Opened::open(&config).await {
+                if let Ok(found) = opened.directory().orgs().await {
+                    orgs.get_or_init(|| found);
+                }
+                opened.close().await;
+            }
+            Exit::Success
+        });
+        for org in orgs.into_inner().unwrap_or_default() {
+            if config.orgs.iter().all(|configured| configured.id != org.id) {
+                config.orgs.push(org);
+            }
+        }
+        Ok((config, secret))
+    }
+
     fn read(&self) -> Result<Config, ConfigErrors> {
         Config::load(self.file.as_deref(), self.environment.iter().cloned())
     }

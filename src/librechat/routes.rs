@@ -37,6 +37,8 @@ pub enum Route {
     Catalogue,
     /// Signing in and out.
     Auth,
+    /// `GET /api/auth/verify`, which Tollgate answers: whose a token is.
+    Verify,
     /// Any other API route.
     Api,
     /// API routes that anyone may call, with or without a token.
@@ -158,6 +160,7 @@ impl Route {
             ["actions" | "mcp", _, "oauth", "callback"] => Self::PublicApi,
             ["auth", "login" | "register" | "refresh" | "requestpasswordreset" | "resetpassword"] => Self::PublicApi,
             ["auth", "2fa", "verify-temp"] | ["auth", "cloudfront", "refresh"] => Self::PublicApi,
+            ["auth", "verify"] if reads => Self::Verify,
             ["auth", ..] => Self::Auth,
             ["endpoints" | "models" | "roles" | "categories" | "search" | "startup", ..] if method.eq_ignore_ascii_case("GET") => {
                 Self::Catalogue
@@ -199,7 +202,7 @@ impl Route {
             Self::Tool => "tool",
             Self::Upload => "upload",
             Self::Catalogue => "catalogue",
-            Self::Auth => "auth",
+            Self::Auth | Self::Verify => "auth",
             Self::Api => "api",
             Self::PublicApi => "public_api",
             Self::Page => "page",

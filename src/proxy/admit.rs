@@ -48,6 +48,11 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         return Ok(Admitted::Answered);
     }
     origins::check(app, session, ctx)?;
+    if ctx.route == Route::Verify {
+        let verified = verify(app, session).await.map_err(|reason| refuse_token(app, session, ctx, reason))?;
+        super::reject::write(session, ctx, own::whose(&verified)).await;
+        return Ok(Admitted::Answered);
+    }
     authenticate(app, session, ctx).await?;
     origins::narrow(ctx);
     ranges::check(app, session, ctx)?;

@@ -139,3 +139,27 @@ async fn hostile_tokens_are_a_bare_401_and_reach_nobody() {
     let heard: Vec<_> = gateway.librechat.requests().into_iter().filter(|request| request.path != "/health").collect();
     assert!(heard.is_empty(), "LibreChat heard {heard:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_a_token_is_can_be_asked_before_anybody_signs_in() {
+    let signer = Signer::new("EdDSA", "one");
+    let publisher = Publisher::start(Says::Keys(key_set(&[&signer]))).await;
+    let gateway = setup(&publisher).start().await;
+    let asked = async |token: &str| {
+        let answer = ChatClient::new(&gateway.url(), token).get("/api/auth/verify").await.expect("an answer");
+        (answer.status.as_u16(), serde_json::from_str::<Value>(&answer.text).unwrap_or_default())
+    };
+    let mut stranger = ada(&gateway);
+    stranger["librechat_user_id"].take();
+    let (status, said) = asked(&signer.sign(&stranger)).await;
+    assert_eq!((status, &said["valid"], &said["issuer"]), (200, &json!(true), &json!("keycloak")), "{said}");
+    assert_eq!((&said["user"]["email"], &said["user"]["role"]), (&json!("ada@acme.test"), &json!("admin")), "{said}");
+    assert_eq!(said["organization"]["id"], "acme", "{said}");
+
+    let (status, said) = asked(&gateway.librechat.token("ada@acme.test")).await;
+    assert_eq!((status, &said["issuer"], &said["organization"]["id"]), (200, &json!("librechat"), &json!("acme")), "{said}");
+
+    let (status, said) = asked(&Signer::new("EdDSA", "one").sign(&stranger)).await;
+    assert_eq!((status, said["valid"].is_null()), (401, true), "another key under the same name: {said}");
+    assert!(gateway.librechat.requests().iter().all(|request| !request.path.contains("auth/verify")), "LibreChat does not hear of it");
+}

@@ -74,6 +74,12 @@ macro_rules! directory {
                 })
             }
 
+            async fn orgs(&self) -> Result<Vec<Org>, ReadError> {
+                let orgs = format!("SELECT {ORG_COLUMNS} FROM orgs ORDER BY id");
+                let orgs = sqlx::query(AssertSqlSafe(orgs)).fetch_all(&self.pool).await;
+                orgs.map_err(|error| unavailable(&error))?.iter().map(org).collect()
+            }
+
             async fn put_orgs(&self, orgs: &[Org], standing: PutStanding, now: Timestamp) -> Result<(), DirectoryError> {
                 let mut transaction = self.pool.begin_with($begin).await.map_err(refused)?;
                 for org in orgs {

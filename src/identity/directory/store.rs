@@ -35,6 +35,9 @@ pub trait DirectoryStore: std::fmt::Debug + Send + Sync {
     /// Everything that changed after this revision; all of it after a negative one.
     async fn changes(&self, after: i64) -> Result<Changes, ReadError>;
 
+    /// Every org.
+    async fn orgs(&self) -> Result<Vec<Org>, ReadError>;
+
     /// Orgs as they are to be, whether they are there or not. Their standing is left as it is, unless `with_standing`.
     async fn put_orgs(&self, orgs: &[Org], standing: PutStanding, now: Timestamp) -> Result<(), DirectoryError>;
 
