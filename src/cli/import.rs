@@ -11,11 +11,12 @@ use super::directory::{Place, id_of, with_directory};
 use super::ledger::Noted;
 use super::{Exit, Source};
 use crate::config::orgs::from_words;
+use crate::identity::access::TenantId;
 use crate::identity::directory::store::PutStanding;
 use crate::identity::{DEFAULT_ROLE, Member, Org, ROLES, Standing, is_user_id};
 
 /// The columns of a file of orgs. `domains` and `join` hold words with a semicolon between them.
-const ORG_COLUMNS: [&str; 9] = ["id", "name", "domains", "plan", "time_zone", "policy", "join", "language", "status"];
+const ORG_COLUMNS: [&str; 10] = ["id", "name", "domains", "plan", "time_zone", "policy", "tenant_id", "join", "language", "status"];
 
 /// The columns of a file of members.
 const MEMBER_COLUMNS: [&str; 7] = ["org", "external_id", "librechat_id", "email", "name", "role", "status"];
@@ -94,14 +95,36 @@ impl Report {
     }
 }
 
+/// What only one org may have, and which has it.
+#[derive(Default)]
+struct Taken {
+    domains: HashMap<String, Arc<str>>,
+    tenants: HashMap<String, Arc<str>>,
+}
+
+impl Taken {
+    fn by(&mut self, org: &Org) {
+        self.domains.extend(org.domains.iter().map(|domain| (domain.clone(), org.id.clone())));
+        self.tenants.extend(org.access.tenant.iter().map(|tenant| (tenant.to_string(), org.id.clone())));
+    }
+
+    /// What is another org's already.
+    fn from(&self, org: &Org) -> impl Iterator<Item = String> {
+        let domains = org.domains.iter().map(|domain| (self.domains.get(domain), format!("the domain {domain}")));
+        let tenant = org.access.tenant.iter().map(|tenant| (self.tenants.get(tenant.as_str()), format!("the tenant {tenant}")));
+        let others = domains.chain(tenant).filter_map(|(owner, what)| Some((owner?, what))).filter(|(owner, _)| **owner != org.id);
+        others.map(|(owner, what)| format!("{what} is org {owner}'s already"))
+    }
+}
+
 /// `tollgate org import`.
 pub fn import_orgs(source: &Source, asked: &ImportAsked) -> Exit {
     with_directory(source, async |config, place, now| {
         let mut report = Report::default();
         let mut orgs: BTreeMap<Arc<str>, Org> = BTreeMap::new();
-        let mut domains: HashMap<String, Arc<str>> = HashMap::new();
+        let mut taken = Taken::default();
         for org in place.directory.orgs() {
-            domains.extend(org.domains.iter().map(|domain| (domain.clone(), org.id.clone())));
+            taken.by(&org);
         }
         for line in read(asked, &ORG_COLUMNS)? {
             match org_of(&line, place) {
@@ -110,14 +133,8 @@ pub fn import_orgs(source: &Source, asked: &ImportAsked) -> Exit {
                 }
                 Ok(org) if orgs.contains_key(&org.id) => report.wrong.push(format!("line {}: org {} is there twice", line.number, org.id)),
                 Ok(org) => {
-                    let taken = org
-                        .domains
-                        .iter()
-                        .find_map(|domain| domains.get(domain).filter(|owner| **owner != org.id).map(|owner| (domain, owner)));
-                    if let Some((domain, owner)) = taken {
-                        report.wrong.push(format!("line {}: {domain} belongs to org {owner}", line.number));
-                    }
-                    domains.extend(org.domains.iter().map(|domain| (domain.clone(), org.id.clone())));
+                    report.wrong.extend(taken.from(&org).map(|reason| format!("line {}: {reason}", line.number)));
+                    taken.by(&org);
                     orgs.insert(org.id.clone(), org);
                 }
                 Err(reasons) => report.wrong.extend(reasons.into_iter().map(|reason| format!("line {}: {reason}", line.number))),
@@ -237,6 +254,7 @@ fn org_fields(org: &Org) -> Vec<(&'static str, String)> {
         ("plan", or_dash(org.plan.as_deref())),
         ("time_zone", or_dash(org.zone.iana_name())),
         ("policy", or_dash(org.policy.as_deref())),
+        ("tenant_id", or_dash(org.access.tenant.as_ref().map(TenantId::as_str))),
         ("join", org.joining.text().to_owned()),
         ("language", or_dash(org.language.map(crate::identity::directory::Language::as_str))),
         ("status", org.standing.as_str().to_owned()),

@@ -78,7 +78,7 @@ async fn orgs_are_shown_first_and_then_imported() {
         &[
             "nothing was changed",
             "line 2: org acme stands in the configuration",
-            "line 3: acme.test belongs to org acme",
+            "line 3: the domain acme.test is org acme's already",
             "line 4",
             "line 5",
             "Mars/Olympus",
