@@ -14,6 +14,9 @@ use crate::db::{Database, DatabaseError};
 use crate::generations::Generations;
 use crate::generations::redis_board::RedisBoard;
 use crate::generations::registry::{Parts, Settings};
+use crate::identity::directory::arrivals::Arrivals;
+use crate::identity::directory::refresh;
+use crate::identity::directory::store::{DirectoryError, DirectoryStore, PutStanding};
 use crate::identity::{Accounts, ApiKeys, Directory, KeyStanding, LibreChatUser, LookupError, Minter, SettingsError, Verifier};
 use crate::librechat::address::Address;
 use crate::librechat::client::{CallError, LibreChat, Person};
@@ -32,7 +35,7 @@ use crate::records::journal::OpenError;
 use crate::records::member_keys::MemberKeys;
 use crate::records::refused_tokens::RefusedTokens;
 use crate::records::retention::{EventTable, Held, Removed};
-use crate::records::{RecordStore, Recorder, Redactor, RowLog, recorder};
+use crate::records::{ReadError, RecordStore, Recorder, Redactor, RowLog, recorder};
 use crate::shared::{Redis, SharedError};
 use crate::telemetry::log_files::LogFiles;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
@@ -47,6 +50,10 @@ pub struct App {
     pub clock: SharedClock,
     /// The orgs.
     pub directory: Arc<Directory>,
+    /// Where it is kept.
+    pub orgs_and_members: Arc<dyn DirectoryStore>,
+    /// Takes note of who is seen.
+    pub arrivals: Arrivals,
     /// Judges tokens.
     pub verifier: Verifier,
     /// Makes LibreChat tokens.
@@ -133,6 +140,12 @@ pub enum BuildError {
     /// The store cannot be used.
     #[error("the store: {0}")]
     Store(#[from] SharedError),
+    /// The orgs of the configuration cannot be written.
+    #[error("{0}")]
+    Directory(#[from] DirectoryError),
+    /// Orgs and members cannot be read.
+    #[error("the directory of orgs and members: {0}")]
+    Members(#[from] ReadError),
     /// The client of LibreChat cannot be built.
     #[error("{0}")]
     LibreChat(#[from] CallError),
@@ -173,7 +186,7 @@ impl App {
         let verifier = config.verifier(directory.clone())?;
         let librechat = LibreChat::new(&config.librechat.upstream.to_string(), minter.clone(), clock.clone())?;
         let accounts = accounts(&librechat, &clock);
-        let api_keys = api_keys(&librechat, &clock);
+        let api_keys = api_keys(&librechat, &directory, config.librechat.default_org.clone(), &clock);
         let upstream = Address::of(&config.librechat.upstream);
         upstream.look_up().await;
 
@@ -181,6 +194,10 @@ impl App {
         database.migrate().await?;
         database.try_to_write().await?;
         let records = database.records();
+        let orgs_and_members = database.directory();
+        orgs_and_members.put_orgs(&config.orgs, PutStanding::Kept, clock.now()).await?;
+        refresh::once(&directory, &*orgs_and_members).await?;
+        let arrivals = Arrivals::start(orgs_and_members.clone(), clock.clone(), runtime);
         let log_files = config.log.files.settings().map(|settings| LogFiles::start(settings, clock.clone())).transpose();
         let row_log = log_files.map_err(BuildError::LogFiles)?.map(|files| RowLog::new(files, config.log.files.personal_fields));
         let member_keys = database.member_keys();
@@ -243,6 +260,8 @@ impl App {
             config,
             clock,
             directory,
+            orgs_and_members,
+            arrivals,
             verifier,
             minter,
             accounts,
@@ -280,7 +299,7 @@ impl App {
     /// One round of removing rows that are too old. Answers whether there is more to remove.
     pub async fn retain_records(&self) -> bool {
         let (retention, now) = (&self.config.records.retention, self.clock.now());
-        let held: Held = self.config.orgs.iter().filter(|org| org.legal_hold).map(|org| org.id.clone()).collect();
+        let held: Held = self.directory.orgs().iter().filter(|org| org.legal_hold).map(|org| org.id.clone()).collect();
         let cutoff = retention.cutoff(EventTable::Audit, now);
         // What is removed without an anchor would look as if somebody had taken it out.
         if let Err(error) = anchor_before(&*self.database.chains(), &self.audit_keys.signer, cutoff, |org| held.contains(org), now).await {
@@ -333,13 +352,15 @@ fn accounts(librechat: &LibreChat, clock: &SharedClock) -> Accounts {
     Accounts::new(lookup, clock.clone())
 }
 
-/// LibreChat is asked about a key with the key.
-fn api_keys(librechat: &LibreChat, clock: &SharedClock) -> ApiKeys {
-    let librechat = librechat.clone();
+/// LibreChat is asked about a key with the key, in the tenant of the org that keys are counted to.
+fn api_keys(librechat: &LibreChat, directory: &Arc<Directory>, default_org: Option<Arc<str>>, clock: &SharedClock) -> ApiKeys {
+    let (librechat, directory) = (librechat.clone(), directory.clone());
     let lookup = move |key: String, address: String| {
         let librechat = librechat.clone();
+        let org = default_org.as_deref().and_then(|id| directory.by_id(id));
         async move {
-            match librechat.models_of(&key, &address).await {
+            let tenant = org.as_ref().and_then(|org| org.access.tenant.as_ref());
+            match librechat.models_of(&key, &address, tenant).await {
                 Ok(()) => Ok(KeyStanding::Good),
                 Err(CallError::Status(403)) => Ok(KeyStanding::Forbidden),
                 // Before 0.8.3 there are no keys, and nothing or the page at this path.

@@ -19,6 +19,7 @@ use jiff::tz::TimeZone;
 
 use facts::Facts;
 
+use crate::identity::Suspended;
 use crate::identity::directory::Language;
 use crate::limits::Refusal;
 
@@ -34,6 +35,12 @@ pub enum Rejection {
     ForeignOrg,
     /// The person belongs to no org, and the route spends. 403.
     NoOrg,
+    /// The person or their org is suspended, and the route spends. 403.
+    Suspended(Suspended),
+    /// The person's org, or their role there, does not allow requests from this address. 403.
+    Elsewhere,
+    /// A page of another origin asks what only the place's own pages may ask for. 403.
+    ForeignOrigin,
     /// The route or feature is not for this caller. 403.
     Forbidden(Forbidden),
     /// The price table does not know the model, and unknown ones are rejected. 403.
@@ -67,6 +74,8 @@ pub enum Rejection {
     StoreClosed,
     /// What must be written down finds no room. 503.
     JournalFull,
+    /// The keys of the token's issuer cannot be fetched, so that nothing can be said of the token. 503.
+    IssuerAway,
     /// LibreChat cannot be reached; the request did not get there. 503.
     UpstreamAway,
     /// LibreChat broke the exchange off; the request may have got there. 502.
@@ -175,6 +184,10 @@ impl Rejection {
             Self::Unauthorized => (401, "unauthorized"),
             Self::ForeignOrg => (403, "foreign_org"),
             Self::NoOrg => (403, "no_org"),
+            Self::Suspended(Suspended::Org) => (403, "org_suspended"),
+            Self::Suspended(Suspended::Member) => (403, "member_suspended"),
+            Self::Elsewhere => (403, "address_refused"),
+            Self::ForeignOrigin => (403, "origin_refused"),
             Self::Forbidden(Forbidden::AgentApiOff) => (403, "agent_api_off"),
             Self::Forbidden(Forbidden::NoAccount) => (403, "no_account"),
             Self::Forbidden(Forbidden::Route) => (403, "forbidden"),
@@ -189,6 +202,7 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::StoreClosed => (503, "store_closed"),
             Self::JournalFull => (503, "journal_full"),
+            Self::IssuerAway => (503, "issuer_away"),
             Self::UpstreamAway => (503, "upstream_away"),
             Self::UpstreamBroken => (502, "upstream_broken"),
             Self::UpstreamTimeout => (504, "upstream_timeout"),
@@ -221,6 +235,11 @@ impl Rejection {
         Answer { status: self.status(), headers, body: Bytes::from(body) }
     }
 
+    /// The event that ends a stream which is broken off.
+    pub fn event(&self, context: &AnswerContext<'_>) -> Bytes {
+        Bytes::from(bodies::event(self, context))
+    }
+
     /// The sentences a person is shown, in the language of the context, with the reference at their end. They never
     /// hold a brace: LibreChat's client would look for JSON between them.
     pub fn sentences(&self, context: &AnswerContext<'_>) -> String {
@@ -235,9 +254,12 @@ impl Rejection {
                 // Running answers give back what they did not need, often long before the period ends.
                 Some(if Facts::of(refusal).fits_later() { reset.min(HELD_RETRY_SECONDS) } else { reset })
             }
-            Self::StoreClosed | Self::JournalFull | Self::UpstreamAway | Self::UpstreamBroken | Self::UpstreamTimeout => {
-                Some(AWAY_RETRY_SECONDS)
-            }
+            Self::StoreClosed
+            | Self::JournalFull
+            | Self::IssuerAway
+            | Self::UpstreamAway
+            | Self::UpstreamBroken
+            | Self::UpstreamTimeout => Some(AWAY_RETRY_SECONDS),
             Self::Draining => Some(1),
             _ => None,
         }

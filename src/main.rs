@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use tollgate::cli::{
-    self, Asked, AuditAsked, Exit, ExportAsked, ExportFormat, Exported, Format, Making, Migration, RebuildAsked, RepriceAsked, Source,
-    StatementAsked, StatementFormat, Wanted,
+    self, Asked, AuditAsked, Change, Exit, ExportAsked, ExportFormat, Exported, Format, ImportAsked, Making, MembersOf, Migration,
+    RebuildAsked, RepriceAsked, Source, StatementAsked, StatementFormat, Wanted,
 };
 use tollgate::identity::ROLES;
 
@@ -83,6 +83,9 @@ enum Command {
     /// Let others read the records of one org
     #[command(subcommand)]
     Reader(ReaderCommand),
+    /// The orgs
+    #[command(subcommand)]
+    Org(OrgCommand),
     /// Members of orgs
     #[command(subcommand)]
     Member(MemberCommand),
@@ -227,7 +230,86 @@ enum AuditCommand {
 }
 
 #[derive(Subcommand)]
+enum OrgCommand {
+    /// Show every org
+    List {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Take orgs from a CSV file; shows what would change unless --apply is given
+    Import(Import),
+    /// Let an org use nothing that costs something, from now on
+    Suspend(OneOrg),
+    /// Let it again
+    Resume(OneOrg),
+}
+
+#[derive(Args)]
+struct OneOrg {
+    /// The org's id
+    #[arg(long)]
+    org: String,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args)]
+struct Import {
+    /// The CSV file; its first line names the columns
+    file: PathBuf,
+    /// Do it
+    #[arg(long)]
+    apply: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Import {
+    fn parts(self) -> (Source, ImportAsked) {
+        (self.settings.source(), ImportAsked { file: self.file, apply: self.apply })
+    }
+}
+
+#[derive(Args)]
+struct OneMember {
+    /// The org's id
+    #[arg(long)]
+    org: String,
+    /// A LibreChat id, an external id, or an e-mail address
+    #[arg(long)]
+    member: String,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl OneMember {
+    fn change(self, change: &Change) -> Exit {
+        cli::change_member(&self.settings.source(), &self.org, &self.member, change)
+    }
+}
+
+#[derive(Subcommand)]
 enum MemberCommand {
+    /// Show the members of an org
+    List(OneOrg),
+    /// Show people of LibreChat whom no org claims
+    Unclaimed {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Take members from a CSV file; shows what would change unless --apply is given
+    Import(Import),
+    /// Let a member use nothing that costs something, from now on; what runs for them ends
+    Suspend(OneMember),
+    /// Let them again
+    Resume(OneMember),
+    /// Give a member another role
+    Role {
+        /// user, admin, super_admin or viewer
+        role: String,
+        #[command(flatten)]
+        member: OneMember,
+    },
     /// Make unreadable, for ever, what the audit log knows of a person beyond their id
     Erase {
         /// The org's id
@@ -351,6 +433,22 @@ fn run(command: Command) -> Exit {
             cli::verify_audit(&settings.source(), &AuditAsked { org, from, to, checkpoints, unlinked_until })
         }
         Command::Audit(AuditCommand::PublicKey { settings }) => cli::audit_public_key(&settings.source()),
+        Command::Org(OrgCommand::List { settings }) => cli::list_orgs(&settings.source()),
+        Command::Org(OrgCommand::Import(import)) => {
+            let (source, asked) = import.parts();
+            cli::import_orgs(&source, &asked)
+        }
+        Command::Org(OrgCommand::Suspend(OneOrg { org, settings })) => cli::change_org(&settings.source(), &org, &Change::Suspend),
+        Command::Org(OrgCommand::Resume(OneOrg { org, settings })) => cli::change_org(&settings.source(), &org, &Change::Resume),
+        Command::Member(MemberCommand::List(OneOrg { org, settings })) => cli::list_members(&settings.source(), &MembersOf::Org(org)),
+        Command::Member(MemberCommand::Unclaimed { settings }) => cli::list_members(&settings.source(), &MembersOf::Nobody),
+        Command::Member(MemberCommand::Import(import)) => {
+            let (source, asked) = import.parts();
+            cli::import_members(&source, &asked)
+        }
+        Command::Member(MemberCommand::Suspend(member)) => member.change(&Change::Suspend),
+        Command::Member(MemberCommand::Resume(member)) => member.change(&Change::Resume),
+        Command::Member(MemberCommand::Role { role, member }) => member.change(&Change::Role(role)),
         Command::Member(MemberCommand::Erase { org, member, settings }) => cli::erase_member(&settings.source(), &org, &member),
     }
 }

@@ -22,6 +22,7 @@ use crate::app::{App, BuildError};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::limits::reconcile::Reconciler;
+use crate::identity::directory::refresh;
 use crate::proxy::door::{Door, PATIENCE};
 use crate::telemetry::system;
 
@@ -128,8 +129,12 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
     runtime.spawn(admin::serve(admin_listener, admin::routes()));
     drop(built);
     runtime.spawn(app.generations.clone().keep_leases());
+    runtime.spawn(keep_directory(app.clone()));
     runtime.spawn(upkeep(app.clone()));
     runtime.spawn(retention(app.clone()));
+    for keys in app.verifier.key_sets() {
+        runtime.spawn(keys.clone().keep_fresh());
+    }
     runtime.spawn(watch_system(app.clone()));
     runtime.spawn(Reconciler::new(app.counters.clone(), app.replica.clone(), app.config.store.reconcile_every).run());
 
@@ -268,6 +273,12 @@ async fn upkeep(app: Arc<App>) {
         app.upstream_is_up.set(up);
         admin::health::measure(&app).await;
     }
+}
+
+/// Changes of orgs and members arrive, and what runs for those who lost something ends.
+async fn keep_directory(app: Arc<App>) {
+    let (directory, store, generations) = (app.directory.clone(), app.orgs_and_members.clone(), app.generations.clone());
+    refresh::run(directory, store, move |lost| generations.end_those_of(&lost)).await;
 }
 
 /// Removes rows that are too old, a while after the start and then every hour, and sooner where there is more.

@@ -70,6 +70,9 @@ async fn degraded(app: &App) -> Vec<&'static str> {
     if !app.upstream_is_up.is_set() {
         degraded.push("librechat");
     }
+    if app.verifier.key_sets().any(|keys| keys.health().degraded) {
+        degraded.push("issuers");
+    }
     degraded
 }
 
@@ -89,11 +92,12 @@ fn closes_without_store(app: &App) -> bool {
 /// Brings the gauges up to date that no request moves.
 pub async fn measure(app: &App) {
     let degraded = degraded(app).await;
-    for component in ["store", "records", "journal", "librechat"] {
+    for component in ["store", "records", "journal", "librechat", "issuers"] {
         app.metrics.degraded(component, degraded.contains(&component));
     }
     app.metrics.store_up(!degraded.contains(&"store"));
     app.metrics.records(&app.recorder.health());
+    app.verifier.key_sets().for_each(|keys| app.metrics.key_set(keys.issuer(), &keys.health()));
     if let Some(rows) = &app.row_log {
         let Written { written, dropped, failed } = rows.written();
         for (result, lines) in [("written", written), ("dropped", dropped), ("failed", failed)] {

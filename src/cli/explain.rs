@@ -20,7 +20,7 @@ pub fn explain(source: &Source, reference: &str, format: Format) -> Exit {
     let Some(reference) = read_reference(reference) else {
         return misconfigured(&format_args!("\"{reference}\" is no reference: ten digits and letters, as the refusal showed them"));
     };
-    let config = match source.load_without_secret() {
+    let config = match source.load_with_orgs() {
         Ok((config, _)) => config,
         Err(exit) => return exit,
     };
@@ -153,6 +153,8 @@ fn reason(word: &str) -> &str {
         "limit" => "a limit did not leave room",
         "shadow" => "a limit in shadow mode did not leave room",
         "no_org" => "the person belongs to no org: default_org names none, and no domain or token puts them into one",
+        "address_refused" => "the address is in none of the networks that the org allows, or that it allows for the person's role",
+        "origin_refused" => "a page of an origin that is neither this place's own nor in cors_origins sent the request",
         "unknown_model" => "the price table does not know the model, and prices.unknown_model is reject",
         "agent_api_off" => "librechat.agent_api is refuse",
         "no_account" => "LibreChat has no account for the person that the token names, or it has another e-mail address",

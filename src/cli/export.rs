@@ -59,7 +59,7 @@ pub struct ExportAsked {
 
 /// `tollgate usage export` and `tollgate audit export`.
 pub fn export(source: &Source, asked: &ExportAsked) -> Exit {
-    let config = match source.load_without_secret() {
+    let config = match source.load_with_orgs() {
         Ok((config, _)) => config,
         Err(exit) => return exit,
     };

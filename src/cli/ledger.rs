@@ -14,6 +14,7 @@ use crate::app::database_url;
 use crate::config::Config;
 use crate::db::{Database, Status};
 use crate::identity::Org;
+use crate::identity::directory::store::DirectoryStore;
 use crate::records::audit_keys::AuditFiles;
 use crate::records::ledger::{Ledger, Span};
 use crate::records::member_keys::MemberKeys;
@@ -55,6 +56,11 @@ impl Opened {
 
     pub(super) fn member_keys(&self) -> Arc<dyn MemberKeys> {
         self.database.member_keys()
+    }
+
+    /// Where orgs and members are.
+    pub(super) fn directory(&self) -> Arc<dyn DirectoryStore> {
+        self.database.directory()
     }
 
     pub(super) async fn close(&self) {
@@ -123,6 +129,7 @@ pub(super) fn days_of(from: &str, to: &str) -> Option<RangeInclusive<Date>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::directory::{Joining, Standing};
     use crate::records::capture::Capture;
 
     fn seoul() -> Org {
@@ -135,6 +142,10 @@ mod tests {
             language: None,
             capture: Capture::None,
             legal_hold: false,
+            standing: Standing::Active,
+            joining: Joining::default(),
+            policy: None,
+            access: crate::identity::access::Access::default(),
         }
     }
 

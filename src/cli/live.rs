@@ -1,7 +1,7 @@
 //! `tollgate check --live`: tries what the configuration names, and says of each whether it works and what to do.
 //!
 //! Nothing is changed anywhere: LibreChat is only read, Redis runs a script that leaves nothing behind, the database is
-//! looked at, and beside an SQLite file that does not exist yet one is made and removed at once.
+//! looked at, issuers' keys are fetched, and beside an SQLite file that does not exist yet one is made and removed at once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::app::database_url;
 use crate::clock::SystemClock;
 use crate::config::{Config, RecordsUrl, StoreUrl};
 use crate::db::{Database, Status};
-use crate::identity::{Minter, is_user_id};
+use crate::identity::tokens::Timing;
+use crate::identity::{IssuerKeys, KeySet, Minter, is_user_id};
 use crate::librechat::client::{CallError, ChatWire, LibreChat, Person};
 use crate::limits::redis::RedisStore;
 use crate::shared::Redis;
@@ -27,7 +28,8 @@ enum Outcome {
 
 use Outcome::{Fails, NotTried, Works};
 
-/// `tollgate check --live`: also tries LibreChat (as the user with this id, if given), the store and the database.
+/// `tollgate check --live`: also tries LibreChat (as the user with this id, if given), the store, the database and
+/// where issuers publish their keys.
 pub fn check_live(source: &Source, user: Option<&str>) -> Exit {
     let config = match source.load() {
         Ok(config) => config,
@@ -35,9 +37,10 @@ pub fn check_live(source: &Source, user: Option<&str>) -> Exit {
     };
     let described = say(&describe(&config));
     described.and(wait_for(async move {
-        let mut tried = librechat(&config, user).await;
-        tried.push(("store", store(&config).await));
-        tried.push(("records", records(&config).await));
+        let mut tried: Vec<_> = librechat(&config, user).await.into_iter().map(|(what, outcome)| (what.to_owned(), outcome)).collect();
+        tried.push(("store".to_owned(), store(&config).await));
+        tried.push(("records".to_owned(), records(&config).await));
+        tried.extend(issuers(&config).await);
         let lines = tried.iter().map(|(what, outcome)| {
             let (word, said) = match outcome {
                 Works(said) => ("ok", said),
@@ -148,6 +151,26 @@ async fn records(config: &Config) -> Outcome {
         (Status::Unreachable(reason), RecordsUrl::Sqlite(_)) => Fails(format!("{place}: {reason}: make it readable, or name another file")),
         (Status::Unreachable(reason), _) => Fails(format!("{place}: {reason}: start it, or correct records.url")),
     }
+}
+
+/// Whether the keys of issuers that publish them can be fetched, and used.
+async fn issuers(config: &Config) -> Vec<(String, Outcome)> {
+    let mut tried = Vec::new();
+    for issuer in &config.issuers {
+        let IssuerKeys::Published(algorithms, url) = &issuer.keys else { continue };
+        let keys = KeySet::new(issuer.name.as_str().into(), url.clone(), algorithms.clone(), Timing::default());
+        let names = algorithms.iter().map(|algorithm| algorithm.as_str()).collect::<Vec<_>>().join(", ");
+        let outcome = match keys.try_once().await {
+            Ok((0, unusable)) => {
+                Fails(format!("{url} publishes no key for {names} ({unusable} others): correct algorithms, or issuers.jwks_url"))
+            }
+            Ok((usable, 0)) => Works(format!("{url} publishes keys for {names}: {usable}")),
+            Ok((usable, unusable)) => Works(format!("{url} publishes keys for {names}: {usable}, and {unusable} that are not used")),
+            Err(error) => Fails(format!("{url}: {error}: correct issuers.jwks_url, or let Tollgate reach it")),
+        };
+        tried.push((format!("keys of {}", issuer.name), outcome));
+    }
+    tried
 }
 
 /// Whether a file could be made at this place, tried with a name beside it.

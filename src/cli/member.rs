@@ -15,7 +15,7 @@ use crate::records::{AuditRow, Category, Severity};
 
 /// `tollgate member erase`: destroys the keys of a member.
 pub fn erase_member(source: &Source, org: &str, member: &str) -> Exit {
-    let config = match source.load_without_secret() {
+    let config = match source.load_with_orgs() {
         Ok((config, _)) => config,
         Err(exit) => return exit,
     };

@@ -5,8 +5,10 @@
 mod audit;
 mod check;
 mod columns;
+mod directory;
 mod explain;
 mod export;
+mod import;
 mod ledger;
 mod limits;
 mod live;
@@ -30,8 +32,10 @@ use std::sync::Arc;
 
 pub use audit::{AuditAsked, audit_public_key, verify_audit};
 pub use check::{check, describe, errors};
+pub use directory::{Change, MembersOf, change_member, change_org, list_members, list_orgs};
 pub use explain::explain;
 pub use export::{ExportAsked, ExportFormat, Exported, export};
+pub use import::{ImportAsked, import_members, import_orgs};
 pub use limits::{Asked, explain_limits};
 pub use live::check_live;
 pub use member::erase_member;
@@ -119,6 +123,28 @@ impl Source {
             }
             _ => Ok((self.load()?, SecretIs::Given)),
         }
+    }
+
+    /// The same, with the orgs that only the directory knows, for commands that name one. Where the database is away, those of
+    /// the configuration are all there are, and whatever needs the database says so itself.
+    fn load_with_orgs(&self) -> Result<(Config, SecretIs), Exit> {
+        let (mut config, secret) = self.load_without_secret()?;
+        let orgs = std::cell::OnceCell::new();
+        wait_for(async {
+            if let Ok(opened) = ledger::Opened::open(&config).await {
+                if let Ok(found) = opened.directory().orgs().await {
+                    orgs.get_or_init(|| found);
+                }
+                opened.close().await;
+            }
+            Exit::Success
+        });
+        for org in orgs.into_inner().unwrap_or_default() {
+            if config.orgs.iter().all(|configured| configured.id != org.id) {
+                config.orgs.push(org);
+            }
+        }
+        Ok((config, secret))
     }
 
     fn read(&self) -> Result<Config, ConfigErrors> {

@@ -28,12 +28,12 @@ pub enum Making {
 
 /// `tollgate reader create`: makes a role that reads one org's rows. Doing it again changes nothing.
 pub fn create_reader(source: &Source, wanted: &Wanted) -> Exit {
-    let config = match source.load_without_secret() {
+    let config = match source.load_with_orgs() {
         Ok((config, _)) => config,
         Err(exit) => return exit,
     };
     if !config.orgs.iter().any(|org| *org.id == *wanted.org) {
-        complain(&format_args!("the configuration names no org `{}`", wanted.org));
+        complain(&format_args!("there is no org `{}`", wanted.org));
         return Exit::Configuration;
     }
     wait_for(async move {

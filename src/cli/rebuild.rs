@@ -36,7 +36,7 @@ pub struct RebuildAsked {
 
 /// `tollgate usage rebuild`: says which daily sums are not what their rows add up to, and then makes them so.
 pub fn rebuild(source: &Source, asked: &RebuildAsked) -> Exit {
-    let config = match source.load_without_secret() {
+    let config = match source.load_with_orgs() {
         Ok((config, _)) => config,
         Err(exit) => return exit,
     };

@@ -43,7 +43,7 @@ struct Outcome {
 /// `tollgate usage reprice`: rates a span with the present prices, and writes the differences as corrections. Doing it
 /// again changes nothing.
 pub fn reprice(source: &Source, asked: &RepriceAsked) -> Exit {
-    let config = match source.load_without_secret() {
+    let config = match source.load_with_orgs() {
         Ok((config, _)) => config,
         Err(exit) => return exit,
     };

@@ -45,7 +45,7 @@ pub struct StatementAsked {
 
 /// `tollgate statement`: shows what an org owes for a month, as it was closed where it was.
 pub fn statement(source: &Source, asked: &StatementAsked) -> Exit {
-    let config = match source.load_without_secret() {
+    let config = match source.load_with_orgs() {
         Ok((config, _)) => config,
         Err(exit) => return exit,
     };

@@ -70,7 +70,7 @@ pub(super) fn at(instant: Timestamp, zone: &TimeZone) -> String {
 }
 
 /// Columns as wide as their widest cell; amounts stand to the right.
-fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     const AMOUNTS: std::ops::RangeInclusive<usize> = 2..=5;
     let mut widths = BTreeMap::<usize, usize>::new();
     for (column, cell) in rows.iter().flat_map(|row| row.iter().enumerate()) {

@@ -103,6 +103,11 @@ impl Errors {
         self.unreadable.iter().any(|unreadable| lies_within(unreadable, path))
     }
 
+    /// Every error, with its path.
+    pub(super) fn messages(&self) -> impl Iterator<Item = String> {
+        self.found.iter().map(ToString::to_string)
+    }
+
     /// How many errors there are.
     pub(super) fn count(&self) -> usize {
         self.found.len()

@@ -1,84 +1,77 @@
-//! `[[issuers]]`: who signs org-scoped tokens, for which orgs, and with which key.
+//! `[[issuers]]`: who signs org-scoped tokens, for which orgs, with which keys, and where their tokens say what.
 
-use std::collections::BTreeMap;
+mod claims;
+mod keys;
+
 use std::collections::btree_map::Entry;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
-use super::LibreChat;
 use super::errors::Errors;
-use super::secret::{Secret, resolve_issuer};
-
-/// Who signs org-scoped tokens.
-#[derive(Debug, Clone)]
-pub struct Issuer {
-    /// Its name in rows and messages; unique.
-    pub name: Arc<str>,
-    /// The ids of the orgs it may speak for; known orgs, at least one.
-    pub orgs: Vec<Arc<str>>,
-    /// The `iss` its tokens carry; `None` when they carry none.
-    pub issuer: Option<Arc<str>>,
-    /// The `aud` its tokens must carry, if any.
-    pub audience: Option<Arc<str>>,
-    /// Its algorithm and key.
-    pub key: IssuerKey,
-    /// Whether its claim `librechat_user_id` is honoured.
-    pub may_name_users: bool,
-}
-
-/// An algorithm and the key it verifies with.
-#[derive(Clone)]
-pub enum IssuerKey {
-    /// HMAC with SHA-256 and a shared secret.
-    Hs256(Secret),
-    /// RSA with SHA-256 and a public key of at least 2048 bits, as PEM; it was parsed once already.
-    Rs256(Arc<str>),
-}
-
-impl fmt::Debug for IssuerKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Hs256(_) => "HS256 ***",
-            Self::Rs256(_) => "RS256 (public key)",
-        })
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-enum Algorithm {
-    #[serde(rename = "HS256")]
-    Hs256,
-    #[serde(rename = "RS256")]
-    Rs256,
-}
+use super::secret::Secret;
+use super::{Insecure, LibreChat};
+use crate::identity::{Algorithm, ClaimPath, IssuerKeys, IssuerSettings, Preset};
 
 /// One issuer as it is written.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct IssuerKeys {
+pub(super) struct IssuerEntry {
     name: Option<Arc<str>>,
+    preset: Option<Preset>,
     orgs: Vec<Arc<str>>,
+    org: Option<Arc<str>>,
+    org_ids: Option<BTreeMap<String, String>>,
     issuer: Option<Arc<str>>,
     audience: Option<Arc<str>>,
     algorithm: Option<Algorithm>,
+    algorithms: Vec<Algorithm>,
     secret: Option<Secret>,
     secret_file: Option<PathBuf>,
+    second_secret: Option<Secret>,
+    second_secret_file: Option<PathBuf>,
     public_key_file: Option<PathBuf>,
+    second_public_key_file: Option<PathBuf>,
+    jwks_url: Option<String>,
+    claims: Option<ClaimKeys>,
+    roles: Option<BTreeMap<String, String>>,
+    require: BTreeMap<String, String>,
+    require_verified_email: Option<bool>,
     may_name_users: bool,
 }
 
+/// Where claims stand, as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ClaimKeys {
+    sub: Option<ClaimPath>,
+    email: Option<ClaimPath>,
+    email_verified: Option<ClaimPath>,
+    name: Option<ClaimPath>,
+    username: Option<ClaimPath>,
+    avatar: Option<ClaimPath>,
+    role: Option<ClaimPath>,
+    org: Option<ClaimPath>,
+    plan: Option<ClaimPath>,
+    librechat_user_id: Option<ClaimPath>,
+}
+
 /// Checks every issuer. `orgs` are the ids of the known orgs, `None` when those could not all be read.
-pub(super) fn check(keys: Vec<IssuerKeys>, librechat: Option<&LibreChat>, orgs: Option<&[Arc<str>]>, errors: &mut Errors) -> Vec<Issuer> {
+pub(super) fn check(
+    entries: Vec<IssuerEntry>,
+    librechat: Option<&LibreChat>,
+    orgs: Option<&[Arc<str>]>,
+    insecure: &Insecure,
+    errors: &mut Errors,
+) -> Vec<IssuerSettings> {
     let mut issuers = Vec::new();
     let mut names = BTreeMap::new();
     let mut secrets = shared_with_librechat(librechat);
-    for (index, keys) in keys.into_iter().enumerate() {
+    for (index, mut entry) in entries.into_iter().enumerate() {
         let at = format!("issuers[{index}]");
-        let name = keys.name.clone().filter(|name| !name.trim().is_empty());
+        let name = entry.name.clone().filter(|name| !name.trim().is_empty());
         match &name {
             None => errors.add(format!("{at}.name"), "missing; every issuer needs a name such as dashboard"),
             Some(name) => match names.entry(name.clone()) {
@@ -89,89 +82,91 @@ pub(super) fn check(keys: Vec<IssuerKeys>, librechat: Option<&LibreChat>, orgs: 
                 }
             },
         }
-        check_orgs(&keys.orgs, orgs, &at, errors);
-        if keys.issuer.as_deref() == Some("tollgate") {
-            errors.add(format!("{at}.issuer"), "\"tollgate\" is the issuer of Tollgate's own tokens; choose another");
+        check_orgs(&mut entry, orgs, &at, errors);
+        check_issuer(&entry, &at, errors);
+        let keys = keys::check(&entry, insecure, &at, errors);
+        if let Some(IssuerKeys::Secrets(given)) = &keys {
+            check_secrets(given, &entry, &mut secrets, &at, errors);
         }
-        let key = key(&keys, &at, errors);
-        if let Some(IssuerKey::Hs256(secret)) = &key {
-            let given_at = if keys.secret_file.is_some() { "secret_file" } else { "secret" };
-            if let Some((_, owner)) = secrets.iter().find(|(taken, _)| taken == secret) {
-                errors.add(format!("{at}.{given_at}"), format!("the secret is the same as {owner}; every issuer needs one of its own"));
-            }
-            secrets.push((secret.clone(), format!("that of {at}")));
-        }
-        let (Some(name), Some(key)) = (name, key) else { continue };
-        let IssuerKeys { orgs, issuer, audience, may_name_users, .. } = keys;
-        issuers.push(Issuer { name, orgs, issuer, audience, key, may_name_users });
+        let claims = claims::check(&entry, &at, errors);
+        let (Some(name), Some(keys)) = (name, keys) else { continue };
+        let text = |text: &Arc<str>| text.to_string();
+        issuers.push(IssuerSettings {
+            name: text(&name),
+            orgs: entry.orgs.iter().map(text).collect(),
+            issuer: entry.issuer.as_ref().map(text),
+            audience: audience(&entry).map(str::to_owned),
+            keys,
+            claims,
+            may_name_users: entry.may_name_users,
+        });
     }
     issuers
 }
 
-/// The secrets that no issuer may sign with, since its tokens would then be LibreChat's own.
-fn shared_with_librechat(librechat: Option<&LibreChat>) -> Vec<(Secret, String)> {
-    let Some(librechat) = librechat else { return Vec::new() };
-    let refresh = librechat.jwt_refresh_secret.clone().map(|secret| (secret, "librechat.jwt_refresh_secret".to_owned()));
-    std::iter::once((librechat.jwt_secret.clone(), "librechat.jwt_secret".to_owned())).chain(refresh).collect()
+/// The audience: Supabase says the same one of everybody who is signed in.
+fn audience(entry: &IssuerEntry) -> Option<&str> {
+    let usual = (entry.preset == Some(Preset::Supabase)).then_some("authenticated");
+    entry.audience.as_deref().or(usual)
 }
 
-fn check_orgs(named: &[Arc<str>], known: Option<&[Arc<str>]>, at: &str, errors: &mut Errors) {
-    if named.is_empty() {
+/// The secrets that no issuer may sign with, since its tokens would then be LibreChat's own.
+fn shared_with_librechat(librechat: Option<&LibreChat>) -> Vec<(Vec<u8>, String)> {
+    let Some(librechat) = librechat else { return Vec::new() };
+    let refresh = librechat.jwt_refresh_secret.as_ref().map(|secret| (secret, "librechat.jwt_refresh_secret"));
+    let all = std::iter::once((&librechat.jwt_secret, "librechat.jwt_secret")).chain(refresh);
+    all.map(|(secret, owner)| (secret.expose().as_bytes().to_vec(), owner.to_owned())).collect()
+}
+
+/// Reports secrets that somebody else has, and remembers these.
+fn check_secrets(given: &[Vec<u8>], entry: &IssuerEntry, taken: &mut Vec<(Vec<u8>, String)>, at: &str, errors: &mut Errors) {
+    let paths = [("secret", entry.secret_file.is_some()), ("second_secret", entry.second_secret_file.is_some())];
+    for (secret, (key, in_file)) in given.iter().zip(paths) {
+        let file = if in_file { "_file" } else { "" };
+        if let Some((_, owner)) = taken.iter().find(|(taken, _)| taken == secret) {
+            errors.add(format!("{at}.{key}{file}"), format!("the secret is the same as {owner}; every issuer needs one of its own"));
+        }
+        taken.push((secret.clone(), format!("that of {at}")));
+    }
+}
+
+fn check_orgs(entry: &mut IssuerEntry, known: Option<&[Arc<str>]>, at: &str, errors: &mut Errors) {
+    if let Some(org) = &entry.org {
+        if entry.orgs.is_empty() {
+            entry.orgs.push(org.clone());
+        } else if entry.orgs != [org.clone()] {
+            errors.add(format!("{at}.org"), "an issuer whose tokens name no org speaks for this one alone; leave orgs out");
+        }
+    }
+    if entry.orgs.is_empty() {
         errors.add(format!("{at}.orgs"), "missing; name the ids of the orgs that this issuer may speak for");
     }
     let Some(known) = known else { return };
-    for (index, org) in named.iter().enumerate().filter(|(_, org)| !known.contains(org)) {
-        errors.add(format!("{at}.orgs[{index}]"), super::orgs::unknown(org, known));
+    let at_org = |index: usize| if entry.org.is_some() { format!("{at}.org") } else { format!("{at}.orgs[{index}]") };
+    for (index, org) in entry.orgs.iter().enumerate().filter(|(_, org)| !known.contains(org)) {
+        errors.add(at_org(index), super::orgs::unknown(org, known));
+    }
+    let ours: BTreeSet<&str> = entry.orgs.iter().map(|org| &**org).collect();
+    for (theirs, org) in entry.org_ids.iter().flatten().filter(|(_, org)| !ours.contains(org.as_str())) {
+        errors.add(format!("{at}.org_ids"), format!("\"{theirs}\" stands for \"{org}\", which is none of the issuer's orgs"));
     }
 }
 
-fn key(keys: &IssuerKeys, at: &str, errors: &mut Errors) -> Option<IssuerKey> {
-    match keys.algorithm {
-        None => {
-            errors.add(format!("{at}.algorithm"), "missing; allowed: HS256, RS256");
-            None
+fn check_issuer(entry: &IssuerEntry, at: &str, errors: &mut Errors) {
+    match (&entry.issuer, entry.preset) {
+        (Some(issuer), _) if &**issuer == "tollgate" => {
+            errors.add(format!("{at}.issuer"), "\"tollgate\" is the issuer of Tollgate's own tokens; choose another");
         }
-        Some(Algorithm::Hs256) => {
-            if keys.public_key_file.is_some() {
-                errors.add(format!("{at}.public_key_file"), "HS256 has no public key; give secret or secret_file, or choose RS256");
-                return None;
-            }
-            if keys.secret.is_none() && keys.secret_file.is_none() {
-                errors.add(format!("{at}.secret"), "missing; HS256 needs secret or secret_file");
-                return None;
-            }
-            let path = format!("{at}.secret");
-            resolve_issuer(&path, keys.secret.clone(), keys.secret_file.clone(), errors).map(IssuerKey::Hs256)
+        (None, Some(preset)) => {
+            let such = keys::example(preset);
+            errors.add(format!("{at}.issuer"), format!("missing; a preset needs the iss of the tokens, such as {such}"));
         }
-        Some(Algorithm::Rs256) => {
-            for (key, given) in [("secret", keys.secret.is_some()), ("secret_file", keys.secret_file.is_some())] {
-                if given {
-                    errors.add(format!("{at}.{key}"), "RS256 has no shared secret; give public_key_file, or choose HS256");
-                }
-            }
-            let path = format!("{at}.public_key_file");
-            let Some(file) = &keys.public_key_file else {
-                errors.add(path, "missing; RS256 needs the file of a public key in PEM form");
-                return None;
-            };
-            public_key(file).map_err(|message| errors.add(path, message)).ok().map(IssuerKey::Rs256)
-        }
+        _ => {}
     }
-}
-
-/// The modulus of a 2048-bit key has 256 bytes, and its DER form is a little longer.
-const LEAST_DER_BYTES: usize = 256;
-
-fn public_key(file: &Path) -> Result<Arc<str>, String> {
-    let name = file.display();
-    let pem = std::fs::read_to_string(file).map_err(|error| format!("cannot read {name}: {error}"))?;
-    if pem.contains("PRIVATE KEY") {
-        return Err(format!("{name} holds a private key, which must not be here; allowed: the public key alone"));
-    }
-    let key = DecodingKey::from_rsa_pem(pem.as_bytes())
-        .map_err(|_| format!("{name} holds no RSA public key; allowed: PEM that begins with -----BEGIN PUBLIC KEY-----"))?;
-    match key.try_get_as_bytes() {
-        Ok(der) if der.len() < LEAST_DER_BYTES => Err(format!("{name} holds an RSA key of less than 2048 bits; at least 2048 are needed")),
-        _ => Ok(pem.into()),
+    if entry.preset.is_some() && audience(entry).is_none() {
+        errors.add(
+            format!("{at}.audience"),
+            "missing; a preset needs the aud of the tokens: the id of the application or API that they are for",
+        );
     }
 }

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+use super::access::cors_origins;
 use super::errors::Errors;
 use super::values::{bounded, listen, networks};
+use crate::identity::web_origin::WebOrigin;
 
 /// The listener that stands where LibreChat stood.
 #[derive(Debug, Clone, Deserialize)]
@@ -18,6 +20,9 @@ pub struct Public {
     /// The networks whose `X-Forwarded-For` is believed.
     #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
+    /// The origins whose pages may read answers, whatever org they are for.
+    #[serde(deserialize_with = "cors_origins")]
+    pub cors_origins: Vec<WebOrigin>,
 }
 
 /// The listener of the admin API.

@@ -5,6 +5,7 @@
 //! lists too, replaces. Whatever is wrong is reported at once, each with its path, where it was written and what is
 //! allowed. A [`Config`] that exists is good.
 
+mod access;
 mod chats;
 mod environment;
 mod errors;
@@ -13,7 +14,7 @@ mod layers;
 mod librechat;
 mod limits;
 mod listeners;
-mod orgs;
+pub(crate) mod orgs;
 mod prices;
 mod process;
 mod read;
@@ -33,7 +34,6 @@ use serde::Deserialize;
 
 pub use chats::{Body, Estimate, Generations};
 pub use errors::{ConfigError, ConfigErrors};
-pub use issuers::{Issuer, IssuerKey};
 pub use librechat::{AgentApi, LibreChat, Upstream};
 pub use limits::{Limit, LimitsDefaults};
 pub use listeners::{Admin, Metrics, Public};
@@ -44,6 +44,7 @@ pub use secret::Secret;
 pub use store::{Store, StoreUrl};
 pub use tools::Tools;
 
+use crate::identity::IssuerSettings;
 use crate::identity::directory::Org;
 use errors::Errors;
 use layers::{Origin, Table};
@@ -63,7 +64,7 @@ pub struct Config {
     /// The LibreChat behind Tollgate.
     pub librechat: LibreChat,
     /// Who signs org-scoped tokens.
-    pub issuers: Vec<Issuer>,
+    pub issuers: Vec<IssuerSettings>,
     /// The tenants; ids and domains are unique.
     pub orgs: Vec<Org>,
     /// Who may use how much. No two of them contradict each other.
@@ -151,7 +152,7 @@ struct Sections {
     metrics: Metrics,
     librechat: librechat::LibreChatKeys,
     #[serde(default)]
-    issuers: Vec<issuers::IssuerKeys>,
+    issuers: Vec<issuers::IssuerEntry>,
     #[serde(default)]
     orgs: Vec<orgs::OrgKeys>,
     #[serde(default)]
@@ -185,7 +186,7 @@ impl Sections {
         let known = orgs_are_whole.then_some(&*ids);
 
         let librechat = librechat::check(self.librechat, &self.public, known, &self.insecure, errors);
-        let issuers = issuers::check(self.issuers, librechat.as_ref(), known, errors);
+        let issuers = issuers::check(self.issuers, librechat.as_ref(), known, &self.insecure, errors);
         let limits = limits::check(self.limits, &self.limits_defaults, self.store.on_failure, known, errors);
         let store = store::check(self.store, errors);
         let records = records::check(self.records, errors);

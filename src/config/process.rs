@@ -122,6 +122,8 @@ pub struct Shutdown {
 pub struct Insecure {
     /// Accept signing secrets of fewer than 16 bytes.
     pub short_secrets: bool,
+    /// Fetch issuers' keys over plain http, also from other machines.
+    pub keys_over_http: bool,
 }
 
 fn threads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {

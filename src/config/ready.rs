@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::errors::Errors;
-use super::{Config, IssuerKey, Limit, Prices};
+use super::{Config, Limit, Prices};
 use crate::clock::SystemClock;
-use crate::identity::{self, Directory, IssuerSettings, SettingsError, Verifier, VerifierSettings};
+use crate::identity::{Directory, IssuerKeys, SettingsError, Verifier, VerifierSettings};
 use crate::limits::rules::{LimitRule, RuleError, Rules};
 use crate::limits::{Mode, Resource, Window};
 use crate::prices::{PriceTable, PriceTableError};
@@ -34,22 +34,11 @@ impl Config {
     ///
     /// When a key cannot be used, or is used twice.
     pub fn verifier(&self, directory: Arc<Directory>) -> Result<Verifier, SettingsError> {
-        let issuers = self.issuers.iter().map(|issuer| IssuerSettings {
-            name: issuer.name.to_string(),
-            orgs: issuer.orgs.iter().map(ToString::to_string).collect(),
-            issuer: issuer.issuer.as_deref().map(str::to_owned),
-            audience: issuer.audience.as_deref().map(str::to_owned),
-            key: match &issuer.key {
-                IssuerKey::Hs256(secret) => identity::IssuerKey::Hs256(secret.expose().as_bytes().to_vec()),
-                IssuerKey::Rs256(pem) => identity::IssuerKey::Rs256(pem.to_string()),
-            },
-            may_name_users: issuer.may_name_users,
-        });
         let settings = VerifierSettings {
             librechat_secret: self.librechat.jwt_secret.expose().as_bytes(),
             default_org: self.librechat.default_org.as_deref().map(str::to_owned),
             trust_email_domains: self.librechat.trust_email_domains,
-            issuers: issuers.collect(),
+            issuers: self.issuers.clone(),
             leeway: LEEWAY,
         };
         Verifier::new(settings, directory)
@@ -172,12 +161,14 @@ fn place_of(config: &Config, error: &SettingsError) -> String {
         SettingsError::UnknownOrg { issuer, .. } => (issuer, "orgs"),
         SettingsError::SameName(issuer) => (issuer, "name"),
         SettingsError::ReservedIssuer(issuer) => (issuer, "issuer"),
+        SettingsError::TooWide { issuer, what, .. } => (issuer, *what),
         SettingsError::BadKey { issuer, .. } | SettingsError::SharedKey { issuer, .. } => (issuer, ""),
     };
-    let Some(index) = config.issuers.iter().position(|candidate| *candidate.name == **issuer) else { return "issuers".to_owned() };
-    let key = match (key, &config.issuers[index].key) {
-        ("", IssuerKey::Hs256(_)) => "secret",
-        ("", IssuerKey::Rs256(_)) => "public_key_file",
+    let Some(index) = config.issuers.iter().position(|candidate| candidate.name == *issuer) else { return "issuers".to_owned() };
+    let key = match (key, &config.issuers[index].keys) {
+        ("", IssuerKeys::Secrets(_)) => "secret",
+        ("", IssuerKeys::Pem(..)) => "public_key_file",
+        ("", IssuerKeys::Published(..)) => "jwks_url",
         (key, _) => key,
     };
     format!("issuers[{index}].{key}")

@@ -33,6 +33,10 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         config.insecure.short_secrets,
         "insecure.short_secrets is on: a signing secret that is short enough can be guessed from one token.",
     );
+    warn_if(
+        config.insecure.keys_over_http,
+        "insecure.keys_over_http is on: whoever can change what an issuer sends over plain http can sign in as anyone.",
+    );
     let nobody_belongs = !config.orgs.is_empty() && librechat.default_org.is_none() && config.issuers.is_empty();
     let domains = config.orgs.iter().any(|org| !org.domains.is_empty());
     warn_if(

@@ -11,6 +11,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::migrate::Migrator;
 
+use crate::identity::directory::store::DirectoryStore;
+use crate::identity::directory::{PostgresDirectory, SqliteDirectory};
 use crate::records::RecordStore;
 use crate::records::chains::AuditChains;
 use crate::records::ledger::Ledger;
@@ -232,6 +234,14 @@ impl Database {
         match &self.0 {
             Kind::Sqlite(sqlite) => Arc::new(SqliteChains::new(sqlite.pool.clone())),
             Kind::Postgres(postgres) => Arc::new(PostgresChains::new(postgres.pool.clone())),
+        }
+    }
+
+    /// Where orgs and members are.
+    pub fn directory(&self) -> Arc<dyn DirectoryStore> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => Arc::new(SqliteDirectory::new(sqlite.pool.clone())),
+            Kind::Postgres(postgres) => Arc::new(PostgresDirectory::new(postgres.pool.clone())),
         }
     }
 

@@ -8,6 +8,7 @@ use super::screen::Screen;
 use super::{Wrong, until};
 use crate::prices::format_usd;
 use crate::records::{ReadError, StoredAudit, StoredUsage};
+use crate::scripted::client::plain_http;
 use crate::scripted::curl;
 
 /// More rows than the conversation leaves.
@@ -98,7 +99,7 @@ async fn metrics(place: &Place, screen: &Screen) -> Result<(), Wrong> {
 }
 
 async fn get(url: &str) -> reqwest::Result<String> {
-    reqwest::get(url).await?.text().await
+    plain_http().get(url).send().await?.text().await
 }
 
 /// Two tokens, and lines to paste.

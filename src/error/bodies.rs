@@ -20,6 +20,23 @@ pub(super) fn body(rejection: &Rejection, context: &AnswerContext<'_>) -> (&'sta
     }
 }
 
+/// An event of a stream that every version of LibreChat's client shows as these sentences; newer ones look into `error`,
+/// older ones into `text`.
+pub(super) fn event(rejection: &Rejection, context: &AnswerContext<'_>) -> String {
+    #[derive(Serialize)]
+    struct Event<'a> {
+        error: &'a str,
+        text: &'a str,
+        message: &'a str,
+    }
+    let sentences = rejection.sentences(context);
+    if context.audience == Audience::AgentApi {
+        return format!("data: {}\n\n", openai(rejection, &sentences));
+    }
+    let shown = json(&GoogleError { r#type: "google_error", info: &sentences });
+    format!("event: error\ndata: {}\n\n", json(&Event { error: &shown, text: &shown, message: &sentences }))
+}
+
 #[derive(Serialize)]
 struct Message<'a> {
     message: &'a str,

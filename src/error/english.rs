@@ -1,5 +1,6 @@
 //! Every sentence in English.
 
+use crate::identity::Suspended;
 use jiff::civil::Weekday;
 
 use super::amounts::{Money, thousands};
@@ -25,6 +26,16 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::NoOrg => {
             "Your account does not belong to an organization here, so you cannot send messages. Please ask your administrator."
         }
+        Rejection::Suspended(Suspended::Org) => {
+            "Your organization is suspended here, so you cannot send messages. Please ask your administrator."
+        }
+        Rejection::Suspended(Suspended::Member) => {
+            "Your account is suspended here, so you cannot send messages. Please ask your administrator."
+        }
+        Rejection::Elsewhere => {
+            "Your organization does not allow access from this network. Please use a network that it allows, or ask your administrator."
+        }
+        Rejection::ForeignOrigin => "This request came from a page of another site, which is not allowed here.",
         Rejection::Forbidden(Forbidden::AgentApiOff) => {
             "The agents API is switched off here. Please use the web page or ask your administrator."
         }
@@ -39,6 +50,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::MethodNotAllowed { .. } => "This address does not take this method.",
         Rejection::StoreClosed => "Limits cannot be checked right now, so no messages are accepted. Please try again in a minute.",
         Rejection::JournalFull => "Messages cannot be recorded right now. Please try again in a minute.",
+        Rejection::IssuerAway => "Your sign-in cannot be checked right now. Please try again in a minute.",
         Rejection::UpstreamAway => "The chat service cannot be reached right now. Please try again in a minute.",
         Rejection::UpstreamBroken => {
             "The connection to the chat service was lost. Your message may have arrived: please reload the page, and try again in a minute if it is not there."

@@ -1,5 +1,6 @@
 //! Every sentence in Korean, in the polite form.
 
+use crate::identity::Suspended;
 use jiff::civil::Weekday;
 
 use super::amounts::{Money, thousands};
@@ -23,6 +24,12 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Unauthorized => "로그인 정보가 없거나 만료되었습니다. 다시 로그인해 주세요.",
         Rejection::ForeignOrg => "현재 로그인 정보로는 이 조직을 이용하실 수 없습니다.",
         Rejection::NoOrg => "계정이 등록된 조직에 속해 있지 않아 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
+        Rejection::Suspended(Suspended::Org) => "소속 조직의 이용이 정지되어 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
+        Rejection::Suspended(Suspended::Member) => "계정이 정지되어 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
+        Rejection::Elsewhere => {
+            "소속 조직에서 현재 네트워크를 통한 접속을 허용하지 않습니다. 허용된 네트워크에서 이용하시거나 관리자에게 문의해 주세요."
+        }
+        Rejection::ForeignOrigin => "다른 사이트의 페이지에서 보낸 요청은 허용되지 않습니다.",
         Rejection::Forbidden(Forbidden::AgentApiOff) => {
             "에이전트 API를 사용할 수 없도록 설정되어 있습니다. 웹 페이지를 이용하시거나 관리자에게 문의해 주세요."
         }
@@ -35,6 +42,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::MethodNotAllowed { .. } => "이 주소에서는 사용할 수 없는 메서드입니다.",
         Rejection::StoreClosed => "지금은 사용 한도를 확인할 수 없어 메시지를 받을 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::JournalFull => "지금은 메시지를 기록할 수 없습니다. 1분 후에 다시 시도해 주세요.",
+        Rejection::IssuerAway => "지금은 로그인 정보를 확인할 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::UpstreamAway => "지금은 채팅 서비스에 연결할 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::UpstreamBroken => {
             "채팅 서비스와의 연결이 끊어졌습니다. 메시지가 이미 전달되었을 수 있으니 페이지를 새로 고쳐 확인하신 뒤, 보이지 않으면 1분 후에 다시 시도해 주세요."

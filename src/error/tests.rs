@@ -1,5 +1,6 @@
 //! Every rejection for every audience in every language, and the laws of the body that LibreChat shows.
 
+use crate::identity::Suspended;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -57,6 +58,10 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::Unauthorized,
         Rejection::ForeignOrg,
         Rejection::NoOrg,
+        Rejection::Suspended(Suspended::Org),
+        Rejection::Suspended(Suspended::Member),
+        Rejection::Elsewhere,
+        Rejection::ForeignOrigin,
         Rejection::Forbidden(Forbidden::AgentApiOff),
         Rejection::Forbidden(Forbidden::NoAccount),
         Rejection::Forbidden(Forbidden::Route),
@@ -77,6 +82,7 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::MethodNotAllowed { allow: "GET, HEAD" },
         Rejection::StoreClosed,
         Rejection::JournalFull,
+        Rejection::IssuerAway,
         Rejection::UpstreamAway,
         Rejection::UpstreamBroken,
         Rejection::UpstreamTimeout,

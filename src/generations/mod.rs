@@ -12,6 +12,7 @@
 pub mod attend;
 pub mod charge;
 pub mod claims;
+mod ending;
 pub mod generation;
 pub mod leases;
 pub mod observation;

@@ -6,21 +6,25 @@
 pub mod bearer;
 pub mod tokens;
 
+pub mod access;
 pub mod accounts;
+pub mod addresses;
 mod answers;
 pub mod api_keys;
 pub mod directory;
 pub mod mint;
+pub mod web_origin;
 
 use std::sync::Arc;
 
 pub use accounts::{AccountError, Accounts, LibreChatUser, LookupError};
 pub use api_keys::{ApiKeys, KeyName, KeyStanding};
 pub use bearer::bearer;
-pub use directory::{Directory, Org};
+pub use directory::{Directory, Member, Org, Standing};
 pub use mint::Minter;
 pub use tokens::{
-    IssuerKey, IssuerSettings, OrgScoped, OrgScopedClaims, ROLES, SettingsError, TokenError, Verified, Verifier, VerifierSettings, Whose,
+    Algorithm, ClaimPath, FetchError, IssuerKeys, IssuerSettings, KeySet, KeySetHealth, Mapping, OrgFrom, OrgScoped, OrgScopedClaims,
+    Preset, ROLES, SettingsError, TokenError, Verified, Verifier, VerifierSettings, Whose,
 };
 
 /// The role of whoever has no other: the first of [`ROLES`].
@@ -41,6 +45,29 @@ pub struct Identity {
     pub plan: Option<Arc<str>>,
     /// One more monthly token cap for the org, from `librechat_config.max_tokens` of an org-scoped token.
     pub org_tokens_per_month: Option<u64>,
+    /// The e-mail address of the token.
+    pub email: Option<Arc<str>>,
+    /// Who may not use what costs something, if so.
+    pub suspended: Option<Suspended>,
+}
+
+/// Who may not use what costs something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspended {
+    /// The whole org.
+    Org,
+    /// This member.
+    Member,
+}
+
+impl Suspended {
+    /// Of a member of an org, the one that is suspended.
+    pub fn of(org: Option<&Org>, member: Option<&Member>) -> Option<Self> {
+        if org.is_some_and(|org| org.standing == Standing::Suspended) {
+            return Some(Self::Org);
+        }
+        member.filter(|member| member.standing == Standing::Suspended).map(|_| Self::Member)
+    }
 }
 
 /// Whether this is a LibreChat user id as LibreChat writes it: 24 hexadecimal digits in lower case.

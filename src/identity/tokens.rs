@@ -2,16 +2,21 @@
 //!
 //! Two kinds arrive, LibreChat's own and org-scoped ones, and the rules that they are held to exclude each other
 //! (RFC 8725 3.12). The unverified payload is looked at once, only to choose the rules; everything that is believed is read
-//! again after the signature was found good. The key and its algorithm come from the configuration: the header's `alg`
-//! must agree with them, and its `kid`, `jku`, `jwk` and `x5u` are never looked at.
+//! again after the signature was found good. The algorithms come from the configuration and the keys from there or from the
+//! address that it names: the header's `alg` must agree with them, its `kid` is only compared with the names of keys that
+//! an issuer publishes, and its `jku`, `jwk`, `x5u` and `x5c` are never looked at.
 //!
 //! What is checked is ordered so that [`TokenError::Expired`] means that all else was right.
 
 mod claims;
 mod compact;
 mod error;
+mod fetch;
 mod json;
+mod jwks;
+mod key_set;
 mod keys;
+mod mapping;
 mod settings;
 
 #[cfg(test)]
@@ -20,19 +25,31 @@ mod attacks;
 mod forge;
 #[cfg(test)]
 mod genuine;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod published;
+#[cfg(test)]
+mod publisher;
+#[cfg(test)]
+mod signer;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use self::claims::{LibreChatClaims, OrgClaims, Peek, Times};
+use self::claims::{LibreChatClaims, Peek, Times};
 use self::compact::{Compact, Typ};
 use self::keys::{KnownSignatures, VerifyingKey};
-use self::settings::Issuer;
-use super::{Directory, Identity, Org};
+use self::settings::{Issuer, ReadyKeys};
+use super::{Directory, Identity, Member, Org, Suspended};
 
 pub use self::error::{TokenError, Whose};
-pub use self::settings::{IssuerKey, IssuerSettings, LEAST_SECRET, SettingsError, VerifierSettings};
+pub use self::fetch::FetchError;
+pub use self::key_set::{KeySet, KeySetHealth, Timing};
+pub use self::keys::Algorithm;
+pub use self::mapping::{ClaimPath, Mapping, OrgFrom, Preset};
+pub use self::settings::{IssuerKeys, IssuerSettings, LEAST_SECRET, SettingsError, VerifierSettings, check_public_key};
 
 /// The `iss` of tokens that we mint ourselves, under LibreChat's secret.
 pub const OWN_ISSUER: &str = "tollgate";
@@ -88,9 +105,11 @@ pub struct OrgScopedClaims {
 
 impl OrgScoped {
     /// The identity of this person as the LibreChat user with this id.
-    pub fn identity_as(&self, user: Arc<str>) -> Identity {
+    pub fn identity_as(&self, user: Arc<str>, member: Option<&Member>) -> Identity {
         Identity {
             org: Some(self.org.clone()),
+            suspended: Suspended::of(Some(&self.org), member),
+            email: Some(Arc::from(&*self.claims.email)),
             user,
             name: self.claims.username.as_deref().or(self.claims.name.as_deref()).map(Arc::from),
             role: self.role.clone(),
@@ -143,11 +162,35 @@ impl Verifier {
     pub fn verify(&self, bearer: &str, now: Timestamp) -> Result<Verified, TokenError> {
         let token = Compact::read(bearer)?;
         let peek: Peek<'_> = token.claims()?;
+        if peek.names_two_orgs() {
+            return Err(TokenError::BadShape);
+        }
         if self.is_org_scoped(&peek) {
             self.org_scoped(&token, &peek, now).map(|person| Verified::OrgScoped(Box::new(person)))
         } else {
             self.librechat(&token, now).map(Verified::LibreChat)
         }
+    }
+
+    /// Judges a token like [`Self::verify`]. Where it names a key that its issuer did not publish when it was last asked, the
+    /// issuer is asked again, at most once in a while and for everyone together, and the token waits a little for the answer.
+    ///
+    /// # Errors
+    ///
+    /// A [`TokenError`] that says which rule it broke first.
+    pub async fn verify_or_ask(&self, bearer: &str, now: Timestamp) -> Result<Verified, TokenError> {
+        let judged = self.verify(bearer, now);
+        let Err(TokenError::UnknownKey { issuer } | TokenError::KeysAway { issuer }) = &judged else { return judged };
+        let Some(keys) = self.key_sets().find(|keys| keys.issuer() == issuer) else { return judged };
+        if keys.ask().await { self.verify(bearer, now) } else { judged }
+    }
+
+    /// The key sets of issuers that publish them; somebody must run [`KeySet::keep_fresh`] for each.
+    pub fn key_sets(&self) -> impl Iterator<Item = &Arc<KeySet>> {
+        self.issuers.iter().filter_map(|issuer| match &issuer.keys {
+            ReadyKeys::Published(keys) => Some(keys),
+            ReadyKeys::Fixed(_) => None,
+        })
     }
 
     /// Whether a token is held to the rules of org-scoped tokens. What we mint ourselves never is; an issuer's is, even
@@ -176,14 +219,25 @@ impl Verifier {
         }
         let times = Times::of(claims.exp, claims.nbf, claims.iat)?;
         let minted = claims.iss.is_some();
-        let org = if minted { self.org_of_minted(claims.org.as_deref())? } else { self.org_of_email(claims.email.as_deref()) };
+        let member = self.directory.by_librechat_id(&claims.id);
+        let org = match (minted, &member) {
+            (true, _) => self.org_of_minted(claims.org.as_deref())?,
+            (false, Some(member)) if !member.org.is_empty() => self.directory.by_id(&member.org),
+            (false, _) => self.org_of_email(claims.email.as_deref()),
+        };
+        let role = match &member {
+            Some(member) if !minted => member.role.clone(),
+            _ => self.role(claims.role.as_deref().filter(|_| minted)),
+        };
         let identity = Identity {
             plan: org.as_ref().and_then(|org| org.plan.clone()),
+            suspended: Suspended::of(org.as_deref(), member.as_deref()),
             org,
             user: claims.id.into(),
             name: claims.username.map(Arc::from),
-            role: self.role(claims.role.as_deref().filter(|_| minted)),
+            role,
             org_tokens_per_month: None,
+            email: claims.email.map(Arc::from),
         };
         times.check(now, self.leeway, || Whose::from(&identity))?;
         Ok(identity)
@@ -191,44 +245,50 @@ impl Verifier {
 
     /// The org of a token that we minted: the one it names, and none when it names none.
     fn org_of_minted(&self, org: Option<&str>) -> Result<Option<Arc<Org>>, TokenError> {
-        org.map(|id| self.directory.by_id(id).cloned().ok_or(TokenError::ForeignOrg)).transpose()
+        org.map(|id| self.directory.by_id(id).ok_or(TokenError::ForeignOrg)).transpose()
     }
 
-    /// The org of a person whom LibreChat vouches for.
+    /// The org of a person whom LibreChat vouches for, and whom the directory does not know: whoever only the invited may
+    /// join has nobody new.
     fn org_of_email(&self, email: Option<&str>) -> Option<Arc<Org>> {
         let by_domain = email.filter(|_| self.trust_email_domains).and_then(|email| self.directory.by_email(email));
-        by_domain.or(self.default_org.as_ref()).cloned()
+        // The default org as it is now: it may be suspended since the start.
+        let org = by_domain.or_else(|| self.directory.by_id(&self.default_org.as_ref()?.id));
+        org.filter(|org| org.joining.by_domain)
     }
 
     fn org_scoped(&self, token: &Compact<'_>, peek: &Peek<'_>, now: Timestamp) -> Result<OrgScoped, TokenError> {
         let issuer = self.issuer_of(token, peek)?;
-        let claims: OrgClaims = token.claims()?;
-        if token.typ() == Typ::Other || claims.scope.is_present() {
+        let claims = token.everything()?;
+        if token.typ() == Typ::Other {
             return Err(TokenError::BadShape);
         }
-        if !issuer.is_meant_by(claims.aud.as_ref()) {
+        let said = issuer.claims.read(&claims)?;
+        if !claims::is_for(&claims, issuer.audience.as_deref())? {
             return Err(TokenError::BadAudience);
         }
-        let organization = claims.organization.0;
-        if !issuer.speaks_for(&organization.id) {
+        if !issuer.speaks_for(said.org) {
             return Err(TokenError::ForeignOrg);
         }
-        let org = self.directory.by_id(&organization.id).ok_or(TokenError::ForeignOrg)?.clone();
-        let librechat_user_id = if issuer.may_name_users { claims::named_user(claims.librechat_user_id.as_ref())? } else { None };
-        let times = Times::of(claims.exp, claims.nbf, claims.iat)?;
+        let org = self.directory.by_id(said.org).ok_or(TokenError::ForeignOrg)?;
+        if !said.email_is_good {
+            return Err(TokenError::UnverifiedEmail);
+        }
+        let librechat_user_id = if issuer.may_name_users { claims::named_user(said.librechat_user_id)? } else { None };
+        let times = Times::of_claims(&claims)?;
         let person = OrgScoped {
             issuer: issuer.name.clone(),
-            role: self.role(claims.role.as_ref().and_then(serde_json::Value::as_str)),
-            plan: organization.plan_type.map(Arc::from).or_else(|| org.plan.clone()),
+            role: self.role(said.role),
+            plan: said.plan.map(Arc::from).or_else(|| org.plan.clone()),
             org,
             claims: OrgScopedClaims {
-                sub: claims.sub,
-                email: claims.email,
-                name: claims.name,
-                username: claims.username,
-                avatar: claims.avatar,
+                sub: said.sub.to_owned(),
+                email: said.email.to_owned(),
+                name: said.name.map(str::to_owned),
+                username: said.username.map(str::to_owned),
+                avatar: said.avatar.map(str::to_owned),
             },
-            org_tokens_per_month: organization.librechat_config.and_then(|config| config.0.tokens_per_month()),
+            org_tokens_per_month: said.tokens_per_month,
             librechat_user_id,
             expires: times.expires,
         };
@@ -241,22 +301,43 @@ impl Verifier {
     fn issuer_of(&self, token: &Compact<'_>, peek: &Peek<'_>) -> Result<&Issuer, TokenError> {
         let org = peek.organization_id();
         let speaks = |issuer: &Issuer| org.as_deref().is_some_and(|org| issuer.speaks_for(org));
-        let named = || self.issuers.iter().enumerate().filter(|(_, issuer)| issuer.iss.as_deref() == peek.iss.as_deref());
-        let in_order = named().filter(|(_, issuer)| speaks(issuer)).chain(named().filter(|(_, issuer)| !speaks(issuer)));
+        let named = || self.issuers.iter().filter(|issuer| issuer.iss.as_deref() == peek.iss.as_deref());
+        let in_order = named().filter(|issuer| speaks(issuer)).chain(named().filter(|issuer| !speaks(issuer)));
 
         let mut refusal = TokenError::BadIssuer;
-        for (index, issuer) in in_order {
-            if !issuer.key.is_for(token) {
-                if refusal == TokenError::BadIssuer {
-                    refusal = TokenError::BadAlgorithm;
-                }
-            } else if self.known.verifies(index, &issuer.key, token) {
-                return Ok(issuer);
-            } else {
-                refusal = TokenError::BadSignature;
+        for issuer in in_order {
+            match self.judge(issuer, token) {
+                None => return Ok(issuer),
+                // What newer keys could still turn into a good token is not given up for another issuer's no.
+                Some(_) if matches!(refusal, TokenError::UnknownKey { .. } | TokenError::KeysAway { .. }) => {}
+                Some(TokenError::BadAlgorithm) if refusal != TokenError::BadIssuer => {}
+                Some(error) => refusal = error,
             }
         }
         Err(refusal)
+    }
+
+    /// What speaks against a token's having been signed by this issuer.
+    fn judge(&self, issuer: &Issuer, token: &Compact<'_>) -> Option<TokenError> {
+        let published = match &issuer.keys {
+            ReadyKeys::Fixed(keys) if !keys.iter().any(|key| key.is_for(token)) => return Some(TokenError::BadAlgorithm),
+            ReadyKeys::Fixed(keys) => return (!self.known.verifies(keys.iter(), token)).then_some(TokenError::BadSignature),
+            ReadyKeys::Published(published) => published,
+        };
+        if !published.algorithms().iter().any(|algorithm| algorithm.as_str() == token.algorithm()) {
+            return Some(TokenError::BadAlgorithm);
+        }
+        let judged = published.with_keys(|keys| {
+            let good = self.known.verifies(keys.for_token(token.kid(), token.algorithm()), token);
+            (good, token.kid().is_some_and(|kid| keys.knows(kid)))
+        });
+        match judged {
+            None => Some(TokenError::KeysAway { issuer: issuer.name.clone() }),
+            Some((true, _)) => None,
+            // Its key is there, and did not make the signature: asking again would not help.
+            Some((false, true)) => Some(TokenError::BadSignature),
+            Some((false, false)) => Some(TokenError::UnknownKey { issuer: issuer.name.clone() }),
+        }
     }
 
     fn role(&self, named: Option<&str>) -> Arc<str> {

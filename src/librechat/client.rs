@@ -10,10 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::frames::{self, RunStatus};
 use super::saved::{self, SavedMessages};
 use crate::clock::SharedClock;
+use crate::identity::access::TenantId;
 use crate::identity::mint::Minter;
 
 /// The person a call is made for.
@@ -123,6 +125,8 @@ impl LibreChat {
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
             .no_proxy()
+            // It speaks plain http: the certificates that the system trusts need not be there.
+            .tls_certs_only([])
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| CallError::Away(error.to_string()))?;
@@ -205,9 +209,9 @@ impl LibreChat {
         Ok(User { id: object_id.or(id).ok_or(CallError::Unreadable)?, username, provider, email })
     }
 
-    /// Asks for the models of the OpenAI-compatible API with one of LibreChat's API keys, for a client at this address. It
-    /// costs nothing, and is answered only to a key that may use the API.
-    pub async fn models_of(&self, key: &str, address: &str) -> Result<(), CallError> {
+    /// Asks for the models of the OpenAI-compatible API with one of LibreChat's API keys, for a client at this address, in a
+    /// tenant where there is one. It costs nothing, and is answered only to a key that may use the API.
+    pub async fn models_of(&self, key: &str, address: &str, tenant: Option<&TenantId>) -> Result<(), CallError> {
         #[derive(Deserialize)]
         struct List {
             #[serde(rename = "data")]
@@ -215,6 +219,10 @@ impl LibreChat {
         }
         let request = self.http.get(format!("{}/api/agents/v1/models", self.base)).bearer_auth(key);
         let request = request.header("User-Agent", FALLBACK_USER_AGENT).header("X-Forwarded-For", address);
+        let request = match tenant {
+            Some(tenant) => request.header("X-Tenant-Id", tenant.header()),
+            None => request,
+        };
         let body = self.read(request.header("Accept-Encoding", "identity")).await?;
         serde_json::from_slice::<List>(&body).map(|_| ()).map_err(|_| CallError::Unreadable)
     }
@@ -243,6 +251,18 @@ impl LibreChat {
         Ok(response.bytes_stream().map(|chunk| chunk.map_err(|error| CallError::Away(plain(&error)))))
     }
 
+    /// Ends a running generation, as its person's stop button does. LibreChat saves what there is of the answer, and ends its
+    /// streams.
+    pub async fn abort(&self, person: &Person, conversation_id: &str, created_at: Option<i64>) -> Result<(), CallError> {
+        let mut body = json!({ "conversationId": conversation_id });
+        if let Some(created_at) = created_at {
+            body["generationCreatedAt"] = created_at.into();
+            body["generationProtocolVersion"] = 2.into();
+        }
+        let request = self.request(reqwest::Method::POST, person, "/api/agents/chat/abort").json(&body);
+        self.read(request).await.map(|_| ())
+    }
+
     /// The health check that every version has, and answers with 200 where LibreChat is well.
     pub async fn health(&self) -> Result<(), CallError> {
         let request = self.http.get(format!("{}/health", self.base)).timeout(HEALTH_TIMEOUT);
@@ -251,11 +271,14 @@ impl LibreChat {
     }
 
     fn get(&self, person: &Person, path: &str, query: &[(&str, &str)]) -> reqwest::RequestBuilder {
+        self.request(reqwest::Method::GET, person, path).query(query)
+    }
+
+    fn request(&self, method: reqwest::Method, person: &Person, path: &str) -> reqwest::RequestBuilder {
         let token = self.minter.mint_own_call(&person.user, Some(&*person.org).filter(|org| !org.is_empty()), self.clock.now());
         let user_agent = if person.user_agent.starts_with("Mozilla/") { &person.user_agent } else { FALLBACK_USER_AGENT };
         self.http
-            .get(format!("{}{path}", self.base))
-            .query(query)
+            .request(method, format!("{}{path}", self.base))
             .bearer_auth(token)
             .header("User-Agent", user_agent)
             .header("X-Forwarded-For", &person.address)

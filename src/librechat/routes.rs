@@ -37,6 +37,8 @@ pub enum Route {
     Catalogue,
     /// Signing in and out.
     Auth,
+    /// `GET /api/auth/verify`, which Tollgate answers: whose a token is.
+    Verify,
     /// Any other API route.
     Api,
     /// API routes that anyone may call, with or without a token.
@@ -158,6 +160,7 @@ impl Route {
             ["actions" | "mcp", _, "oauth", "callback"] => Self::PublicApi,
             ["auth", "login" | "register" | "refresh" | "requestpasswordreset" | "resetpassword"] => Self::PublicApi,
             ["auth", "2fa", "verify-temp"] | ["auth", "cloudfront", "refresh"] => Self::PublicApi,
+            ["auth", "verify"] if reads => Self::Verify,
             ["auth", ..] => Self::Auth,
             ["endpoints" | "models" | "roles" | "categories" | "search" | "startup", ..] if method.eq_ignore_ascii_case("GET") => {
                 Self::Catalogue
@@ -199,7 +202,7 @@ impl Route {
             Self::Tool => "tool",
             Self::Upload => "upload",
             Self::Catalogue => "catalogue",
-            Self::Auth => "auth",
+            Self::Auth | Self::Verify => "auth",
             Self::Api => "api",
             Self::PublicApi => "public_api",
             Self::Page => "page",
@@ -207,6 +210,19 @@ impl Route {
             Self::Hidden => "hidden",
         }
     }
+}
+
+/// Whether the page of an identity provider sends people here with a form, which is a `POST` from another origin: Apple does,
+/// and SAML. Only in plain writing.
+pub fn is_called_back(path: &str) -> bool {
+    let parts = segments(path);
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    is_plain(path) && matches!(parts.as_slice(), ["oauth", _, "callback"] | ["api", "admin", "oauth", _, "callback"])
+}
+
+/// Whether a path shows a shared conversation, or what belongs to one.
+pub fn is_share(path: &str) -> bool {
+    matches!(segments(path).as_slice(), [api, share, ..] if api == "api" && share == "share")
 }
 
 /// The parts of a path, decoded and in lower case.

@@ -98,8 +98,8 @@ impl RestoringStore {
     }
 
     /// Every org's, and everyone's.
-    pub(super) fn all_books(&self) -> impl Iterator<Item = Books> + use<'_> {
-        self.directory.orgs().iter().map(|org| Books::Org(org.id.clone())).chain([Books::Everyone])
+    pub(super) fn all_books(&self) -> impl Iterator<Item = Books> + use<> {
+        self.directory.orgs().into_iter().map(|org| Books::Org(org.id.clone())).chain([Books::Everyone])
     }
 
     /// Counts the rows of these books anew, unless a count succeeds that begins after this call did.

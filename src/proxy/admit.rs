@@ -6,11 +6,13 @@ use std::sync::Arc;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{chat, client, own};
+use super::{chat, client, origins, own, ranges};
 use crate::app::App;
 use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
-use crate::identity::{AccountError, DEFAULT_ROLE, Identity, KeyName, KeyStanding, OrgScoped, TokenError, Verified, bearer};
+use crate::identity::{
+    AccountError, DEFAULT_ROLE, Identity, KeyName, KeyStanding, OrgScoped, Suspended, TokenError, Verified, bearer, is_user_id,
+};
 use crate::librechat::routes::{self, Credential, Route};
 use crate::records::{AuditRow, Category, Outcome, Severity};
 use crate::telemetry::metrics;
@@ -40,10 +42,27 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
     if !names_a_path || routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
         return Err(Rejection::Malformed(Malformed::Target));
     }
+    if origins::is_preflight(head) {
+        let answer = origins::preflight(app, session, ctx)?;
+        super::reject::write(session, ctx, answer).await;
+        return Ok(Admitted::Answered);
+    }
+    origins::check(app, session, ctx)?;
+    if ctx.route == Route::Verify {
+        let verified = verify(app, session).await.map_err(|reason| refuse_token(app, session, ctx, reason))?;
+        super::reject::write(session, ctx, own::whose(&verified)).await;
+        return Ok(Admitted::Answered);
+    }
     authenticate(app, session, ctx).await?;
+    origins::narrow(ctx);
+    ranges::check(app, session, ctx)?;
     if ctx.route.spends() && ctx.identity.as_ref().is_some_and(|identity| identity.org.is_none()) {
         app.metrics.decision(metrics::Outcome::Policy, None);
         return Err(Rejection::NoOrg);
+    }
+    if let Some(suspended) = ctx.identity.as_ref().filter(|_| ctx.route.spends()).and_then(|identity| identity.suspended) {
+        app.metrics.decision(metrics::Outcome::Policy, None);
+        return Err(Rejection::Suspended(suspended));
     }
     match ctx.route {
         Route::Own => {
@@ -79,6 +98,7 @@ fn recognise(app: &App, session: &Session, ctx: &mut Ctx) {
     // Of a chain of proxies the first says how the client came.
     let proto = proto.and_then(|chain| chain.split(',').next());
     ctx.is_https = peer_is_trusted && proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
+    origins::recognise(app, session, ctx);
 }
 
 async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(), Rejection> {
@@ -90,19 +110,22 @@ async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(),
             return Ok(());
         }
         Credential::AgentKey => agent_key(app, session, ctx).await?,
-        Credential::Required => match verify(app, session) {
+        Credential::Required => match verify(app, session).await {
             Ok(Verified::LibreChat(identity)) => identity,
             Ok(Verified::OrgScoped(person)) => Box::pin(swap(app, &person, ctx)).await?,
             Err(reason) => return Err(refuse_token(app, session, ctx, reason)),
         },
     };
+    if is_user_id(&identity.user) {
+        app.arrivals.seen(&app.directory, identity.org.as_deref(), &identity.user, identity.name.as_ref(), identity.email.as_deref());
+    }
     ctx.identity = Some(identity);
     Ok(())
 }
 
 /// Whose request it is on a route that anyone may call. A token that does not hold passes on as it came.
 async fn identity_if_any(app: &App, session: &Session, ctx: &mut Ctx) -> Option<Identity> {
-    match verify(app, session).ok()? {
+    match verify(app, session).await.ok()? {
         Verified::LibreChat(identity) => Some(identity),
         Verified::OrgScoped(person) => Box::pin(swap(app, &person, ctx)).await.ok(),
     }
@@ -115,9 +138,9 @@ enum NoIdentity {
     UnknownKey,
 }
 
-fn verify(app: &App, session: &Session) -> Result<Verified, NoIdentity> {
+async fn verify(app: &App, session: &Session) -> Result<Verified, NoIdentity> {
     let token = bearer(session.req_header().headers.get_all("authorization")).map_err(NoIdentity::Refused)?;
-    app.verifier.verify(token.ok_or(NoIdentity::Missing)?, app.clock.now()).map_err(NoIdentity::Refused)
+    app.verifier.verify_or_ask(token.ok_or(NoIdentity::Missing)?, app.clock.now()).await.map_err(NoIdentity::Refused)
 }
 
 /// A person whom an embedding application vouches for goes on as the LibreChat user that the application names.
@@ -127,7 +150,8 @@ async fn swap(app: &App, person: &OrgScoped, ctx: &mut Ctx) -> Result<Identity, 
         AccountError::NoSuchUser | AccountError::EmailDiffers => Rejection::Forbidden(Forbidden::NoAccount),
         AccountError::LibreChatAway => Rejection::UpstreamAway,
     })?;
-    let identity = person.identity_as(Arc::from(user.id.as_str()));
+    let member = app.directory.by_librechat_id(&user.id);
+    let identity = person.identity_as(Arc::from(user.id.as_str()), member.as_deref());
     ctx.swapped_token = Some(app.minter.mint_swapped(&user, &identity, person.expires, app.clock.now()));
     Ok(identity)
 }
@@ -147,7 +171,8 @@ async fn agent_key(app: &App, session: &Session, ctx: &Ctx) -> Result<Identity, 
         KeyStanding::Forbidden => return Err(Rejection::Forbidden(Forbidden::Route)),
         KeyStanding::Away => return Err(Rejection::UpstreamAway),
     }
-    let org = app.config.librechat.default_org.as_deref().and_then(|id| app.directory.by_id(id)).cloned();
+    let org = app.config.librechat.default_org.as_deref().and_then(|id| app.directory.by_id(id));
+    let suspended = Suspended::of(org.as_deref(), None);
     Ok(Identity {
         plan: org.as_ref().and_then(|org| org.plan.clone()),
         org,
@@ -155,6 +180,8 @@ async fn agent_key(app: &App, session: &Session, ctx: &Ctx) -> Result<Identity, 
         name: None,
         role: DEFAULT_ROLE.into(),
         org_tokens_per_month: None,
+        email: None,
+        suspended,
     })
 }
 
@@ -164,6 +191,7 @@ fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rej
         NoIdentity::Missing => ("missing", Rejection::Unauthorized),
         NoIdentity::UnknownKey => ("unknown_key", Rejection::Unauthorized),
         NoIdentity::Refused(TokenError::ForeignOrg) => (TokenError::ForeignOrg.reason(), Rejection::ForeignOrg),
+        NoIdentity::Refused(error @ TokenError::KeysAway { .. }) => (error.reason(), Rejection::IssuerAway),
         NoIdentity::Refused(error) => (error.reason(), Rejection::Unauthorized),
     };
     app.metrics.token_refused(reason);
@@ -173,10 +201,11 @@ fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rej
         _ => None,
     };
     let expired = reason == "expired";
+    let nobodys_fault = expired || rejection == Rejection::IssuerAway;
     let row = app.refused_tokens.count(&address, reason, || AuditRow {
         id: ctx.id,
         time: ctx.received_at,
-        category: if expired { Category::Auth } else { Category::Security },
+        category: if nobodys_fault { Category::Auth } else { Category::Security },
         severity: if expired { Severity::Info } else { Severity::Warning },
         org_id: whose.as_ref().and_then(|whose| whose.org.clone()),
         org_day: whose.as_ref().and_then(|whose| app.directory.day_of(whose.org.as_deref()?, ctx.received_at)),

@@ -9,9 +9,11 @@ use jiff::tz::TimeZone;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::cutoff::Standing;
+use super::origins::Cors;
 use super::relay::Reading;
 use crate::generations::{Generation, Phase};
-use crate::identity::Identity;
+use crate::identity::{Identity, Org};
 use crate::librechat::routes::Route;
 
 /// A request on its way through the gateway.
@@ -33,6 +35,10 @@ pub struct Ctx {
     pub is_https: bool,
     /// Whose request it is.
     pub identity: Option<Identity>,
+    /// The org whose own the host name is that was asked for.
+    pub host_org: Option<Arc<Org>>,
+    /// Which page of another origin may read the answer.
+    pub cors: Cors,
     /// The token LibreChat is to see in place of the client's.
     pub swapped_token: Option<String>,
     /// The body that was read, to be replayed byte for byte.
@@ -47,8 +53,12 @@ pub struct Ctx {
     pub zone: Option<TimeZone>,
     /// How it was refused: the word and the whole decision.
     pub refused: Option<Refused>,
+    /// The audit row that counts its refusal, where that has none of its own.
+    pub counted_by: Option<Uuid>,
     /// How long it took to admit it; of a chat start, from the end of its body.
     pub admitted_in: Option<std::time::Duration>,
+    /// Whether its stream goes on.
+    pub standing: Standing,
     /// Counted among the open requests as long as it lives.
     pub counted: Option<crate::app::OpenRequest>,
 }
@@ -103,6 +113,8 @@ impl Ctx {
             address: None,
             is_https: false,
             identity: None,
+            host_org: None,
+            cors: Cors::default(),
             swapped_token: None,
             body: None,
             generation: None,
@@ -110,9 +122,16 @@ impl Ctx {
             reading: Reading::Nothing,
             zone: None,
             refused: None,
+            counted_by: None,
             admitted_in: None,
+            standing: Standing::After(0),
             counted: None,
         }
+    }
+
+    /// The org that it is for: its person's, else the one whose host was asked for.
+    pub fn org(&self) -> Option<&Arc<Org>> {
+        self.identity.as_ref().and_then(|identity| identity.org.as_ref()).or(self.host_org.as_ref())
     }
 
     /// The client's address as it is written in rows and headers.

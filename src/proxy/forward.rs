@@ -45,6 +45,10 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
     request.insert_header("X-Forwarded-For", ctx.address_text())?;
     request.insert_header("X-Forwarded-Proto", if ctx.is_https { "https" } else { "http" })?;
     request.insert_header("X-Request-Id", &*ctx.request_id)?;
+    if let Some(tenant) = ctx.org().and_then(|org| org.access.tenant.as_ref()) {
+        // Before LibreChat knows whose request it is it reads this, on routes that differ by version; elsewhere it does not.
+        request.insert_header("X-Tenant-Id", tenant.header().clone())?;
+    }
     join_cookies(request)?;
     // What is read is never a tunnel.
     if !session.is_upgrade_req() || ctx.route.answer_is_read() {

@@ -2,17 +2,24 @@
 //! Pingora calls only hands over.
 //!
 //! [`door`] is where connections come in, [`ctx`] what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
-//! [`chat`] how a chat start is admitted, [`client`] whose address it comes from, [`own`] what Tollgate answers itself,
-//! [`reject`] how a rejection is sent.
+//! [`chat`] how a chat start is admitted, [`client`] whose address it comes from, [`ranges`] which addresses a person may come
+//! from, [`origins`] what pages of other origins may send and read, [`framing`] which of them may show LibreChat's, [`own`] what
+//! Tollgate answers itself, [`reject`] how a rejection is sent, [`counted`] how one is written down that floods, [`cutoff`] how
+//! a stream ends whose person was suspended.
 
 pub mod admit;
 pub mod body;
 pub mod chat;
 pub mod client;
+pub mod counted;
 pub mod ctx;
+pub mod cutoff;
 pub mod door;
 pub mod forward;
+pub mod framing;
+pub mod origins;
 pub mod own;
+pub mod ranges;
 pub mod reject;
 pub mod relay;
 pub mod settle;
@@ -99,6 +106,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         if !session.was_upgraded() {
             relay::chunk(&self.app, chunk.as_ref(), end_of_stream, ctx);
+            cutoff::apply(&self.app, session, chunk, ctx)?;
         }
         Ok(None)
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::ctx::Ctx;
 use crate::app::App;
 use crate::error::{Answer, Rejection};
+use crate::identity::{Org, Verified};
 use crate::limits::rules::Who;
 
 /// Answers `GET /_tollgate/me`: who the signed-in person is, and every limit that applies to them.
@@ -34,6 +35,33 @@ pub async fn answer(app: &App, session: &Session, ctx: &Ctx) -> Result<Answer, R
         "limits": limits,
     });
     Ok(json_answer(200, &me))
+}
+
+/// Answers `GET /api/auth/verify`: that a token is good, and whose it is. An application that embeds LibreChat tries its tokens
+/// with it, of people too whom LibreChat has never seen.
+pub fn whose(verified: &Verified) -> Answer {
+    let organization = |org: &Org, plan: Option<&str>| {
+        json!({ "id": &*org.id, "name": &*org.name, "domain": org.domains.first(), "plan_type": plan, "status": org.standing.as_str() })
+    };
+    let said = match verified {
+        Verified::LibreChat(identity) => json!({
+            "valid": true,
+            "issuer": "librechat",
+            "user": { "id": &*identity.user, "email": identity.email.as_deref(), "username": identity.name.as_deref(), "role": &*identity.role },
+            "organization": identity.org.as_ref().map(|org| organization(org, identity.plan.as_deref())),
+        }),
+        Verified::OrgScoped(person) => json!({
+            "valid": true,
+            "issuer": &*person.issuer,
+            "user": {
+                "id": person.claims.sub, "email": person.claims.email, "name": person.claims.name, "username": person.claims.username,
+                "avatar": person.claims.avatar, "role": &*person.role,
+            },
+            "organization": organization(&person.org, person.plan.as_deref()),
+            "expires_at": person.expires.to_string(),
+        }),
+    };
+    json_answer(200, &said)
 }
 
 /// A JSON answer that nobody may cache.

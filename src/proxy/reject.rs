@@ -1,12 +1,13 @@
 //! How a rejection is sent: the answer is made in [`crate::error`], here it is only put on the connection.
 
+use bytes::Bytes;
 use jiff::tz::TimeZone;
 use pingora_core::{Error, ErrorSource, ErrorType};
 use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
 
-use super::body;
 use super::ctx::{Ctx, Refused};
+use super::{body, origins};
 use crate::app::App;
 use crate::error::{Answer, AnswerContext, Audience, Malformed, Rejection, reference};
 use crate::identity::directory::Language;
@@ -14,21 +15,32 @@ use crate::librechat::routes::Route;
 
 /// Answers a request that is not forwarded.
 pub async fn send(app: &App, session: &mut Session, ctx: &mut Ctx, rejection: Rejection) {
-    let reference = reference(&ctx.id);
-    let org = ctx.identity.as_ref().and_then(|identity| identity.org.as_deref());
-    let utc = TimeZone::UTC;
-    let context = AnswerContext {
-        audience: audience(&ctx.route),
-        language: language(session, org.and_then(|org| org.language)),
-        zone: ctx.zone.as_ref().or(org.map(|org| &org.zone)).unwrap_or(&utc),
-        now: app.clock.now(),
-        reference: &reference,
-        request_id: &ctx.request_id,
-    };
-    let answer = rejection.answer(&context);
+    let reference = reference(&ctx.counted_by.unwrap_or(ctx.id));
+    let answer = rejection.answer(&context(app, session, ctx, &reference));
     let detail = ctx.refused.take().and_then(|refused| refused.detail);
     ctx.refused = Some(Refused { kind: rejection.kind(), reference, detail });
     write(session, ctx, answer).await;
+}
+
+/// The last event of a stream that is broken off, which says why.
+pub fn event(app: &App, session: &Session, ctx: &mut Ctx, rejection: &Rejection) -> Bytes {
+    let reference = reference(&ctx.id);
+    let event = rejection.event(&context(app, session, ctx, &reference));
+    ctx.refused = Some(Refused { kind: rejection.kind(), reference, detail: None });
+    event
+}
+
+fn context<'a>(app: &App, session: &Session, ctx: &'a Ctx, reference: &'a str) -> AnswerContext<'a> {
+    const UTC: &TimeZone = &TimeZone::UTC;
+    let org = ctx.identity.as_ref().and_then(|identity| identity.org.as_deref());
+    AnswerContext {
+        audience: audience(&ctx.route),
+        language: language(session, org.and_then(|org| org.language)),
+        zone: ctx.zone.as_ref().or(org.map(|org| &org.zone)).unwrap_or(UTC),
+        now: app.clock.now(),
+        reference,
+        request_id: &ctx.request_id,
+    }
 }
 
 /// The language of a person's answers.
@@ -55,7 +67,10 @@ async fn write_answer(session: &mut Session, ctx: &Ctx, answer: Answer) -> pingo
     for (name, value) in answer.headers {
         head.insert_header(name, value)?;
     }
-    head.insert_header("Content-Length", answer.body.len().to_string())?;
+    if answer.status != 204 {
+        head.insert_header("Content-Length", answer.body.len().to_string())?;
+    }
+    origins::answer(&ctx.cors, &mut head)?;
     head.insert_header("X-Request-Id", &*ctx.request_id)?;
     let no_body = answer.body.is_empty() || session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(head), no_body).await?;

@@ -9,6 +9,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
+use super::{framing, origins};
 use crate::app::App;
 use crate::generations::reader::StreamReader;
 use crate::generations::telling::OwnerElsewhere;
@@ -77,6 +78,8 @@ pub struct StreamOfGeneration {
 /// The head of LibreChat's answer.
 pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     response.insert_header("X-Request-Id", &*ctx.request_id)?;
+    origins::answer(&ctx.cors, response)?;
+    framing::answer(app, ctx, response)?;
     let status = response.status.as_u16();
     let header = |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if ctx.route == Route::Abort && is_event_stream(header("content-type")) {

@@ -99,7 +99,7 @@ fn leave(generation: &Generation, route: &Route, error: Option<&Error>) {
 fn is_audited(app: &App, session: &Session, ctx: &Ctx, status: u16) -> bool {
     let refused_token =
         ctx.identity.is_none() && ctx.refused.as_ref().is_some_and(|refused| matches!(refused.kind, "unauthorized" | "foreign_org"));
-    if refused_token {
+    if refused_token || ctx.counted_by.is_some() {
         // Counted and written by minute.
         return false;
     }

@@ -32,6 +32,11 @@ impl Capture {
             Self::Full => "full",
         }
     }
+
+    /// The same, read.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::None, Self::Redacted, Self::Full].into_iter().find(|capture| capture.as_str() == word)
+    }
 }
 
 /// Where it stands in a row's detail.

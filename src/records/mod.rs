@@ -46,7 +46,7 @@ pub mod store;
 
 mod clean;
 mod rollup;
-mod sql;
+pub(crate) mod sql;
 mod sql_ledger;
 mod sql_rebuild;
 

@@ -211,6 +211,10 @@ impl Columns for PgRow {
         time.map(|time| Timestamp::from_microsecond(time.timestamp_micros()).map_err(|error| error.to_string())).transpose()
     }
 
+    fn flag(&self, column: &str) -> Result<Option<bool>, String> {
+        self.try_get(column).map_err(|error| error.to_string())
+    }
+
     fn json(&self, column: &str) -> Result<Option<Value>, String> {
         let json: Option<Json<Value>> = self.try_get(column).map_err(|error| error.to_string())?;
         Ok(json.map(|json| json.0))

@@ -1,4 +1,5 @@
-//! Refused credentials, counted: at most one audit row per address, reason and minute, however many come.
+//! Refused credentials, counted: at most one audit row per address, reason and minute, however many come. Whatever else
+//! anyone can be refused for as often as they like is counted here too.
 //!
 //! The row is answered at first sight, so that it is written at once, and again with the same key and a larger count
 //! by [`RefusedTokens::tick`]; the database keeps the larger count.
@@ -32,6 +33,8 @@ pub struct RefusedTokens {
 struct Key {
     address: Box<str>,
     reason: &'static str,
+    /// Whom it is about, where that was proved; empty where nobody is known.
+    whom: Box<str>,
     /// Minutes since 1970.
     minute: i64,
 }
@@ -53,24 +56,40 @@ impl RefusedTokens {
     /// minute; `row` makes it, and its id, time and count are set here.
     #[must_use = "the row is to be recorded"]
     pub fn count(&self, address: &str, reason: &'static str, row: impl FnOnce() -> AuditRow) -> Option<AuditRow> {
+        self.count_of(address, reason, "", |_| row()).1
+    }
+
+    /// The same for somebody who is known, so that a row is about one person; `whom` tells people apart. Answers the id of
+    /// the row that counts it as well.
+    #[must_use = "the row is to be recorded"]
+    pub fn count_of(
+        &self,
+        address: &str,
+        reason: &'static str,
+        whom: &str,
+        row: impl FnOnce(Uuid) -> AuditRow,
+    ) -> (Uuid, Option<AuditRow>) {
         let now = self.clock.now();
-        let mut key = Key { address: address.into(), reason, minute: minute(now) };
+        let mut key = Key { address: address.into(), reason, whom: whom.into(), minute: minute(now) };
         let mut keys = self.keys.lock();
         let mut folded = false;
         if !keys.contains_key(&key) && keys.len() >= MOST_KEYS {
-            key.address = OTHER.into();
+            (key.address, key.whom) = (OTHER.into(), Box::default());
             folded = true;
         }
+        let id = self.id(&key);
         if let Some(counted) = keys.get_mut(&key) {
             counted.count = counted.count.saturating_add(1);
-            return None;
+            return (id, None);
         }
-        let mut row = AuditRow { id: self.id(&key), time: now, count: 1, ..row() };
+        let mut row = AuditRow { id, time: now, count: 1, ..row(id) };
         if folded {
+            // It counts many people, of several orgs perhaps, and is about none of them.
+            row = AuditRow { org_id: None, org_day: None, actor_id: None, actor_name: None, actor_role: None, ..row };
             row.address = Some(OTHER.to_owned());
         }
         keys.insert(key, Counted { row: row.clone(), count: 1 });
-        Some(row)
+        (id, Some(row))
     }
 
     /// The rows whose count has grown since they were last answered, to be written again. Forgets minutes that are
@@ -96,6 +115,8 @@ impl RefusedTokens {
             .chain_update(key.reason.as_bytes())
             .chain_update([0])
             .chain_update(key.address.as_bytes())
+            .chain_update([0])
+            .chain_update(key.whom.as_bytes())
             .finalize();
         let mut id = [0; 16];
         id.copy_from_slice(&digest[..16]);
@@ -188,6 +209,17 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), 5, "five different keys need five different ids");
+    }
+
+    #[test]
+    fn people_behind_one_address_have_rows_of_their_own() {
+        let (_, tokens) = at("2026-11-20T10:00:00Z");
+        let count = |whom: &str| tokens.count_of("192.0.2.1", "address", whom, |_| refused("192.0.2.1"));
+        let (ann, row) = count("acme/ann");
+        assert_eq!(row.map(|row| row.id), Some(ann));
+        assert_eq!(count("acme/ann"), (ann, None), "the id of the row that counts her is answered each time");
+        let (bob, row) = count("beta/ann");
+        assert!(row.is_some() && bob != ann);
     }
 
     #[test]

@@ -35,13 +35,14 @@ pub(super) const SYSTEM_COLUMNS: &str = "id, time, server, cpu_percent, load_1m,
     network_received_bytes, network_sent_bytes, process_cpu_percent, process_memory_bytes, process_open_files, process_threads";
 
 /// A row that a database answered. The texts it answers as errors say what is wrong with a column.
-pub(super) trait Columns {
+pub(crate) trait Columns {
     fn text(&self, column: &str) -> Result<Option<String>, String>;
     fn number(&self, column: &str) -> Result<Option<i64>, String>;
     fn float(&self, column: &str) -> Result<Option<f64>, String>;
     fn uuid(&self, column: &str) -> Result<Option<Uuid>, String>;
     fn time(&self, column: &str) -> Result<Option<Timestamp>, String>;
     fn json(&self, column: &str) -> Result<Option<Value>, String>;
+    fn flag(&self, column: &str) -> Result<Option<bool>, String>;
 }
 
 /// A number as the databases hold it, whose integers are signed.
@@ -321,29 +322,37 @@ pub(super) fn utc_day(row: &impl Columns) -> Result<UtcDay, ReadError> {
 }
 
 /// A row and the table it is of, to name both where a column cannot be read.
-struct Reader<'row, C> {
-    row: &'row C,
-    table: &'static str,
+pub(crate) struct Reader<'row, C> {
+    pub(crate) row: &'row C,
+    pub(crate) table: &'static str,
 }
 
 impl<C: Columns> Reader<'_, C> {
-    fn text(&self, column: &'static str) -> Result<String, ReadError> {
+    pub(crate) fn text(&self, column: &'static str) -> Result<String, ReadError> {
         self.required(column, self.row.text(column))
     }
 
-    fn text_if_any(&self, column: &'static str) -> Result<Option<String>, ReadError> {
+    pub(crate) fn text_if_any(&self, column: &'static str) -> Result<Option<String>, ReadError> {
         self.value(column, self.row.text(column))
     }
 
-    fn uuid(&self, column: &'static str) -> Result<Uuid, ReadError> {
+    pub(crate) fn uuid(&self, column: &'static str) -> Result<Uuid, ReadError> {
         self.required(column, self.row.uuid(column))
     }
 
-    fn time(&self, column: &'static str) -> Result<Timestamp, ReadError> {
+    pub(crate) fn time(&self, column: &'static str) -> Result<Timestamp, ReadError> {
         self.required(column, self.row.time(column))
     }
 
-    fn number<N: TryFrom<i64, Error: Display>>(&self, column: &'static str) -> Result<N, ReadError> {
+    pub(crate) fn time_if_any(&self, column: &'static str) -> Result<Option<Timestamp>, ReadError> {
+        self.value(column, self.row.time(column))
+    }
+
+    pub(crate) fn flag(&self, column: &'static str) -> Result<bool, ReadError> {
+        self.required(column, self.row.flag(column))
+    }
+
+    pub(crate) fn number<N: TryFrom<i64, Error: Display>>(&self, column: &'static str) -> Result<N, ReadError> {
         self.required(column, self.number_or_reason(column))
     }
 
@@ -360,7 +369,7 @@ impl<C: Columns> Reader<'_, C> {
         number.map(|number| N::try_from(number).map_err(|error| format!("{number}: {error}"))).transpose()
     }
 
-    fn word<W>(&self, column: &'static str, from_word: fn(&str) -> Option<W>) -> Result<W, ReadError> {
+    pub(crate) fn word<W>(&self, column: &'static str, from_word: fn(&str) -> Option<W>) -> Result<W, ReadError> {
         let word = self.text(column)?;
         from_word(&word).ok_or_else(|| self.unreadable(column, format!("`{word}` is no word of ours")))
     }
@@ -428,6 +437,6 @@ pub(super) fn too_slow(what: &str, limit: std::time::Duration) -> WriteError {
 }
 
 /// A read that failed as a whole.
-pub(super) fn unavailable(error: &sqlx::Error) -> ReadError {
+pub(crate) fn unavailable(error: &sqlx::Error) -> ReadError {
     ReadError::Unavailable(error.to_string().into())
 }

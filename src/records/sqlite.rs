@@ -156,6 +156,10 @@ impl Columns for SqliteRow {
         self.text(column)?.map(|text| text.parse().map_err(|error| format!("{text:?}: {error}"))).transpose()
     }
 
+    fn flag(&self, column: &str) -> Result<Option<bool>, String> {
+        self.try_get(column).map_err(|error| error.to_string())
+    }
+
     fn json(&self, column: &str) -> Result<Option<Value>, String> {
         self.text(column)?.map(|text| serde_json::from_str(&text).map_err(|error| error.to_string())).transpose()
     }

@@ -1,8 +1,8 @@
 //! Every metric of the gateway, in a registry of its own.
 //!
 //! Names begin with `tollgate_`, counters end in `_total`, times are seconds. No user, conversation or path becomes a
-//! label. Orgs, models, routes, methods and statuses go through [`labels`]; every other label value is a word in our
-//! own source, which the type `&'static str` holds.
+//! label. Orgs, models, routes, methods and statuses go through [`labels`]; issuers are those that the configuration
+//! names; every other label value is a word in our own source, which the type `&'static str` holds.
 
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::cost::DollarCounterVec;
 use super::labels::{self, FirstCome, KnownModel, ModelLabels};
 use crate::generations::charge::{Status, UsageSource};
 use crate::limits::reconcile::Drift;
+use crate::identity::KeySetHealth;
 use crate::limits::{Bucket, Resource, Window};
 use crate::records::{self, Health, UsageRow};
 
@@ -81,6 +82,9 @@ pub struct Metrics {
     decisions: IntCounterVec,
     admission_duration: Histogram,
     token_refusals: IntCounterVec,
+    key_fetches: IntCounterVec,
+    key_age: IntGaugeVec,
+    keys_usable: IntGaugeVec,
     generations_open: IntGauge,
     generations: IntCounterVec,
     generations_taken_over: IntCounter,
@@ -155,6 +159,13 @@ impl Metrics {
                 OWN_BUCKETS,
             )?,
             token_refusals: maker.counters("token_refusals_total", "Credentials that were refused.", &["reason"])?,
+            key_fetches: maker.counters(
+                "issuer_key_fetches_total",
+                "Times the keys of an issuer were fetched, or could not be (error).",
+                &["issuer", "result"],
+            )?,
+            key_age: maker.gauges("issuer_keys_age_seconds", "How long ago the keys of an issuer were last fetched.", &["issuer"])?,
+            keys_usable: maker.gauges("issuer_keys", "Keys of an issuer that can be used.", &["issuer"])?,
             generations_open: maker.gauge("generations_open", "Generations that this process owns and has not settled.")?,
             generations: maker.counters("generations_total", "Settled generations by how they ended.", &["status"])?,
             generations_taken_over: maker
@@ -295,6 +306,17 @@ impl Metrics {
     /// A credential was refused.
     pub fn token_refused(&self, reason: &'static str) {
         self.token_refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// How the published keys of an issuer do.
+    pub fn key_set(&self, issuer: &str, health: &KeySetHealth) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.follow(&self.key_fetches.with_label_values(&[issuer, "ok"]), health.good);
+        self.follow(&self.key_fetches.with_label_values(&[issuer, "error"]), health.failed);
+        self.keys_usable.with_label_values(&[issuer]).set(gauge(health.keys as u64));
+        if let Some(age) = health.age {
+            self.key_age.with_label_values(&[issuer]).set(gauge(age.as_secs()));
+        }
     }
 
     /// A generation became ours: admitted here, or taken over.

@@ -3,6 +3,7 @@
 use serde_json::json;
 use tollgate::records::StoredAudit;
 use tollgate::records::seal::unseal_rows;
+use tollgate::scripted::client::plain_http;
 
 use crate::support::gateway::{Setup, TestGateway};
 
@@ -16,7 +17,7 @@ async fn rows_of(gateway: &TestGateway) -> Vec<StoredAudit> {
     let client = gateway.client("ada@acme.test");
     client.chat(PROMPT).await.expect("a chat");
     let asked = format!("{}/api/share/{}?token=HUNTER2&to=%2Fx%3Fpassword%3DHUNTER2&a={}", gateway.url(), SECRETS[3], SECRETS[2]);
-    let sent = reqwest::Client::new().post(asked).header("user-agent", format!("Mozilla/5.0 {}", SECRETS[3]));
+    let sent = plain_http().post(asked).header("user-agent", format!("Mozilla/5.0 {}", SECRETS[3]));
     let sent = sent.header("cookie", "refreshToken=HUNTER2").header("authorization", format!("Bearer {}", gateway.token("ada@acme.test")));
     sent.send().await.expect("an answer");
     gateway.audit_rows("share.created", 1).await;

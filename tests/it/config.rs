@@ -8,9 +8,12 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
-use tollgate::config::{AgentApi, Config, ConfigErrors, DEFAULTS, IssuerKey, LogLevel, RecordsUrl, Secret, StoreUrl};
+use tollgate::config::{AgentApi, Config, ConfigErrors, DEFAULTS, LogLevel, RecordsUrl, Secret, StoreUrl};
+use tollgate::identity::IssuerKeys;
 use tollgate::limits::rules::AppliesTo;
 use tollgate::limits::{Mode, OnFailure, Resource, Window};
+
+use crate::issuers::signer::Signer;
 
 const SECRET: &str = "a-secret-of-librechat-0123456789";
 
@@ -212,9 +215,25 @@ fn issuers_have_keys() {
         keys()
     );
     let config = good(&file);
-    assert!(matches!(&config.issuers[0].key, IssuerKey::Rs256(pem) if pem.starts_with("-----BEGIN PUBLIC KEY-----")));
-    assert!(matches!(&config.issuers[1].key, IssuerKey::Hs256(secret) if secret.expose() == "an-issuers-own-secret-0123456789"));
+    assert!(matches!(&config.issuers[0].keys, IssuerKeys::Pem(_, pems) if pems[0].starts_with("-----BEGIN PUBLIC KEY-----")));
+    assert!(matches!(&config.issuers[1].keys, IssuerKeys::Secrets(secrets) if secrets == &[b"an-issuers-own-secret-0123456789"]));
     assert_eq!(config.issuers[1].issuer, None);
+}
+
+#[test]
+fn two_keys_can_be_good_at_once_of_any_algorithm() {
+    let folder = TempDir::new().unwrap();
+    for algorithm in ["ES256", "EdDSA"] {
+        fs::write(folder.path().join(algorithm), Signer::new(algorithm, "k").pem()).unwrap();
+    }
+    let here = folder.path().display();
+    let config = good(&format!(
+        "[[orgs]]\nid = 'acme'\n[[issuers]]\nname = 'a'\norgs = ['acme']\nalgorithms = ['ES256', 'EdDSA']\npublic_key_file = '{here}/ES256'\n\
+         second_public_key_file = '{here}/EdDSA'\n[[issuers]]\nname = 'b'\norgs = ['acme']\nalgorithm = 'HS256'\n\
+         secret = 'an-issuers-own-secret-0123456789'\nsecond_secret = 'an-issuers-new-secret-0123456789'"
+    ));
+    assert!(matches!(&config.issuers[0].keys, IssuerKeys::Pem(_, pems) if pems.len() == 2));
+    assert!(matches!(&config.issuers[1].keys, IssuerKeys::Secrets(secrets) if secrets[1] == b"an-issuers-new-secret-0123456789"));
 }
 
 #[test]

@@ -87,6 +87,14 @@ fn the_configurations_that_the_documents_show_are_good() {
 }
 
 #[test]
+fn the_ways_to_an_org_that_the_documents_show_are_good() {
+    let environment = [("JWT_SECRET".to_owned(), SECRET.to_owned())];
+    let config = Config::from_text(&block(&document("docs/identity.md"), "[public]"), "docs/identity.md", environment.into_iter());
+    let config = config.unwrap_or_else(|errors| panic!("docs/identity.md shows a configuration that is wrong:\n{errors}"));
+    assert!(config.orgs[0].access.framing.is_open() && config.orgs[0].access.tenant.is_some(), "it shows them: {:?}", config.orgs);
+}
+
+#[test]
 fn the_unit_is_one_that_systemd_reads() {
     let unit = block(&document("docs/drop-in.md"), "[Unit]");
     let unit = unit.split("sudo ").next().expect("a unit");

@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_days;
+mod access;
 mod bad_input;
 mod beside_chats;
 mod bodies;
@@ -15,9 +16,11 @@ mod cli;
 #[cfg(test)]
 mod config;
 mod demo;
+mod directory;
 mod docs;
 mod following;
 mod identity;
+mod issuers;
 mod limits;
 mod log_files;
 mod metrics;

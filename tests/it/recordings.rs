@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use tollgate::scripted::client::plain_http;
 
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -206,8 +207,7 @@ fn difference(chat: &Chat, rows: &[tollgate::records::StoredUsage]) -> Option<St
 async fn play(gateway: &TestGateway, recording: &Recording) -> String {
     let request = &recording.request;
     let method = request.method.parse().expect("a method");
-    let mut call =
-        reqwest::Client::new().request(method, format!("{}{}", gateway.url(), request.path)).headers(recorded_headers(recording));
+    let mut call = plain_http().request(method, format!("{}{}", gateway.url(), request.path)).headers(recorded_headers(recording));
     if let Some(body) = &request.body {
         call = call.body(body.clone());
     }
@@ -234,7 +234,7 @@ fn recorded_headers(recording: &Recording) -> HeaderMap {
 
 /// What the person's counters hold: who they are, tokens and messages. Nothing may be held any more.
 async fn on_counters(gateway: &TestGateway, recording: &Recording) -> (String, u64, u64) {
-    let call = reqwest::Client::new().get(format!("{}/_tollgate/me", gateway.url())).headers(recorded_headers(recording));
+    let call = plain_http().get(format!("{}/_tollgate/me", gateway.url())).headers(recorded_headers(recording));
     let me: Value = call.send().await.expect("an answer").json().await.expect("JSON");
     let level = |resource: &str| {
         let limits = me["limits"].as_array().expect("limits");

@@ -4,12 +4,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tollgate::scripted::ScriptedLibreChat;
-use tollgate::scripted::client::{ChatBody, ChatClient};
+use tollgate::scripted::client::{ChatBody, ChatClient, plain_http};
 
 use crate::support::gateway::{Setup, wait_for};
 
 async fn probe(address: std::net::SocketAddr, path: &str) -> (u16, String) {
-    match reqwest::get(format!("http://{address}{path}")).await {
+    match plain_http().get(format!("http://{address}{path}")).send().await {
         Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
         Err(_) => (0, String::new()),
     }

@@ -261,7 +261,7 @@ fn a_configured_audience_must_be_in_the_token() {
 #[test]
 fn a_remembered_signature_is_its_issuers_only() {
     let mut settings = settings();
-    settings.issuers.insert(0, IssuerSettings { key: IssuerKey::Rs256(RSA_PUBLIC.into()), ..issuer("twin", b"", &["beta"]) });
+    settings.issuers.insert(0, IssuerSettings { keys: rsa_pem(RSA_PUBLIC), ..issuer("twin", b"", &["beta"]) });
     let error = Verifier::new(settings, directory()).map(|_| ()).unwrap_err();
     assert_eq!(error, SettingsError::SharedKey { issuer: "rsa".into(), other: "twin".into() });
 
@@ -279,10 +279,10 @@ fn settings_that_would_not_be_safe() {
         change(&mut settings);
         Verifier::new(settings, directory()).map(|_| ()).unwrap_err().to_string()
     };
-    let with_key = |key: IssuerKey| refused(&move |settings| settings.issuers[0].key = key.clone());
+    let with_keys = |keys: IssuerKeys| refused(&move |settings| settings.issuers[0].keys = keys.clone());
     let cannot = |why: &str| format!("the key of issuer \"dashboard\" cannot be used: {why}");
-    let secret = |secret: &[u8]| with_key(IssuerKey::Hs256(secret.to_vec()));
-    let pem = |pem: &str| with_key(IssuerKey::Rs256(pem.into()));
+    let secret = |secret: &[u8]| with_keys(IssuerKeys::Secrets(vec![secret.to_vec()]));
+    let pem = |pem: &str| with_keys(rsa_pem(pem));
 
     assert_eq!(secret(b""), cannot("it is shorter than 32 bytes"));
     assert_eq!(secret(&[b'x'; 31]), cannot("it is shorter than 32 bytes"));

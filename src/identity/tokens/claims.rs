@@ -5,15 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::json::{Object, Presence, given};
 use super::{OWN_ISSUER, TokenError, Whose};
 use crate::identity::is_user_id;
-
-/// The largest amount that a limit can hold; a token's cap above it caps nothing.
-const LARGEST_LIMIT: u64 = (1 << 53) - 1;
 
 /// What the unverified payload is looked at for: which rules the token is held to.
 #[derive(Deserialize)]
@@ -22,9 +19,16 @@ pub(super) struct Peek<'a> {
     pub(super) iss: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "given")]
     pub(super) organization: Option<&'a RawValue>,
+    #[serde(default)]
+    org: Presence,
 }
 
 impl Peek<'_> {
+    /// Whether the token names its org as an issuer's does and as ours do: others could take it for the other one.
+    pub(super) fn names_two_orgs(&self) -> bool {
+        self.organization.is_some() && self.org.is_present()
+    }
+
     /// The id of the org that the token claims to be for.
     pub(super) fn organization_id(&self) -> Option<String> {
         #[derive(Deserialize)]
@@ -74,72 +78,15 @@ impl LibreChatClaims {
     }
 }
 
-/// An org-scoped token.
-#[derive(Deserialize)]
-pub(super) struct OrgClaims {
-    pub(super) sub: String,
-    pub(super) email: String,
-    #[serde(default)]
-    pub(super) name: Option<String>,
-    #[serde(default)]
-    pub(super) username: Option<String>,
-    #[serde(default)]
-    pub(super) avatar: Option<String>,
-    #[serde(default)]
-    pub(super) role: Option<Value>,
-    pub(super) organization: Object<Organization>,
-    #[serde(default)]
-    pub(super) librechat_user_id: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
-    pub(super) aud: Option<Audience>,
-    pub(super) exp: u64,
-    #[serde(default, deserialize_with = "given")]
-    pub(super) nbf: Option<u64>,
-    #[serde(default, deserialize_with = "given")]
-    pub(super) iat: Option<u64>,
-    #[serde(default)]
-    pub(super) scope: Presence,
-}
-
-/// The org as an org-scoped token describes it. Its name and domain are the configuration's to say.
-#[derive(Deserialize)]
-pub(super) struct Organization {
-    pub(super) id: String,
-    #[serde(default)]
-    pub(super) plan_type: Option<String>,
-    #[serde(default)]
-    pub(super) librechat_config: Option<Object<LibreChatConfig>>,
-}
-
-/// What an org-scoped token says about LibreChat for its org.
-#[derive(Deserialize)]
-pub(super) struct LibreChatConfig {
-    #[serde(default)]
-    max_tokens: Option<u64>,
-}
-
-impl LibreChatConfig {
-    /// The org's cap per month, in tokens.
-    pub(super) fn tokens_per_month(&self) -> Option<u64> {
-        self.max_tokens.map(|tokens| tokens.min(LARGEST_LIMIT))
-    }
-}
-
-/// For whom a token was made: one, or several (RFC 7519 4.1.3).
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Audience {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Audience {
-    /// Whether this audience is in it.
-    pub(super) fn contains(&self, audience: &str) -> bool {
-        match self {
-            Self::One(one) => one == audience,
-            Self::Several(several) => several.iter().any(|one| one == audience),
-        }
+/// Whether a token for this audience, one or several (RFC 7519 4.1.3), is for `ours` too. A token made for somebody else must
+/// be refused, and where no audience is configured, everybody in a token's `aud` is somebody else (RFC 8725 3.9).
+pub(super) fn is_for(claims: &Map<String, Value>, ours: Option<&str>) -> Result<bool, TokenError> {
+    let is_ours = |one: &Value| one.as_str().map(|one| Some(one) == ours).ok_or(TokenError::BadShape);
+    match claims.get("aud") {
+        None => Ok(ours.is_none()),
+        Some(one @ Value::String(_)) => is_ours(one),
+        Some(Value::Array(several)) => several.iter().try_fold(false, |found, one| Ok(is_ours(one)? || found)),
+        Some(_) => Err(TokenError::BadShape),
     }
 }
 
@@ -167,6 +114,12 @@ impl Times {
         let not_before = instant(nbf.unwrap_or(0))?;
         let issued = instant(iat.unwrap_or(0))?;
         Ok(Self { expires: instant(exp)?, not_before: not_before.max(issued) })
+    }
+
+    /// The times of a token whose claims were all read. It has an end; the other two may be missing.
+    pub(super) fn of_claims(claims: &Map<String, Value>) -> Result<Self, TokenError> {
+        let seconds = |name: &str| claims.get(name).map(|value| value.as_u64().ok_or(TokenError::BadShape)).transpose();
+        Self::of(seconds("exp")?.ok_or(TokenError::BadShape)?, seconds("nbf")?, seconds("iat")?)
     }
 
     /// Whether the token is good now. It is not any more at its very end (RFC 7519 4.1.4), give or take the leeway in seconds.

@@ -3,9 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::TokenError;
-use super::json::{self, Presence};
+use super::json::{self, Presence, given};
 
 /// The longest token that is looked at, in bytes. LibreChat's are 250; Node refuses headers of 16 KiB in all.
 const LONGEST: usize = 16 * 1024;
@@ -38,6 +39,8 @@ struct Header {
     alg: String,
     #[serde(default)]
     typ: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    kid: Option<String>,
     #[serde(default)]
     crit: Presence,
 }
@@ -63,6 +66,11 @@ impl<'t> Compact<'t> {
         &self.header.alg
     }
 
+    /// What the header calls its key: only to be compared with the names of the keys that an issuer publishes.
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.header.kid.as_deref()
+    }
+
     /// What the header says the token is.
     pub(super) fn typ(&self) -> Typ {
         let Some(typ) = self.header.typ.as_deref() else { return Typ::Jwt };
@@ -79,6 +87,11 @@ impl<'t> Compact<'t> {
     /// The payload's claims. A claim that stands twice is refused, as are claims that are not an object.
     pub(super) fn claims<'a, T: Deserialize<'a>>(&'a self) -> Result<T, TokenError> {
         json::object(&self.payload)
+    }
+
+    /// Everything the payload says. A claim that stands twice is refused, wherever it stands.
+    pub(super) fn everything(&self) -> Result<Map<String, Value>, TokenError> {
+        json::tree(&self.payload)
     }
 }
 

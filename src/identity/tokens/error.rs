@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::OrgScoped;
 use crate::identity::Identity;
 
-/// Which rule a token broke first. The client is told none of it: every one is a bare 401, and a foreign org a 403.
+/// Which rule a token broke first. The client is told none of it: every one is a bare 401, but a foreign org is a
+/// 403, and keys that are away are a 503.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It was good in everything but its time is over.
@@ -17,6 +18,18 @@ pub enum TokenError {
     /// No key that may sign for it made its signature.
     #[error("the token's signature is wrong")]
     BadSignature,
+    /// Its issuer publishes no such key, or none that made its signature: not even now, where there was leave to ask again.
+    #[error("the token's key is not among those that {issuer} publishes")]
+    UnknownKey {
+        /// The issuer's configured name.
+        issuer: Arc<str>,
+    },
+    /// Its issuer publishes its keys, and they could not be fetched yet, or not for a day: nothing can be said of the token.
+    #[error("the keys of {issuer} cannot be fetched")]
+    KeysAway {
+        /// The issuer's configured name.
+        issuer: Arc<str>,
+    },
     /// Its `alg` is not the one configured for its issuer.
     #[error("the token's algorithm is not its issuer's")]
     BadAlgorithm,
@@ -35,23 +48,41 @@ pub enum TokenError {
     /// Its org is unknown, or not one its issuer may speak for.
     #[error("the token speaks for an org that it may not speak for")]
     ForeignOrg,
+    /// Its issuer does not vouch for its e-mail address.
+    #[error("the token's e-mail address is not verified")]
+    UnverifiedEmail,
 }
 
 impl TokenError {
     /// Every reason, as audit rows and metrics call them.
-    pub const REASONS: [&str; 8] = ["expired", "signature", "algorithm", "issuer", "audience", "shape", "not_yet_valid", "foreign_org"];
+    pub const REASONS: [&str; 11] = [
+        "expired",
+        "signature",
+        "unknown_kid",
+        "keys_away",
+        "algorithm",
+        "issuer",
+        "audience",
+        "shape",
+        "not_yet_valid",
+        "foreign_org",
+        "unverified_email",
+    ];
 
     /// The reason as audit rows and metrics call it, one of [`Self::REASONS`].
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Expired { .. } => "expired",
             Self::BadSignature => "signature",
+            Self::UnknownKey { .. } => "unknown_kid",
+            Self::KeysAway { .. } => "keys_away",
             Self::BadAlgorithm => "algorithm",
             Self::BadIssuer => "issuer",
             Self::BadAudience => "audience",
             Self::BadShape => "shape",
             Self::NotYetValid => "not_yet_valid",
             Self::ForeignOrg => "foreign_org",
+            Self::UnverifiedEmail => "unverified_email",
         }
     }
 }

@@ -7,10 +7,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jsonwebtoken::{Algorithm, EncodingKey};
+use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 
-use super::{IssuerKey, IssuerSettings, Verifier, VerifierSettings};
+use super::{Algorithm, IssuerKeys, IssuerSettings, Mapping, Verifier, VerifierSettings};
+use crate::identity::directory::{Joining, Standing};
 use crate::identity::{Directory, Org};
 
 /// The moment at which every test stands unless it says otherwise; tokens are issued at `NOW` and end at `NOW + 900`.
@@ -65,8 +66,17 @@ pub(super) fn directory() -> Arc<Directory> {
         language: None,
         capture: crate::records::Capture::None,
         legal_hold: false,
+        standing: Standing::Active,
+        joining: Joining::default(),
+        policy: None,
+        access: crate::identity::access::Access::default(),
     };
     Arc::new(Directory::new(vec![org("acme", Some("professional")), org("beta", None), org("gamma", None)]))
+}
+
+/// This public key, for RS256.
+pub(super) fn rsa_pem(pem: &str) -> IssuerKeys {
+    IssuerKeys::Pem(vec![Algorithm::Rs256], vec![pem.to_owned()])
 }
 
 /// An issuer with a shared secret and nothing else.
@@ -76,7 +86,8 @@ pub(super) fn issuer(name: &str, secret: &[u8], orgs: &[&str]) -> IssuerSettings
         orgs: orgs.iter().map(ToString::to_string).collect(),
         issuer: None,
         audience: None,
-        key: IssuerKey::Hs256(secret.to_vec()),
+        keys: IssuerKeys::Secrets(vec![secret.to_vec()]),
+        claims: Mapping::default(),
         may_name_users: false,
     }
 }
@@ -98,7 +109,7 @@ pub(super) fn settings() -> VerifierSettings<'static> {
             IssuerSettings {
                 issuer: Some("https://rsa.example".into()),
                 audience: Some("tollgate".into()),
-                key: IssuerKey::Rs256(RSA_PUBLIC.into()),
+                keys: rsa_pem(RSA_PUBLIC),
                 ..issuer("rsa", b"", &["beta"])
             },
         ],
@@ -113,7 +124,8 @@ pub(super) fn verifier() -> Verifier {
 /// A token of exactly this header and payload, signed with HMAC-SHA-256.
 pub(super) fn forge(header: &str, payload: &str, secret: &[u8]) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &EncodingKey::from_secret(secret), Algorithm::HS256).unwrap();
+    let signature =
+        jsonwebtoken::crypto::sign(message.as_bytes(), &EncodingKey::from_secret(secret), jsonwebtoken::Algorithm::HS256).unwrap();
     format!("{message}.{signature}")
 }
 

@@ -90,7 +90,7 @@ fn what_is_minted_is_accepted_until_its_end() {
     assert!(matches!(verifier.verify(&own, at(NOW + 180)), Err(TokenError::Expired { .. })), "and no longer");
 
     let user = LibreChatUser { id: ANN.into(), username: Some("dana".into()), provider: "local".into(), email: "dana@acme.test".into() };
-    let person = org_scoped(&verifier, &hs256(dana(json!({})), DASHBOARD)).identity_as(ANN.into());
+    let person = org_scoped(&verifier, &hs256(dana(json!({})), DASHBOARD)).identity_as(ANN.into(), None);
     for (until, lives) in [(NOW + 300, 300), (NOW + 9_000, 900), (NOW - 30, 10)] {
         let swapped = minter.mint_swapped(&user, &person, at(until), at(NOW));
         let claims: Value = jsonwebtoken::dangerous::insecure_decode_claims(&swapped).unwrap();
@@ -111,7 +111,7 @@ fn an_org_scoped_token_proves_its_person_and_org() {
     assert_eq!((person.plan.as_deref(), person.org_tokens_per_month), (Some("enterprise"), Some(500_000)));
     assert_eq!((person.librechat_user_id.as_deref(), person.expires), (Some(ANN), at(NOW + 900)));
     assert_eq!((&*person.claims.sub, &*person.claims.email), ("ext-7", "dana@acme.test"));
-    let identity = person.identity_as(ANN.into());
+    let identity = person.identity_as(ANN.into(), None);
     assert_eq!((org_of(&identity), identity.name.as_deref(), identity.org_tokens_per_month), (Some("acme"), Some("dana"), Some(500_000)));
 }
 
@@ -160,7 +160,7 @@ fn roles_caps_and_nulls_of_org_scoped_tokens() {
         assert_eq!((person.org_tokens_per_month, person.plan.as_deref()), (expected, Some("professional")), "the configuration {config}");
     }
     let nulls = dana(json!({})).to_string().replace(r#""username":"dana""#, r#""username":null"#);
-    assert_eq!(org_scoped(&verifier, &hs256(nulls, DASHBOARD)).identity_as(ANN.into()).name.as_deref(), Some("Dana Doe"));
+    assert_eq!(org_scoped(&verifier, &hs256(nulls, DASHBOARD)).identity_as(ANN.into(), None).name.as_deref(), Some("Dana Doe"));
 }
 
 #[test]

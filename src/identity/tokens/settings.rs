@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::OWN_ISSUER;
-use super::claims::Audience;
-use super::keys::VerifyingKey;
+use super::key_set::{KeySet, Timing};
+use super::keys::{Algorithm, VerifyingKey};
+use super::mapping::Mapping;
 use crate::identity::{Directory, Org};
 
 /// The longest leeway.
@@ -42,27 +43,32 @@ pub struct IssuerSettings {
     pub issuer: Option<String>,
     /// The `aud` its tokens must contain; without one, tokens with an `aud` are for somebody else (RFC 7519 4.1.3).
     pub audience: Option<String>,
-    /// Its key.
-    pub key: IssuerKey,
-    /// Whether its claim `librechat_user_id` is honoured.
+    /// Its keys.
+    pub keys: IssuerKeys,
+    /// Where its tokens say what we ask for.
+    pub claims: Mapping,
+    /// Whether it may say which LibreChat user a person is.
     pub may_name_users: bool,
 }
 
-/// The key of an issuer, and with it the algorithm.
+/// The keys of an issuer, and with them the algorithms. While a key is changed two are good.
 #[derive(Clone)]
-pub enum IssuerKey {
-    /// A shared secret of 32 bytes or more, for HS256.
-    Hs256(Vec<u8>),
-    /// An RSA public key of 2048 bits or more in PEM, for RS256.
-    Rs256(String),
+pub enum IssuerKeys {
+    /// Shared secrets of 32 bytes or more, for HS256.
+    Secrets(Vec<Vec<u8>>),
+    /// Public keys in PEM, each for the one of these algorithms that it fits: RSA of 2048 bits or more, P-256, Ed25519.
+    Pem(Vec<Algorithm>, Vec<String>),
+    /// The key set at this address, which is fetched while the process runs.
+    Published(Vec<Algorithm>, String),
 }
 
-impl std::fmt::Debug for IssuerKey {
+impl std::fmt::Debug for IssuerKeys {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Hs256(_) => "Hs256(***)",
-            Self::Rs256(_) => "Rs256(public key)",
-        })
+        match self {
+            Self::Secrets(_) => formatter.write_str("Secrets(***)"),
+            Self::Pem(algorithms, pems) => write!(formatter, "Pem({algorithms:?}, {} public keys)", pems.len()),
+            Self::Published(algorithms, url) => write!(formatter, "Published({algorithms:?}, {url})"),
+        }
     }
 }
 
@@ -92,6 +98,17 @@ pub enum SettingsError {
     /// An `iss` that is ours.
     #[error("issuer {0:?} has the `iss` \"tollgate\", which marks tokens that Tollgate mints")]
     ReservedIssuer(String),
+    /// An issuer whose tokens could be taken for LibreChat's, since they carry no `organization`, or that publishes its keys
+    /// for everyone's tokens.
+    #[error("issuer {issuer:?} needs {what}: {why}")]
+    TooWide {
+        /// The issuer's name.
+        issuer: String,
+        /// What it needs.
+        what: &'static str,
+        /// What for.
+        why: &'static str,
+    },
     /// A key that cannot be used.
     #[error("the key of issuer {issuer:?} cannot be used: {why}")]
     BadKey {
@@ -119,15 +136,34 @@ pub(super) struct Checked {
     pub(super) leeway: i64,
 }
 
-/// An issuer with its key made ready.
+/// An issuer with its keys made ready.
 #[derive(Debug)]
 pub(super) struct Issuer {
     pub(super) name: Arc<str>,
     pub(super) iss: Option<String>,
-    pub(super) key: VerifyingKey,
+    pub(super) keys: ReadyKeys,
+    pub(super) claims: Mapping,
     pub(super) may_name_users: bool,
+    pub(super) audience: Option<String>,
     orgs: HashSet<String>,
-    audience: Option<String>,
+}
+
+/// Keys that are ready to verify.
+#[derive(Debug)]
+pub(super) enum ReadyKeys {
+    /// They are configured.
+    Fixed(Vec<VerifyingKey>),
+    /// The issuer publishes them.
+    Published(Arc<KeySet>),
+}
+
+impl ReadyKeys {
+    fn fixed(&self) -> &[VerifyingKey] {
+        match self {
+            Self::Fixed(keys) => keys,
+            Self::Published(_) => &[],
+        }
+    }
 }
 
 impl Issuer {
@@ -136,14 +172,9 @@ impl Issuer {
         self.orgs.contains(org)
     }
 
-    /// Whether a token of its with this audience is for us. A token made for somebody else must be refused, and where no
-    /// audience is configured, everybody in a token's `aud` is somebody else (RFC 8725 3.9).
-    pub(super) fn is_meant_by(&self, audience: Option<&Audience>) -> bool {
-        match (&self.audience, audience) {
-            (Some(ours), Some(audience)) => audience.contains(ours),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        }
+    /// Whether both publish the same set: whose a token is could then not be told by its key.
+    fn publishes_with(&self, other: &Self) -> bool {
+        matches!((&self.keys, &other.keys), (ReadyKeys::Published(ours), ReadyKeys::Published(theirs)) if ours.url() == theirs.url())
     }
 }
 
@@ -155,8 +186,7 @@ pub(super) fn check(settings: VerifierSettings<'_>, directory: &Directory) -> Re
     if settings.leeway > LONGEST_LEEWAY {
         return Err(SettingsError::LeewayTooLong);
     }
-    let default_org =
-        settings.default_org.map(|id| directory.by_id(&id).cloned().ok_or(SettingsError::UnknownDefaultOrg(id))).transpose()?;
+    let default_org = settings.default_org.map(|id| directory.by_id(&id).ok_or(SettingsError::UnknownDefaultOrg(id))).transpose()?;
 
     let librechat = VerifyingKey::hs256(settings.librechat_secret);
     let mut issuers: Vec<Issuer> = Vec::with_capacity(settings.issuers.len());
@@ -165,8 +195,10 @@ pub(super) fn check(settings: VerifierSettings<'_>, directory: &Directory) -> Re
             return Err(SettingsError::SameName(issuer.name));
         }
         let issuer = ready(issuer, directory)?;
-        let same = issuers.iter().find(|other| other.key.is_same_as(&issuer.key));
-        let other = if issuer.key.is_same_as(&librechat) { Some("LibreChat") } else { same.map(|other| &*other.name) };
+        let keys = issuer.keys.fixed();
+        let holds_one = |others: &[VerifyingKey]| others.iter().any(|other| keys.iter().any(|key| key.is_same_as(other)));
+        let same = issuers.iter().find(|other| holds_one(other.keys.fixed()) || other.publishes_with(&issuer));
+        let other = if holds_one(std::slice::from_ref(&librechat)) { Some("LibreChat") } else { same.map(|other| &*other.name) };
         if let Some(other) = other {
             return Err(SettingsError::SharedKey { issuer: issuer.name.to_string(), other: other.to_owned() });
         }
@@ -188,20 +220,45 @@ fn ready(issuer: IssuerSettings, directory: &Directory) -> Result<Issuer, Settin
     if let Some(org) = issuer.orgs.iter().find(|org| directory.by_id(org).is_none()) {
         return Err(SettingsError::UnknownOrg { org: org.clone(), issuer: issuer.name });
     }
-    let key = match &issuer.key {
-        IssuerKey::Hs256(secret) => shared_secret(secret),
-        IssuerKey::Rs256(pem) => VerifyingKey::rs256(pem.as_bytes()),
+    if let Some((what, why)) = too_wide(&issuer) {
+        return Err(SettingsError::TooWide { issuer: issuer.name, what, why });
+    }
+    let name: Arc<str> = issuer.name.as_str().into();
+    let keys = match issuer.keys {
+        IssuerKeys::Secrets(secrets) => secrets.iter().map(|secret| shared_secret(secret)).collect::<Result<_, _>>().map(ReadyKeys::Fixed),
+        IssuerKeys::Pem(algorithms, pems) => {
+            pems.iter().map(|pem| VerifyingKey::pem(pem, &algorithms)).collect::<Result<_, _>>().map(ReadyKeys::Fixed)
+        }
+        IssuerKeys::Published(algorithms, url) => {
+            Ok(ReadyKeys::Published(Arc::new(KeySet::new(name.clone(), url, algorithms, Timing::default()))))
+        }
     };
-    match key {
-        Ok(key) => Ok(Issuer {
-            name: issuer.name.into(),
+    match keys {
+        Ok(keys) => Ok(Issuer {
+            name,
             iss: issuer.issuer,
-            key,
+            keys,
+            claims: issuer.claims,
             may_name_users: issuer.may_name_users,
             orgs: issuer.orgs.into_iter().collect(),
             audience: issuer.audience,
         }),
         Err(why) => Err(SettingsError::BadKey { issuer: issuer.name, why }),
+    }
+}
+
+/// What an issuer lacks that others could slip through, and why.
+fn too_wide(issuer: &IssuerSettings) -> Option<(&'static str, &'static str)> {
+    let published = matches!(issuer.keys, IssuerKeys::Published(..));
+    let ours = Mapping::default();
+    if issuer.issuer.is_none() && published {
+        Some(("issuer", "whoever publishes keys signs for many, and its tokens are told apart by their iss"))
+    } else if issuer.audience.is_none() && published {
+        Some(("audience", "whoever publishes keys signs for many, and a token for somebody else's application must be refused"))
+    } else if issuer.issuer.is_none() && issuer.claims.org != ours.org {
+        Some(("issuer", "without an organization in its tokens only their iss tells them from LibreChat's"))
+    } else {
+        None
     }
 }
 
@@ -214,4 +271,13 @@ fn shared_secret(secret: &[u8]) -> Result<VerifyingKey, &'static str> {
     } else {
         Ok(VerifyingKey::hs256(secret))
     }
+}
+
+/// What is wrong with a public key in PEM for an issuer with these algorithms.
+///
+/// # Errors
+///
+/// What is wrong with it, as a clause that begins with "it".
+pub fn check_public_key(pem: &str, algorithms: &[Algorithm]) -> Result<(), &'static str> {
+    VerifyingKey::pem(pem, algorithms).map(|_| ())
 }

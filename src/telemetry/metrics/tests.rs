@@ -65,6 +65,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.decision(Outcome::ShadowRefused, Some(&bucket()));
     metrics.admission(moment);
     metrics.token_refused("expired");
+    metrics.key_set("idp", &KeySetHealth { good: 2, failed: 1, keys: 3, age: Some(moment), degraded: true });
     metrics.generation_opened();
     metrics.generation_opened();
     metrics.generation_left();

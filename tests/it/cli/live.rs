@@ -3,6 +3,8 @@
 use tollgate::scripted::{Options, ScriptedLibreChat, Strangers, User, Wire};
 
 use super::{Place, Ran};
+use crate::issuers::publisher::{Publisher, Says};
+use crate::issuers::signer::{Signer, key_set};
 use crate::support::postgres::Postgres;
 use crate::support::redis::RedisServer;
 
@@ -93,6 +95,31 @@ async fn a_redis_without_scripts_is_found_out() {
     let ran = check(&in_front_of(&librechat, &format!("[store]\nurl = '{}'\ntimeout_ms = 5000", redis.url())), None);
     ran.expect(1, &["does not run our scripts"]);
     assert!(said_of(&ran, "store").starts_with("failed"), "{}", ran.out);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keys_of_issuers_are_fetched() {
+    let librechat = librechat(Wire::Resumable).await;
+    let issuer = |name: &str, url: &str, algorithm: &str| {
+        format!(
+            "[[issuers]]\nname = '{name}'\norgs = ['acme']\nissuer = 'https://{name}.example'\naudience = 'a'\nalgorithm = '{algorithm}'\njwks_url = '{url}'\n"
+        )
+    };
+    let publisher = Publisher::start(Says::Keys(key_set(&[&Signer::new("ES256", "k")]))).await;
+    let good = issuer("good", &publisher.url, "ES256");
+    let ran = check(&in_front_of(&librechat, &format!("[[orgs]]\nid = 'acme'\n{good}")), None);
+    ran.expect(0, &["publishes keys for ES256: 1"]);
+    assert!(said_of(&ran, "keys of good").starts_with("ok"), "{}", ran.out);
+
+    let others = issuer("away", "http://127.0.0.1:1/keys", "ES256") + &issuer("other", &format!("{}?", publisher.url), "RS256");
+    let ran = check(&in_front_of(&librechat, &format!("[[orgs]]\nid = 'acme'\n{good}{others}")), None);
+    ran.expect(1, &["publishes no key for RS256 (1 others)", "let Tollgate reach it"]);
+    for name in ["keys of away", "keys of other"] {
+        assert!(said_of(&ran, name).starts_with("failed"), "{}", ran.out);
+    }
+    publisher.say(Says::Redirect("https://elsewhere.example/keys".to_owned()));
+    let ran = check(&in_front_of(&librechat, &format!("[[orgs]]\nid = 'acme'\n{good}")), None);
+    ran.expect(1, &["redirects are not followed"]);
 }
 
 #[test]

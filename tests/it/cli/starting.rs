@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
+use tollgate::scripted::client::plain_http;
 
 use super::{Place, Ran, SECRET};
 use crate::support::postgres::Postgres;
@@ -161,7 +162,7 @@ async fn a_start_that_waits_is_alive_and_not_ready_and_can_be_stopped() {
     let place = Place::new(&format!("[metrics]\nlisten = '{metrics}'\n[records]\nurl = '{url}'"));
     let mut serving = place.command(&["serve"], &[("JWT_SECRET", SECRET)]).stderr(Stdio::piped()).spawn().expect("the program starts");
     let get = |path: &'static str| async move {
-        let answer = reqwest::get(format!("http://{metrics}{path}")).await.ok()?;
+        let answer = plain_http().get(format!("http://{metrics}{path}")).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     };
     let (status, said) = crate::support::gateway::wait_for("an answer", || get("/readyz")).await;

@@ -284,6 +284,67 @@ fn wrong_issuers() {
     says("issuers", &errors.replace(&keys(), "KEYS"));
 }
 
+const PUBLISHED: &str = r"
+[[orgs]]
+id = 'acme'
+[[orgs]]
+id = 'globex'
+[[issuers]]
+name = 'no issuer'
+preset = 'keycloak'
+orgs = ['acme']
+[[issuers]]
+name = 'over http'
+preset = 'auth0'
+orgs = ['acme']
+issuer = 'https://a.example/'
+audience = 'a'
+jwks_url = 'http://a.example/keys'
+[[issuers]]
+name = 'both'
+orgs = ['acme']
+issuer = 'https://b.example/'
+audience = 'b'
+algorithms = ['HS256', 'RS256']
+secret = 'the-secret-of-both-0123456789-abcdef'
+jwks_url = 'https://b.example/keys'
+[[issuers]]
+name = 'version 1'
+preset = 'entra'
+orgs = ['acme']
+issuer = 'https://sts.windows.net/72f9/'
+audience = 'c'
+[[issuers]]
+name = 'one org'
+org = 'acme'
+orgs = ['acme', 'globex']
+org_ids = { x = 'nobody' }
+issuer = 'https://d.example/'
+audience = 'd'
+algorithm = 'EdDSA'
+jwks_url = 'https://me:hunter2@d.example/keys'
+claims = { sub = 'https://d.example/id', email = '', org = 'org' }
+roles = { admins = 'root' }
+require = { 'a b' = 'c' }
+[[issuers]]
+name = 'a file and an address'
+orgs = ['acme']
+issuer = 'https://e.example/'
+audience = 'e'
+algorithm = 'RS256'
+public_key_file = 'key.pem'
+jwks_url = 'https://e.example/keys'
+";
+
+#[test]
+fn wrong_issuers_that_publish_their_keys() {
+    says("published_issuers", &wrong(PUBLISHED));
+    let issuer =
+        |more: &str| wrong(&format!("[[orgs]]\nid = 'acme'\n[[issuers]]\nname = 'a'\norgs = ['acme']\nalgorithm = 'ES256'\n{more}\n"));
+    says("published_without_audience", &issuer("issuer = 'https://a.example'\njwks_url = 'https://a.example/keys'"));
+    says("published_without_issuer", &issuer("audience = 'a'\njwks_url = 'https://a.example/keys'"));
+}
+
 #[test]
 fn wrong_stores_and_files() {
     says(
@@ -352,6 +413,47 @@ fn what_is_probably_not_meant_is_said() {
     let config = read(file, &[("JWT_SECRET", published), ("JWT_REFRESH_SECRET", published)]).unwrap();
     let table = config.prices.shown();
     says("warnings", &tollgate::cli::describe(&config).replace(&table, "THE PRICE TABLE"));
+}
+
+#[test]
+fn wrong_ways_to_an_org() {
+    says(
+        "access",
+        &wrong(
+            r"
+[public]
+cors_origins = ['https://app.example', 'https://*.example', '*', 5]
+
+[[orgs]]
+id = 'acme'
+tenant_id = 'acme'
+hosts = ['Acme.chat.example']
+addresses = ['10.0.0.0/8', '10.1.2.3/16', '10.0.0.300', '2001:db8::1/32']
+role_addresses = { admin = ['office'], owner = ['10.0.0.0/8'], viewer = [] }
+frame_ancestors = ['https://app.example', 'app.example', 'https://app.example/x; script-src *', 'capacitor://localhost']
+cors_origins = ['null', 'https://app.example:99999']
+
+[[orgs]]
+id = 'globex'
+tenant_id = 'acme'
+hosts = ['acme.chat.example', 'https://globex.example', 'globex.example:8080', '']
+addresses = []
+
+[[orgs]]
+id = 'system'
+tenant_id = '__system__'
+
+[[orgs]]
+id = 'spaced'
+tenant_id = 'a b'
+addresses = '10.0.0.0/8'
+",
+        ),
+    );
+    let many: String = (0..60).map(|number| format!("'https://a-rather-long-name-of-a-host-{number}.application.example',")).collect();
+    says("too_many_ancestors", &wrong(&format!("[[orgs]]\nid = 'acme'\nframe_ancestors = [{many}]")));
+    let errors = read(&format!("[[orgs]]\nid = 'acme'\nhosts = ['acme.example']\nframe_ancestors = [{many}]"), &[("JWT_SECRET", SECRET)]);
+    assert!(errors.is_ok(), "an org with a host of its own is alone there: {errors:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Redis or the database stalls, dies and comes back.
 
 use std::time::Instant;
+use tollgate::scripted::client::plain_http;
 
 use super::*;
 use crate::support::gateway::TestGateway;
@@ -12,7 +13,7 @@ async fn gateway(redis: &RedisServer, on_failure: &str) -> TestGateway {
 }
 
 async fn readiness(gateway: &TestGateway) -> (u16, Value) {
-    let answer = reqwest::get(format!("http://{}/readyz", gateway.running.metrics)).await.expect("an answer");
+    let answer = plain_http().get(format!("http://{}/readyz", gateway.running.metrics)).send().await.expect("an answer");
     (answer.status().as_u16(), answer.json().await.expect("JSON"))
 }
 

@@ -8,7 +8,7 @@ use tollgate::clock::{SharedClock, SystemClock};
 use tollgate::config::Config;
 use tollgate::records::seal::unseal_rows;
 use tollgate::records::{StoredAudit, StoredUsage};
-use tollgate::scripted::client::ChatClient;
+use tollgate::scripted::client::{ChatClient, plain_http};
 use tollgate::scripted::{Options, User};
 use tollgate::scripted::{ScriptedLibreChat, auth};
 use tollgate::serve::{self, Running};
@@ -215,7 +215,7 @@ pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn
 
 /// Everything on `/metrics` of this listener.
 pub async fn metrics_at(listener: std::net::SocketAddr) -> String {
-    let answer = reqwest::get(format!("http://{listener}/metrics")).await.expect("the metrics listener answers");
+    let answer = plain_http().get(format!("http://{listener}/metrics")).send().await.expect("the metrics listener answers");
     answer.text().await.expect("metrics are text")
 }
 

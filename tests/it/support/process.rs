@@ -5,6 +5,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use tollgate::scripted::client::plain_http;
 
 use tempfile::TempDir;
 
@@ -76,7 +77,7 @@ impl TollgateProcess {
                 assert!(self.log().contains("cannot be listened on"), "tollgate ended:\n{}", self.log());
                 return false;
             }
-            let answer = reqwest::get(format!("http://{}/readyz", self.metrics)).await;
+            let answer = plain_http().get(format!("http://{}/readyz", self.metrics)).send().await;
             if answer.is_ok_and(|answer| answer.status() == 200) {
                 return true;
             }

@@ -1,0 +1,48 @@
+//! Ends what runs for people who may no longer: LibreChat is told to stop, and what was used until then is charged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::generation::{Generation, Phase};
+use super::registry::Generations;
+use crate::identity::directory::Lost;
+
+/// How long a start may take to be answered before its run is left to its own end.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How often it is looked whether it was.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+impl Generations {
+    /// Ends every generation of these orgs and members that this replica owns. The others do the same with theirs.
+    pub fn end_those_of(self: &Arc<Self>, lost: &Lost) {
+        for generation in self.all_open() {
+            let start = generation.start();
+            if lost.orgs.contains(&start.org) || lost.members.contains(&start.member) {
+                self.parts.runtime.spawn(end(Arc::clone(self), generation));
+            }
+        }
+    }
+}
+
+async fn end(generations: Arc<Generations>, generation: Arc<Generation>) {
+    let start = generation.start();
+    let answered = tokio::time::timeout(PATIENCE, async {
+        while matches!(generation.phase(), Phase::Admitted | Phase::Asked | Phase::Unseen) {
+            // Whoever attends to it is told of its changes, and nobody else.
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    });
+    // A run whose stream is its own POST's answer ends with that.
+    if answered.await.is_err() || generation.phase() != Phase::Running {
+        return;
+    }
+    let Some(conversation_id) = generation.conversation_id() else { return };
+    match generations.parts.librechat.abort(&start.person(), &conversation_id, generation.created_at()).await {
+        Ok(()) => tracing::info!(generation.id = %start.id, org.id = &*start.org, "ended an answer of somebody who was suspended"),
+        Err(error) if error.tells_that_nothing_runs() => {}
+        Err(error) => {
+            tracing::warn!(generation.id = %start.id, error = %error, "an answer of somebody who was suspended could not be ended")
+        }
+    }
+}

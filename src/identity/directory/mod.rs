@@ -1,0 +1,470 @@
+//! Orgs and their members: in the database, seeded by the configuration, and held in memory, where every change arrives
+//! within a second.
+//!
+//! [`store`] keeps them, [`refresh`] brings what changed there, [`arrivals`] writes down who is seen.
+
+pub mod arrivals;
+pub mod refresh;
+mod sql;
+pub mod store;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::limits::{Period, Window};
+use crate::records::Capture;
+pub use sql::{PostgresDirectory, SqliteDirectory};
+use store::Changes;
+
+use super::Suspended;
+use super::access::{Access, Entrances};
+
+/// The longest e-mail address that is looked at, in bytes (RFC 5321 4.5.3.1.3 allows a path of 256 with its brackets).
+const LONGEST_EMAIL: usize = 254;
+
+/// The language of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// English.
+    En,
+    /// Korean.
+    Ko,
+}
+
+impl Language {
+    /// As it stands in the configuration and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Ko => "ko",
+        }
+    }
+
+    /// The same, read.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::En, Self::Ko].into_iter().find(|language| language.as_str() == word)
+    }
+}
+
+/// Whether an org or a member may use what costs something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// They may.
+    #[default]
+    Active,
+    /// They may not, until somebody says otherwise.
+    Suspended,
+}
+
+impl Standing {
+    /// As it stands in the database and in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    /// The same, read.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Active, Self::Suspended].into_iter().find(|standing| standing.as_str() == word)
+    }
+}
+
+/// Who becomes a member of an org on first sight. Whoever is in the directory is one anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joining {
+    /// People of LibreChat whom their e-mail domain or the default org puts there.
+    pub by_domain: bool,
+    /// People whom an issuer vouches for.
+    pub by_token: bool,
+}
+
+impl Default for Joining {
+    fn default() -> Self {
+        Self { by_domain: true, by_token: true }
+    }
+}
+
+impl Joining {
+    /// Only those who are in the directory already.
+    pub const INVITED: Self = Self { by_domain: false, by_token: false };
+
+    /// As it stands in the database and in answers: words with commas between them, `invited` where there is none.
+    pub fn text(self) -> &'static str {
+        match (self.by_domain, self.by_token) {
+            (true, true) => "by_domain,by_token",
+            (true, false) => "by_domain",
+            (false, true) => "by_token",
+            (false, false) => "invited",
+        }
+    }
+
+    /// The same, read.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut joining = Self::INVITED;
+        for word in text.split(',').map(str::trim) {
+            match word {
+                "by_domain" => joining.by_domain = true,
+                "by_token" => joining.by_token = true,
+                "invited" => {}
+                _ => return None,
+            }
+        }
+        Some(joining)
+    }
+}
+
+/// A tenant.
+#[derive(Debug, Clone)]
+pub struct Org {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its name, for people.
+    pub name: Arc<str>,
+    /// E-mail domains of its members, in lower case; an international domain in its `xn--` form.
+    pub domains: Vec<String>,
+    /// Its calendar.
+    pub zone: TimeZone,
+    /// Its plan, if it has one.
+    pub plan: Option<Arc<str>>,
+    /// The language of its refusals; the person's where it has none.
+    pub language: Option<Language>,
+    /// What of its members' prompts stands in its audit rows.
+    pub capture: Capture,
+    /// Whether nothing of it may be removed or made unreadable, for a court's or an authority's sake.
+    pub legal_hold: bool,
+    /// Whether it may use what costs something.
+    pub standing: Standing,
+    /// Who becomes a member on first sight.
+    pub joining: Joining,
+    /// The name of its policy, if it has one.
+    pub policy: Option<Arc<str>>,
+    /// Which ways lead to it.
+    pub access: Access,
+}
+
+impl Org {
+    /// An org that the configuration names is what that says of it, but for its standing.
+    fn as_configured(&self, configured: &Self) -> Self {
+        Self { standing: self.standing, ..configured.clone() }
+    }
+
+    /// The day of an instant in its calendar, `2026-11-20`.
+    pub fn day(&self, time: Timestamp) -> String {
+        Period::at(Window::Day, time, &self.zone).key()
+    }
+
+    /// The month of an instant in its calendar, `2026-11`.
+    pub fn month(&self, time: Timestamp) -> String {
+        Period::at(Window::Month, time, &self.zone).key()
+    }
+}
+
+/// A person in an org.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Their id in the directory.
+    pub id: Uuid,
+    /// The org's id; empty for a person of LibreChat whom no org claims.
+    pub org: Arc<str>,
+    /// Their id in the embedding application.
+    pub external_id: Option<Arc<str>>,
+    /// Their id in LibreChat, 24 hex digits; nobody else has it.
+    pub librechat_id: Option<Arc<str>>,
+    /// Their e-mail address, in lower case.
+    pub email: Option<Arc<str>>,
+    /// Their name.
+    pub name: Option<Arc<str>>,
+    /// Their role, one of [`super::ROLES`].
+    pub role: Arc<str>,
+    /// Whether they may use what costs something.
+    pub standing: Standing,
+    /// When they were last seen, to some minutes; only as the database has it.
+    pub last_seen: Option<Timestamp>,
+}
+
+/// Every org and member, as far as this process knows. Cheap to ask, from anywhere.
+#[derive(Debug, Default)]
+pub struct Directory {
+    state: RwLock<State>,
+    /// How often somebody lost something.
+    losses: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The orgs that the configuration names.
+    configured: HashMap<Arc<str>, Org>,
+    orgs: BTreeMap<Arc<str>, Arc<Org>>,
+    by_domain: HashMap<String, Arc<Org>>,
+    entrances: Arc<Entrances>,
+    members: HashMap<Uuid, Arc<Member>>,
+    by_librechat_id: HashMap<Arc<str>, Arc<Member>>,
+    by_external_id: HashMap<(Arc<str>, Arc<str>), Arc<Member>>,
+    revision: i64,
+}
+
+/// Who lost something by changes, so that what runs for them is ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Orgs that may no longer use what costs something.
+    pub orgs: Vec<Arc<str>>,
+    /// LibreChat ids of members who may no longer.
+    pub members: Vec<Arc<str>>,
+}
+
+impl Directory {
+    /// A directory of these orgs, without members. The configuration has checked that ids and domains are unique; were they
+    /// not, the first org would keep them.
+    pub fn new(orgs: Vec<Org>) -> Self {
+        let mut state = State::default();
+        for org in orgs.into_iter().rev() {
+            state.configured.insert(org.id.clone(), org.clone());
+            state.orgs.insert(org.id.clone(), Arc::new(org));
+        }
+        state.index_orgs();
+        Self { state: RwLock::new(state), losses: AtomicU64::new(0) }
+    }
+
+    /// Every org, in the order of their ids.
+    pub fn orgs(&self) -> Vec<Arc<Org>> {
+        self.state.read().orgs.values().cloned().collect()
+    }
+
+    /// What the ways to all orgs come to.
+    pub fn entrances(&self) -> Arc<Entrances> {
+        self.state.read().entrances.clone()
+    }
+
+    /// The org with this id.
+    pub fn by_id(&self, id: &str) -> Option<Arc<Org>> {
+        self.state.read().orgs.get(id).cloned()
+    }
+
+    /// The day of an instant in the calendar of the org with this id.
+    pub fn day_of(&self, id: &str, time: Timestamp) -> Option<String> {
+        self.by_id(id).map(|org| org.day(time))
+    }
+
+    /// The org that owns the domain of this e-mail address: exactly this domain, not one above or below it.
+    ///
+    /// An address that two programs could read differently (several `@`, quotes, comments, a trailing dot, anything
+    /// outside ASCII) belongs to no org.
+    pub fn by_email(&self, email: &str) -> Option<Arc<Org>> {
+        let domain = domain_of(email)?.to_ascii_lowercase();
+        self.state.read().by_domain.get(&domain).cloned()
+    }
+
+    /// The member with this LibreChat id.
+    pub fn by_librechat_id(&self, id: &str) -> Option<Arc<Member>> {
+        self.state.read().by_librechat_id.get(id).cloned()
+    }
+
+    /// The member of an org with this id in its embedding application.
+    pub fn by_external_id(&self, org: &str, id: &str) -> Option<Arc<Member>> {
+        self.state.read().by_external_id.get(&(Arc::from(org), Arc::from(id))).cloned()
+    }
+
+    /// Whether a person of LibreChat, or their org, may not use what costs something.
+    pub fn suspended(&self, org: &str, librechat_id: &str) -> Option<Suspended> {
+        let state = self.state.read();
+        let member = state.by_librechat_id.get(librechat_id).filter(|member| *member.org == *org);
+        Suspended::of(state.orgs.get(org).map(|org| &**org), member.map(|member| &**member))
+    }
+
+    /// How often somebody lost something: whoever looks again and again need not look while this stays as it is.
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Relaxed)
+    }
+
+    /// The number of the last change that is known here.
+    pub fn revision(&self) -> i64 {
+        self.state.read().revision
+    }
+
+    /// Takes in what changed. Answers who lost something by it.
+    pub fn apply(&self, changes: Changes) -> Lost {
+        let mut lost = Lost::default();
+        let mut state = self.state.write();
+        let orgs_changed = !changes.orgs.is_empty();
+        for org in changes.orgs {
+            let org = Arc::new(match state.configured.get(&org.id) {
+                Some(configured) => org.as_configured(configured),
+                None => org,
+            });
+            let before = state.orgs.insert(org.id.clone(), org.clone());
+            if org.standing == Standing::Suspended && before.is_none_or(|before| before.standing == Standing::Active) {
+                lost.orgs.push(org.id.clone());
+            }
+        }
+        if orgs_changed {
+            state.index_orgs();
+        }
+        for member in changes.members {
+            let suspended = member.standing == Standing::Suspended;
+            let before = state.put(Arc::new(member));
+            let Some((librechat_id, was)) = before else { continue };
+            if suspended && was == Standing::Active {
+                lost.members.push(librechat_id);
+            }
+        }
+        state.revision = state.revision.max(changes.revision);
+        drop(state);
+        if lost != Lost::default() {
+            self.losses.fetch_add(1, Relaxed);
+        }
+        lost
+    }
+}
+
+impl State {
+    /// Of two orgs that claim a domain the one with the lower id has it; the configuration and the imports refuse that.
+    fn index_orgs(&mut self) {
+        self.by_domain.clear();
+        for org in self.orgs.values() {
+            for domain in &org.domains {
+                self.by_domain.entry(domain.to_ascii_lowercase()).or_insert_with(|| org.clone());
+            }
+        }
+        self.entrances = Arc::new(Entrances::of(self.orgs.values()));
+    }
+
+    /// Puts a member in the place of who they were. Answers their LibreChat id, and how they stood.
+    fn put(&mut self, member: Arc<Member>) -> Option<(Arc<str>, Standing)> {
+        let before = self.members.insert(member.id, member.clone());
+        if let Some(before) = &before {
+            if let Some(id) = &before.librechat_id {
+                self.by_librechat_id.remove(id);
+            }
+            if let Some(id) = &before.external_id {
+                self.by_external_id.remove(&(before.org.clone(), id.clone()));
+            }
+        }
+        if let Some(id) = &member.external_id {
+            self.by_external_id.insert((member.org.clone(), id.clone()), member.clone());
+        }
+        let id = member.librechat_id.clone()?;
+        self.by_librechat_id.insert(id.clone(), member);
+        Some((id, before.map_or(Standing::Active, |before| before.standing)))
+    }
+}
+
+/// The domain of a plain address, `None` for anything that is not plain.
+fn domain_of(email: &str) -> Option<&str> {
+    if email.len() > LONGEST_EMAIL {
+        return None;
+    }
+    let (local, domain) = email.split_once('@')?;
+    let local_is_plain = !local.is_empty() && local.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"(),:;<>@[\\]".contains(&byte));
+    let domain_is_plain = domain.split('.').all(is_plain_label);
+    (local_is_plain && domain_is_plain).then_some(domain)
+}
+
+fn is_plain_label(label: &str) -> bool {
+    !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn org(id: &str, domains: &[&str]) -> Org {
+        Org {
+            id: id.into(),
+            name: id.into(),
+            domains: domains.iter().map(ToString::to_string).collect(),
+            zone: TimeZone::UTC,
+            plan: None,
+            language: None,
+            capture: Capture::None,
+            legal_hold: false,
+            standing: Standing::Active,
+            joining: Joining::default(),
+            policy: None,
+            access: Access::default(),
+        }
+    }
+
+    fn directory() -> Directory {
+        Directory::new(vec![org("acme", &["acme.test", "acme.example"]), org("beta", &["Beta.test"]), org("bare", &[])])
+    }
+
+    fn owner(email: &str) -> Option<String> {
+        directory().by_email(email).map(|org| org.id.to_string())
+    }
+
+    #[test]
+    fn an_org_is_found_by_id_and_by_each_of_its_domains() {
+        let directory = directory();
+        assert_eq!(directory.by_id("bare").map(|org| org.id.to_string()).as_deref(), Some("bare"));
+        assert!(directory.by_id("Acme").is_none(), "ids are compared exactly");
+        assert_eq!(directory.orgs().len(), 3);
+        assert_eq!(owner("ann@acme.test").as_deref(), Some("acme"));
+        assert_eq!(owner("ann+tag@ACME.example").as_deref(), Some("acme"));
+        assert_eq!(owner("ann@beta.test").as_deref(), Some("beta"));
+    }
+
+    #[test]
+    fn an_address_that_is_not_plain_belongs_to_nobody() {
+        let cases = [
+            "",
+            "@",
+            "@acme.test",
+            "ann",
+            "acme.test",
+            "ann@sub.acme.test",
+            "ann@test",
+            "ann@evilacme.test",
+            "ann@acme.test.",
+            "ann@.acme.test",
+            "ann@acme..test",
+            "ann@acme.test@evil.test",
+            "ann@evil.test@acme.test",
+            "\"ann@evil.test\"@acme.test",
+            "ann@acme.test ",
+            " ann@acme.test",
+            "an n@acme.test",
+            "<ann@acme.test>",
+            "ann,bob@acme.test",
+            "ann@acme.test\n",
+            "ann@acme.test\0",
+            "ann@[acme.test]",
+            "ann@acme\u{3002}test",
+            "ann\u{ff20}evil.test@acme.test",
+            "ann@\u{430}cme.test",
+            "ann@acme.te\u{17f}t",
+        ];
+        for case in cases {
+            assert_eq!(owner(case), None, "{case:?} must belong to no org");
+        }
+        assert_eq!(owner(&format!("{}@acme.test", "a".repeat(300))), None, "a very long address belongs to no org");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_has_at_most_the_org_of_its_exact_domain(email in ".{0,40}(@|\\.|acme|test|beta){0,6}.{0,10}") {
+            if let Some(id) = owner(&email) {
+                let domain = email.to_ascii_lowercase();
+                let domain = domain.rsplit('@').next().unwrap_or_default();
+                let expected = match domain {
+                    "acme.test" | "acme.example" => "acme",
+                    "beta.test" => "beta",
+                    other => panic!("{other:?} is no org's domain, yet {email:?} belongs to {id}"),
+                };
+                prop_assert_eq!(id, expected);
+            }
+        }
+    }
+}

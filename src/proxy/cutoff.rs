@@ -1,0 +1,51 @@
+//! Streams of people who lost the right to them while they ran: they end with a sentence.
+
+use bytes::Bytes;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use super::reject;
+use super::relay::Reading;
+use crate::app::App;
+use crate::error::Rejection;
+
+/// Whether a stream goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It does, as far as was known after so many losses.
+    After(u64),
+    /// Its sentence was said; nothing follows.
+    Ended,
+}
+
+/// Looks at a chunk of an answer after it was read, and puts the sentence in its place where its person may no longer
+/// have it. Costs one look at a number while nobody loses anything.
+///
+/// The owner of the generation has LibreChat stop it, whose stream then ends by itself. One that is its own POST's answer
+/// ends when its connection does.
+pub fn apply(app: &App, session: &Session, chunk: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
+    let is_direct = match &ctx.reading {
+        Reading::Nothing | Reading::Start(_) => return Ok(()),
+        Reading::Direct(..) | Reading::Api(_) => true,
+        Reading::Stream(_) => false,
+    };
+    let losses = app.directory.losses();
+    match ctx.standing {
+        Standing::After(known) if known == losses => return Ok(()),
+        Standing::After(_) => ctx.standing = Standing::After(losses),
+        Standing::Ended if is_direct => return Error::e_explain(ErrorType::ConnectionClosed, "its person was suspended"),
+        Standing::Ended => {
+            *chunk = None;
+            return Ok(());
+        }
+    }
+    let suspended = ctx.identity.as_ref().and_then(|identity| app.directory.suspended(&identity.org.as_ref()?.id, &identity.user));
+    if let (Some(suspended), true) = (suspended, chunk.is_some()) {
+        ctx.standing = Standing::Ended;
+        *chunk = Some(reject::event(app, session, ctx, &Rejection::Suspended(suspended)));
+    } else if suspended.is_some() {
+        ctx.standing = Standing::After(losses.wrapping_sub(1));
+    }
+    Ok(())
+}
