@@ -10,6 +10,7 @@ pub mod accounts;
 mod answers;
 pub mod api_keys;
 pub mod directory;
+pub mod lockouts;
 pub mod mint;
 
 use std::sync::Arc;

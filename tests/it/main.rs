@@ -19,6 +19,7 @@ mod docs;
 mod following;
 mod identity;
 mod limits;
+mod lockouts;
 mod log_files;
 mod metrics;
 mod proved;
