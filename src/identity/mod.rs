@@ -12,6 +12,7 @@ pub mod addresses;
 mod answers;
 pub mod api_keys;
 pub mod directory;
+pub mod lockouts;
 pub mod mint;
 pub mod web_origin;
 

@@ -22,6 +22,7 @@ mod following;
 mod identity;
 mod issuers;
 mod limits;
+mod lockouts;
 mod log_files;
 mod metrics;
 mod proved;
