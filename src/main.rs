@@ -89,6 +89,9 @@ enum Command {
     /// Members of orgs
     #[command(subcommand)]
     Member(MemberCommand),
+    /// What failed sign-ins with LibreChat's own accounts have locked
+    #[command(subcommand)]
+    Lockouts(LockoutsCommand),
     /// Bring the database of the records up to date
     Migrate {
         /// Only show what there is to do
@@ -310,6 +313,14 @@ enum MemberCommand {
         #[command(flatten)]
         member: OneMember,
     },
+    /// Show when a member signed in with LibreChat's own account, or somebody tried to
+    Logins {
+        /// So many days back
+        #[arg(long, default_value_t = 30)]
+        days: u16,
+        #[command(flatten)]
+        member: OneMember,
+    },
     /// Make unreadable, for ever, what the audit log knows of a person beyond their id
     Erase {
         /// The org's id
@@ -318,6 +329,22 @@ enum MemberCommand {
         /// The member's id: the user's id in LibreChat
         #[arg(long)]
         member: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Subcommand)]
+enum LockoutsCommand {
+    /// Show what is locked now
+    List {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Open a lock before its time, and forget the failures behind it
+    Open {
+        /// An e-mail address, the LibreChat id of somebody whose codes failed, or a network address
+        name: String,
         #[command(flatten)]
         settings: Settings,
     },
@@ -449,6 +476,11 @@ fn run(command: Command) -> Exit {
         Command::Member(MemberCommand::Suspend(member)) => member.change(&Change::Suspend),
         Command::Member(MemberCommand::Resume(member)) => member.change(&Change::Resume),
         Command::Member(MemberCommand::Role { role, member }) => member.change(&Change::Role(role)),
+        Command::Member(MemberCommand::Logins { days, member }) => {
+            cli::member_logins(&member.settings.source(), &member.org, &member.member, days)
+        }
+        Command::Lockouts(LockoutsCommand::List { settings }) => cli::list_lockouts(&settings.source()),
+        Command::Lockouts(LockoutsCommand::Open { name, settings }) => cli::open_lockout(&settings.source(), &name),
         Command::Member(MemberCommand::Erase { org, member, settings }) => cli::erase_member(&settings.source(), &org, &member),
     }
 }
