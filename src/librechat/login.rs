@@ -148,6 +148,7 @@ mod tests {
     fn what_a_sign_in_names() {
         let name = |json: &str| named(LoginStep::Password, json.as_bytes());
         assert_eq!(name(r#"{"email":" Ann@acme.test ","password":"x"}"#), Ok(Some(" Ann@acme.test ".into())));
+        assert_eq!(name(r#"{"email":"\ud800x"}"#), Ok(Some("\u{fffd}x".into())), "half a character, as JavaScript writes it");
         for nothing in ["", "{}", r#"{"email":null}"#, r#"{"Email":"ann"}"#] {
             assert_eq!(name(nothing), Ok(None), "{nothing}");
         }
