@@ -122,7 +122,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        logins::end(&self.app, session, error, ctx).await;
+        if ctx.login.is_some() {
+            Box::pin(logins::end(&self.app, session, error, ctx)).await;
+        }
         settle::settle(&self.app, session, error, ctx);
     }
 }

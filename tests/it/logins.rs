@@ -166,29 +166,51 @@ async fn two_gateways_on_one_redis_count_together_and_the_command_opens() {
         .await;
     }
     assert_eq!(judged(&librechat), 5);
-    let file = folder.path().join("tollgate.toml");
-    std::fs::write(&file, setup.text(&librechat, &folder)).expect("a file");
-    let tollgate = |arguments: &'static [&'static str]| {
-        let (file, folder) = (file.clone(), folder.path().to_owned());
-        tokio::task::spawn_blocking(move || {
-            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
-            let output = command.args(arguments).arg("--config").arg(file).current_dir(folder).env_clear().output().expect("it runs");
-            (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
-        })
-    };
-    let (status, listed) = tollgate(&["lockouts", "list"]).await.expect("an answer");
+    let tollgate = |arguments: &'static [&'static str]| command(folder.path(), setup.text(&librechat, &folder), arguments);
+    let (status, listed) = tollgate(&["lockouts", "list"]).await;
     assert!(status == Some(0) && listed.contains(ANN) && listed.contains("name"), "{listed}");
-    let (status, opened) = tollgate(&["lockouts", "open", "Ann@acme.test"]).await.expect("an answer");
+    let (status, opened) = tollgate(&["lockouts", "open", "Ann@acme.test"]).await;
     assert!(status == Some(0) && opened.contains("open"), "{opened}");
     assert_eq!(login_from(&other, "192.0.2.1", ANN, PASSWORD).await.status, 200, "{opened}");
     let rows = one.app.records.audit_rows(1_000).await.expect("rows");
     let unlocked: Vec<&StoredAudit> = rows.iter().filter(|row| row.action == "auth.unlocked").collect();
     assert!(unlocked.len() == 1 && unlocked[0].resource_id.as_ref().is_some_and(|id| id.starts_with("name:")), "{unlocked:?}");
-    let (status, listed) = tollgate(&["lockouts", "list"]).await.expect("an answer");
+    let (status, listed) = tollgate(&["lockouts", "list"]).await;
     assert!(status == Some(0) && listed.contains("Nothing"), "{listed}");
     let lockouts = RedisLockouts::new(Redis::new(RedisSettings::new(redis.url()), tokio::runtime::Handle::current()).expect("a Redis"));
     assert!(!lockouts.open(&Subject::Name(LoginName::of(ANN).expect("a name"))).await.expect("an answer"), "nothing is left of it");
     tokio::task::spawn_blocking(move || (one.stop(), other.stop())).await.expect("they stop");
+}
+
+/// Runs a command in a folder, with this configuration: its status, and all that it says.
+async fn command(folder: &std::path::Path, config: String, arguments: &'static [&'static str]) -> (Option<i32>, String) {
+    let folder = folder.to_owned();
+    let run = move || {
+        std::fs::write(folder.join("tollgate.toml"), config).expect("a file");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let output = command.args(arguments).args(["--config", "tollgate.toml"]).current_dir(folder).env_clear().output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+    };
+    tokio::task::spawn_blocking(run).await.expect("an end")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_members_history_shows_who_signed_in_and_who_tried() {
+    let gateway = setup().start().await;
+    assert_eq!(login(&gateway, ANN, PASSWORD).await.status, 200);
+    let id = User::new(ANN).id;
+    wait_for("her to be a member", || async { gateway.running.app.directory.by_librechat_id(&id).map(|_| ()) }).await;
+    fail(&gateway, "198.51.100.7", "Ann@acme.test", 2).await;
+    fail(&gateway, "198.51.100.9", "bob@acme.test", 1).await;
+    gateway.audit_rows("auth.login_failed", 2).await;
+    let config = || setup().text(&gateway.librechat, &gateway.folder);
+    let arguments = &["member", "logins", "--org", "acme", "--member", ANN];
+    let (status, said) = command(gateway.folder.path(), config(), arguments).await;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("auth.login ") && said.contains("success") && said.contains("192.0.2.1"), "{said}");
+    assert!(said.contains("wrong_password") && said.contains("198.51.100.7") && !said.contains("198.51.100.9"), "{said}");
+    let (status, said) = command(gateway.folder.path(), config(), &["lockouts", "list"]).await;
+    assert!(status == Some(1) && said.contains("memory"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

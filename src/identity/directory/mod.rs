@@ -480,6 +480,32 @@ mod tests {
         assert_eq!(owner(&format!("{}@acme.test", "a".repeat(300))), None, "a very long address belongs to no org");
     }
 
+    #[test]
+    fn members_are_found_by_the_name_they_sign_in_with() {
+        let directory = directory();
+        let member = |number, org: &str, email: &str| Member {
+            id: Uuid::from_u128(number),
+            org: org.into(),
+            external_id: None,
+            librechat_id: None,
+            email: Some(email.into()),
+            name: None,
+            role: "user".into(),
+            standing: Standing::Active,
+            last_seen: None,
+        };
+        let apply = |members| directory.apply(Changes { revision: 1, orgs: Vec::new(), members });
+        let found = |typed: &str| {
+            let name = LoginName::of(typed).expect("a name");
+            directory.by_login_name(&name).iter().map(|member| member.org.to_string()).collect::<Vec<_>>()
+        };
+        apply(vec![member(1, "acme", "ann@acme.test"), member(2, "beta", "ann@acme.test"), member(3, "beta", "bob@beta.test")]);
+        assert_eq!(found(" Ann@ACME.test"), ["acme", "beta"], "one person of two orgs");
+        apply(vec![member(1, "acme", "anna@acme.test")]);
+        assert_eq!((found("ann@acme.test"), found("anna@acme.test")), (vec!["beta".to_owned()], vec!["acme".to_owned()]));
+        assert_eq!(found("nobody@acme.test"), [""; 0]);
+    }
+
     proptest! {
         #[test]
         fn any_text_has_at_most_the_org_of_its_exact_domain(email in ".{0,40}(@|\\.|acme|test|beta){0,6}.{0,10}") {

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use jiff::SignedDuration;
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -89,7 +89,7 @@ async fn second_factor(State(place): State<Arc<Place>>, body: Bytes) -> Response
     let Some(token) = body["tempToken"].as_str() else {
         return answer::message(StatusCode::BAD_REQUEST, "Missing temporary token");
     };
-    let mut rules = Validation::default();
+    let mut rules = Validation::new(Algorithm::HS256);
     rules.validate_exp = false;
     let key = DecodingKey::from_secret(place.options.jwt_secret.as_bytes());
     let claims = jsonwebtoken::decode::<TempClaims>(token, &key, &rules).map(|token| token.claims);
