@@ -17,7 +17,10 @@ use crate::generations::registry::{Parts, Settings};
 use crate::identity::directory::arrivals::Arrivals;
 use crate::identity::directory::refresh;
 use crate::identity::directory::store::{DirectoryError, DirectoryStore, PutStanding};
-use crate::identity::{Accounts, ApiKeys, Directory, KeyStanding, LibreChatUser, LookupError, Minter, SettingsError, Verifier};
+use crate::identity::lockouts::Lockouts;
+use crate::identity::lockouts::memory::MemoryLockouts;
+use crate::identity::lockouts::redis::RedisLockouts;
+use crate::identity::{Accounts, ApiKeys, Directory, KeyStanding, LibreChatUser, Logins, LookupError, Minter, SettingsError, Verifier};
 use crate::librechat::address::Address;
 use crate::librechat::client::{CallError, LibreChat, Person};
 use crate::limits::explain::{self, Explained};
@@ -35,7 +38,7 @@ use crate::records::journal::OpenError;
 use crate::records::member_keys::MemberKeys;
 use crate::records::refused_tokens::RefusedTokens;
 use crate::records::retention::{EventTable, Held, Removed};
-use crate::records::{ReadError, RecordStore, Recorder, Redactor, RowLog, recorder};
+use crate::records::{NameKey, ReadError, RecordStore, Recorder, Redactor, RowLog, recorder};
 use crate::shared::{Redis, SharedError};
 use crate::telemetry::log_files::LogFiles;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
@@ -62,6 +65,10 @@ pub struct App {
     pub accounts: Accounts,
     /// Confirms LibreChat's API keys.
     pub api_keys: ApiKeys,
+    /// Watches sign-ins with LibreChat's own accounts, where they are watched.
+    pub logins: Option<Logins>,
+    /// What rows call names that people tried.
+    pub names: NameKey,
     /// Counts text.
     pub counter: Arc<TokenCounter>,
     /// What tokens cost.
@@ -212,7 +219,9 @@ impl App {
             recorder::Settings { row_log: row_log.clone(), proof: Some(proof), clock: clock.clone(), ..config.records.recorder() };
         let (recorder, left) = Recorder::open(records.clone(), writing, runtime).await?;
 
-        let (store, board) = store(&config, runtime).await?;
+        let Stores { store, board, lockouts } = stores(&config, runtime).await?;
+        let secret = config.librechat.jwt_secret.expose().as_bytes();
+        let logins = config.logins.clone().map(|settings| Logins::new(lockouts, settings, secret));
         let clocks_differ = if board.is_some() { CLOCKS_DIFFER } else { 0 };
         let counters =
             RestoringStore::new(store, records.clone(), recorder.clone(), directory.clone(), clock.clone(), metrics.clone(), clocks_differ);
@@ -266,6 +275,8 @@ impl App {
             minter,
             accounts,
             api_keys,
+            logins,
+            names: NameKey::of(&audit_keys.chain),
             counter,
             prices,
             rules,
@@ -372,9 +383,19 @@ fn api_keys(librechat: &LibreChat, directory: &Arc<Directory>, default_org: Opti
     ApiKeys::new(lookup, clock.clone())
 }
 
-async fn store(config: &Config, runtime: &Handle) -> Result<(Arc<dyn Store>, Option<RedisBoard>), BuildError> {
+/// What several Tollgates share, where there is a Redis.
+struct Stores {
+    store: Arc<dyn Store>,
+    board: Option<RedisBoard>,
+    lockouts: Arc<dyn Lockouts>,
+}
+
+async fn stores(config: &Config, runtime: &Handle) -> Result<Stores, BuildError> {
     match &config.store.url {
-        StoreUrl::Memory => Ok((Arc::new(MemoryStore::to_be_restored()), None)),
+        StoreUrl::Memory => {
+            let (store, lockouts) = (MemoryStore::to_be_restored(), MemoryLockouts::default());
+            Ok(Stores { store: Arc::new(store), board: None, lockouts: Arc::new(lockouts) })
+        }
         StoreUrl::Redis(url) => {
             let redis = Redis::new(config.store.redis(url), runtime.clone())?;
             let store = RedisStore::to_be_restored(redis.clone());
@@ -384,7 +405,8 @@ async fn store(config: &Config, runtime: &Handle) -> Result<(Arc<dyn Store>, Opt
                     tracing::error!(redis.address = redis.address(), error = %error, "the store cannot be used yet; starting without it");
                 }
             }
-            Ok((Arc::new(store), Some(RedisBoard::new(redis))))
+            let lockouts = RedisLockouts::new(redis.clone());
+            Ok(Stores { store: Arc::new(store), board: Some(RedisBoard::new(redis)), lockouts: Arc::new(lockouts) })
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum Rejection {
     NoOrg,
     /// The person or their org is suspended, and the route spends. 403.
     Suspended(Suspended),
+    /// A sign-in with LibreChat's own account is not let through.
+    Login(LoginRefused),
     /// The person's org, or their role there, does not allow requests from this address. 403.
     Elsewhere,
     /// A page of another origin asks what only the place's own pages may ask for. 403.
@@ -86,6 +88,27 @@ pub enum Rejection {
     Draining,
     /// A fault of ours. 500.
     Internal,
+}
+
+/// Why a sign-in is not let through to LibreChat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginRefused {
+    /// Too many failed with this name. 429.
+    Locked {
+        /// Until when it is locked.
+        until: Timestamp,
+    },
+    /// Too many failed from this network. 429.
+    Slowed {
+        /// When the next may come.
+        until: Timestamp,
+    },
+    /// As many run as are left before the lock. 429.
+    Busy,
+    /// The person or their org is suspended. 403.
+    Suspended(Suspended),
+    /// Failures cannot be counted right now, and sign-ins are closed then. 503.
+    Away,
 }
 
 /// What is forbidden, so that the sentence can say it.
@@ -167,6 +190,9 @@ const AWAY_RETRY_SECONDS: i64 = 60;
 /// After how many seconds it is worth trying again where only running answers are in the way.
 const HELD_RETRY_SECONDS: i64 = 30;
 
+/// After how many seconds it is worth trying again where other sign-ins are being judged.
+const BUSY_RETRY_SECONDS: i64 = 2;
+
 impl Rejection {
     /// The HTTP status, the same for every audience.
     pub fn status(&self) -> u16 {
@@ -184,8 +210,12 @@ impl Rejection {
             Self::Unauthorized => (401, "unauthorized"),
             Self::ForeignOrg => (403, "foreign_org"),
             Self::NoOrg => (403, "no_org"),
-            Self::Suspended(Suspended::Org) => (403, "org_suspended"),
-            Self::Suspended(Suspended::Member) => (403, "member_suspended"),
+            Self::Suspended(Suspended::Org) | Self::Login(LoginRefused::Suspended(Suspended::Org)) => (403, "org_suspended"),
+            Self::Suspended(Suspended::Member) | Self::Login(LoginRefused::Suspended(Suspended::Member)) => (403, "member_suspended"),
+            Self::Login(LoginRefused::Locked { .. }) => (429, "login_locked"),
+            Self::Login(LoginRefused::Slowed { .. }) => (429, "login_slowed"),
+            Self::Login(LoginRefused::Busy) => (429, "login_busy"),
+            Self::Login(LoginRefused::Away) => (503, "logins_closed"),
             Self::Elsewhere => (403, "address_refused"),
             Self::ForeignOrigin => (403, "origin_refused"),
             Self::Forbidden(Forbidden::AgentApiOff) => (403, "agent_api_off"),
@@ -254,7 +284,10 @@ impl Rejection {
                 // Running answers give back what they did not need, often long before the period ends.
                 Some(if Facts::of(refusal).fits_later() { reset.min(HELD_RETRY_SECONDS) } else { reset })
             }
-            Self::StoreClosed
+            Self::Login(LoginRefused::Locked { until } | LoginRefused::Slowed { until }) => Some(seconds_until(*until, now)),
+            Self::Login(LoginRefused::Busy) => Some(BUSY_RETRY_SECONDS),
+            Self::Login(LoginRefused::Away)
+            | Self::StoreClosed
             | Self::JournalFull
             | Self::IssuerAway
             | Self::UpstreamAway
@@ -273,6 +306,11 @@ fn limit_headers(refusal: &Refusal, now: Timestamp, headers: &mut Vec<(&'static 
     headers.push(("RateLimit-Limit", limit.to_string()));
     headers.push(("RateLimit-Remaining", left.to_string()));
     headers.push(("RateLimit-Reset", seconds_until(refusal.resets_at(), now).to_string()));
+}
+
+/// Whole minutes until `then`, rounded up and at least 1, for sentences.
+fn minutes_until(then: Timestamp, now: Timestamp) -> i64 {
+    seconds_until(then, now).saturating_add(59) / 60
 }
 
 /// Whole seconds until `then`, rounded up and at least 1, so that a client that waits them is never too early.

@@ -89,6 +89,9 @@ enum Command {
     /// Members of orgs
     #[command(subcommand)]
     Member(MemberCommand),
+    /// What failed sign-ins with LibreChat's own accounts have locked
+    #[command(subcommand)]
+    Lockouts(LockoutsCommand),
     /// Bring the database of the records up to date
     Migrate {
         /// Only show what there is to do
@@ -256,7 +259,8 @@ struct OneOrg {
 #[derive(Args)]
 struct Import {
     /// The CSV file; its first line names the columns
-    file: PathBuf,
+    #[arg(value_name = "FILE")]
+    csv: PathBuf,
     /// Do it
     #[arg(long)]
     apply: bool,
@@ -266,7 +270,7 @@ struct Import {
 
 impl Import {
     fn parts(self) -> (Source, ImportAsked) {
-        (self.settings.source(), ImportAsked { file: self.file, apply: self.apply })
+        (self.settings.source(), ImportAsked { file: self.csv, apply: self.apply })
     }
 }
 
@@ -305,8 +309,17 @@ enum MemberCommand {
     Resume(OneMember),
     /// Give a member another role
     Role {
-        /// user, admin, super_admin or viewer
+        /// The role
+        #[arg(value_parser = PossibleValuesParser::new(ROLES))]
         role: String,
+        #[command(flatten)]
+        member: OneMember,
+    },
+    /// Show when a member signed in with LibreChat's own account, or somebody tried to
+    Logins {
+        /// So many days back
+        #[arg(long, default_value_t = 30)]
+        days: u16,
         #[command(flatten)]
         member: OneMember,
     },
@@ -318,6 +331,22 @@ enum MemberCommand {
         /// The member's id: the user's id in LibreChat
         #[arg(long)]
         member: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Subcommand)]
+enum LockoutsCommand {
+    /// Show what is locked now
+    List {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Open a lock before its time, and forget the failures behind it
+    Open {
+        /// An e-mail address, the LibreChat id of somebody whose codes failed, or a network address
+        name: String,
         #[command(flatten)]
         settings: Settings,
     },
@@ -433,23 +462,42 @@ fn run(command: Command) -> Exit {
             cli::verify_audit(&settings.source(), &AuditAsked { org, from, to, checkpoints, unlinked_until })
         }
         Command::Audit(AuditCommand::PublicKey { settings }) => cli::audit_public_key(&settings.source()),
-        Command::Org(OrgCommand::List { settings }) => cli::list_orgs(&settings.source()),
-        Command::Org(OrgCommand::Import(import)) => {
-            let (source, asked) = import.parts();
-            cli::import_orgs(&source, &asked)
+        Command::Org(command) => command.run(),
+        Command::Member(command) => command.run(),
+        Command::Lockouts(LockoutsCommand::List { settings }) => cli::list_lockouts(&settings.source()),
+        Command::Lockouts(LockoutsCommand::Open { name, settings }) => cli::open_lockout(&settings.source(), &name),
+    }
+}
+
+impl OrgCommand {
+    fn run(self) -> Exit {
+        match self {
+            Self::List { settings } => cli::list_orgs(&settings.source()),
+            Self::Import(import) => {
+                let (source, asked) = import.parts();
+                cli::import_orgs(&source, &asked)
+            }
+            Self::Suspend(OneOrg { org, settings }) => cli::change_org(&settings.source(), &org, &Change::Suspend),
+            Self::Resume(OneOrg { org, settings }) => cli::change_org(&settings.source(), &org, &Change::Resume),
         }
-        Command::Org(OrgCommand::Suspend(OneOrg { org, settings })) => cli::change_org(&settings.source(), &org, &Change::Suspend),
-        Command::Org(OrgCommand::Resume(OneOrg { org, settings })) => cli::change_org(&settings.source(), &org, &Change::Resume),
-        Command::Member(MemberCommand::List(OneOrg { org, settings })) => cli::list_members(&settings.source(), &MembersOf::Org(org)),
-        Command::Member(MemberCommand::Unclaimed { settings }) => cli::list_members(&settings.source(), &MembersOf::Nobody),
-        Command::Member(MemberCommand::Import(import)) => {
-            let (source, asked) = import.parts();
-            cli::import_members(&source, &asked)
+    }
+}
+
+impl MemberCommand {
+    fn run(self) -> Exit {
+        match self {
+            Self::List(OneOrg { org, settings }) => cli::list_members(&settings.source(), &MembersOf::Org(org)),
+            Self::Unclaimed { settings } => cli::list_members(&settings.source(), &MembersOf::Nobody),
+            Self::Import(import) => {
+                let (source, asked) = import.parts();
+                cli::import_members(&source, &asked)
+            }
+            Self::Suspend(member) => member.change(&Change::Suspend),
+            Self::Resume(member) => member.change(&Change::Resume),
+            Self::Role { role, member } => member.change(&Change::Role(role)),
+            Self::Logins { days, member } => cli::member_logins(&member.settings.source(), &member.org, &member.member, days),
+            Self::Erase { org, member, settings } => cli::erase_member(&settings.source(), &org, &member),
         }
-        Command::Member(MemberCommand::Suspend(member)) => member.change(&Change::Suspend),
-        Command::Member(MemberCommand::Resume(member)) => member.change(&Change::Resume),
-        Command::Member(MemberCommand::Role { role, member }) => member.change(&Change::Role(role)),
-        Command::Member(MemberCommand::Erase { org, member, settings }) => cli::erase_member(&settings.source(), &org, &member),
     }
 }
 

@@ -21,8 +21,8 @@ use crate::admin;
 use crate::app::{App, BuildError};
 use crate::clock::SharedClock;
 use crate::config::Config;
-use crate::limits::reconcile::Reconciler;
 use crate::identity::directory::refresh;
+use crate::limits::reconcile::Reconciler;
 use crate::proxy::door::{Door, PATIENCE};
 use crate::telemetry::system;
 

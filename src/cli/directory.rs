@@ -53,10 +53,10 @@ impl Place {
     }
 
     /// The member of an org whom this names: by an id of theirs, or by their e-mail address.
-    fn member(&self, org: &str, named: &str) -> Result<Member, String> {
+    pub(super) fn member(&self, org: &str, named: &str) -> Result<Member, String> {
         let is_theirs = |member: &&Member| {
-            let names = [&member.librechat_id, &member.external_id, &member.email];
-            *member.org == *org && names.into_iter().flatten().any(|name| **name == *named)
+            let theirs = [&member.librechat_id, &member.external_id, &member.email];
+            *member.org == *org && theirs.into_iter().flatten().any(|name| **name == *named)
         };
         let mut found = self.members.iter().filter(is_theirs);
         match (found.next(), found.next()) {

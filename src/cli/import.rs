@@ -73,7 +73,7 @@ impl Report {
         text
     }
 
-    fn compare(&mut self, name: &str, before: Option<Vec<(&str, String)>>, after: Vec<(&str, String)>) -> bool {
+    fn compare(&mut self, name: &str, before: Option<Vec<(&str, String)>>, after: &[(&str, String)]) -> bool {
         let Some(before) = before else {
             self.added += 1;
             self.said.push(format!("+ {name}"));
@@ -81,7 +81,7 @@ impl Report {
         };
         let differences: Vec<String> = before
             .iter()
-            .zip(&after)
+            .zip(after)
             .filter(|(before, after)| before != after)
             .map(|((field, before), (_, after))| format!("{field} {before} -> {after}"))
             .collect();
@@ -109,7 +109,7 @@ impl Taken {
     }
 
     /// What is another org's already.
-    fn from(&self, org: &Org) -> impl Iterator<Item = String> {
+    fn of_others(&self, org: &Org) -> impl Iterator<Item = String> {
         let domains = org.domains.iter().map(|domain| (self.domains.get(domain), format!("the domain {domain}")));
         let tenant = org.access.tenant.iter().map(|tenant| (self.tenants.get(tenant.as_str()), format!("the tenant {tenant}")));
         let others = domains.chain(tenant).filter_map(|(owner, what)| Some((owner?, what))).filter(|(owner, _)| **owner != org.id);
@@ -133,7 +133,7 @@ pub fn import_orgs(source: &Source, asked: &ImportAsked) -> Exit {
                 }
                 Ok(org) if orgs.contains_key(&org.id) => report.wrong.push(format!("line {}: org {} is there twice", line.number, org.id)),
                 Ok(org) => {
-                    report.wrong.extend(taken.from(&org).map(|reason| format!("line {}: {reason}", line.number)));
+                    report.wrong.extend(taken.of_others(&org).map(|reason| format!("line {}: {reason}", line.number)));
                     taken.by(&org);
                     orgs.insert(org.id.clone(), org);
                 }
@@ -145,7 +145,7 @@ pub fn import_orgs(source: &Source, asked: &ImportAsked) -> Exit {
             .into_values()
             .filter(|org| {
                 let before = place.directory.by_id(&org.id);
-                report.compare(&format!("org {}", org.id), before.as_deref().map(org_fields), org_fields(org))
+                report.compare(&format!("org {}", org.id), before.as_deref().map(org_fields), &org_fields(org))
             })
             .collect();
         if asked.apply && !changed.is_empty() {
@@ -171,7 +171,7 @@ pub fn import_members(source: &Source, asked: &ImportAsked) -> Exit {
                         continue;
                     }
                     let name = format!("member {} of {}", after.email.as_deref().map_or_else(|| id_of(&after), str::to_owned), after.org);
-                    if report.compare(&name, before.map(member_fields), member_fields(&after)) {
+                    if report.compare(&name, before.map(member_fields), &member_fields(&after)) {
                         changed.push(after);
                     }
                 }
@@ -268,9 +268,9 @@ fn standing_of(line: &Line) -> Result<Option<Standing>, String> {
 
 /// Members by what a line may know them by.
 struct Known<'a> {
-    by_librechat_id: HashMap<&'a str, &'a Member>,
-    by_external_id: HashMap<(&'a str, &'a str), &'a Member>,
-    by_email: HashMap<(&'a str, &'a str), &'a Member>,
+    librechat_id: HashMap<&'a str, &'a Member>,
+    external_id: HashMap<(&'a str, &'a str), &'a Member>,
+    email: HashMap<(&'a str, &'a str), &'a Member>,
 }
 
 impl<'a> Known<'a> {
@@ -279,9 +279,9 @@ impl<'a> Known<'a> {
             members.iter().filter_map(move |member| Some(((&*member.org, &**key(member)?), member)))
         };
         Self {
-            by_librechat_id: keyed(|member| member.librechat_id.as_ref()).map(|((_, id), member)| (id, member)).collect(),
-            by_external_id: keyed(|member| member.external_id.as_ref()).collect(),
-            by_email: keyed(|member| member.email.as_ref()).collect(),
+            librechat_id: keyed(|member| member.librechat_id.as_ref()).map(|((_, id), member)| (id, member)).collect(),
+            external_id: keyed(|member| member.external_id.as_ref()).collect(),
+            email: keyed(|member| member.email.as_ref()).collect(),
         }
     }
 }
@@ -307,9 +307,9 @@ fn member_of<'a>(line: &Line, place: &Place, known: &Known<'a>) -> Result<(Optio
     let standing = standing_of(line)?;
     let before = librechat_id
         .as_deref()
-        .and_then(|id| known.by_librechat_id.get(id))
-        .or_else(|| known.by_external_id.get(&(&*org, external_id.as_deref()?)))
-        .or_else(|| known.by_email.get(&(&*org, email.as_deref()?)))
+        .and_then(|id| known.librechat_id.get(id))
+        .or_else(|| known.external_id.get(&(&*org, external_id.as_deref()?)))
+        .or_else(|| known.email.get(&(&*org, email.as_deref()?)))
         .copied();
     if before.is_none() && external_id.is_none() && librechat_id.is_none() && email.is_none() {
         return Err("it names nobody: give external_id, librechat_id or email".to_owned());

@@ -15,11 +15,11 @@ use crate::config::Config;
 use crate::db::{Database, Status};
 use crate::identity::Org;
 use crate::identity::directory::store::DirectoryStore;
-use crate::records::audit_keys::AuditFiles;
+use crate::records::audit_keys::{AuditFiles, AuditKeys};
 use crate::records::ledger::{Ledger, Span};
 use crate::records::member_keys::MemberKeys;
 use crate::records::rebuild::Rebuild;
-use crate::records::{AuditRow, Category, RecordStore, Severity};
+use crate::records::{AuditRow, Category, NameKey, RecordStore, Severity};
 
 /// A database that is there and migrated.
 pub(super) struct Opened {
@@ -46,8 +46,18 @@ impl Opened {
     /// Writes down that this is done, before it is: who reads what others are billed by is audited, and what cannot be audited
     /// is not done.
     pub(super) async fn note(&self, noted: Noted<'_>, now: Timestamp) -> Result<(), String> {
-        let written = noted::write(&self.audit_files, &self.database, audit_row(noted, now)).await;
+        self.note_row(audit_row(noted, now)).await
+    }
+
+    /// The same, with a row of its own kind.
+    pub(super) async fn note_row(&self, row: AuditRow) -> Result<(), String> {
+        let written = noted::write(&self.audit_files, &self.database, row).await;
         written.map_err(|reason| format!("it cannot be audited: {reason}"))
+    }
+
+    /// What rows call names that people tried; nothing where the key of the audit log is elsewhere.
+    pub(super) fn name_key(&self) -> Option<NameKey> {
+        AuditKeys::read(&self.audit_files).ok().map(|keys| NameKey::of(&keys.chain))
     }
 
     pub(super) fn records(&self) -> Arc<dyn RecordStore> {

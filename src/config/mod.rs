@@ -14,6 +14,7 @@ mod layers;
 mod librechat;
 mod limits;
 mod listeners;
+mod logins;
 pub(crate) mod orgs;
 mod prices;
 mod process;
@@ -46,6 +47,7 @@ pub use tools::Tools;
 
 use crate::identity::IssuerSettings;
 use crate::identity::directory::Org;
+use crate::identity::logins::LoginSettings;
 use errors::Errors;
 use layers::{Origin, Table};
 
@@ -71,6 +73,8 @@ pub struct Config {
     pub limits: Vec<Limit>,
     /// What limits do that do not say it themselves; already applied to `limits`.
     pub limits_defaults: LimitsDefaults,
+    /// Watching sign-ins with LibreChat's own accounts; nothing where they are not watched.
+    pub logins: Option<LoginSettings>,
     /// The opening estimate of a chat.
     pub estimate: Estimate,
     /// Where counters and reservations live.
@@ -159,6 +163,7 @@ struct Sections {
     limits: Vec<limits::LimitKeys>,
     #[serde(default)]
     limits_defaults: LimitsDefaults,
+    logins: logins::LoginsKeys,
     estimate: Estimate,
     store: store::StoreKeys,
     records: records::RecordsKeys,
@@ -188,6 +193,7 @@ impl Sections {
         let librechat = librechat::check(self.librechat, &self.public, known, &self.insecure, errors);
         let issuers = issuers::check(self.issuers, librechat.as_ref(), known, &self.insecure, errors);
         let limits = limits::check(self.limits, &self.limits_defaults, self.store.on_failure, known, errors);
+        let logins = logins::check(&self.logins, self.store.on_failure, errors);
         let store = store::check(self.store, errors);
         let records = records::check(self.records, errors);
         let tools = tools::check(&self.tools, errors);
@@ -204,6 +210,7 @@ impl Sections {
             orgs,
             limits,
             limits_defaults: self.limits_defaults,
+            logins,
             estimate: self.estimate,
             store: store?,
             records: records?,

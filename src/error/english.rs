@@ -6,7 +6,7 @@ use jiff::civil::Weekday;
 use super::amounts::{Money, thousands};
 use super::facts::{Day, Facts, Opening, Reason};
 use super::texts::{clean, opening, size};
-use super::{AnswerContext, Forbidden, Malformed, Rejection};
+use super::{AnswerContext, Forbidden, LoginRefused, Malformed, Rejection, minutes_until};
 use crate::limits::{Refusal, Resource, Scope, Window};
 
 /// What a person is told.
@@ -19,6 +19,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
                 "The model \"{model}\" cannot be used here, because it has no price. Please choose another model or ask your administrator."
             );
         }
+        Rejection::Login(refused) => return login(*refused, context),
         Rejection::TooLarge { limit } => return format!("The request is larger than the {} accepted here.", size(*limit, " bytes")),
         Rejection::Malformed(reason) => return format!("The request could not be read: {}.", malformed(*reason)),
         Rejection::Unauthorized => "Your sign-in is missing or no longer valid. Please sign in again.",
@@ -62,6 +63,29 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Internal => "Something went wrong on our side. Please try again; if it happens again, tell your administrator.",
     };
     said.to_owned()
+}
+
+fn login(refused: LoginRefused, context: &AnswerContext<'_>) -> String {
+    let wait = |until| match minutes_until(until, context.now) {
+        1 => "a minute".to_owned(),
+        minutes => format!("{} minutes", thousands(u128::from(minutes.unsigned_abs()))),
+    };
+    match refused {
+        LoginRefused::Locked { until } => {
+            format!("Too many sign-ins with this name have failed. Please try again in {}, or ask your administrator.", wait(until))
+        }
+        LoginRefused::Slowed { until } => {
+            format!("Too many sign-ins from your network have failed. Please try again in {}.", wait(until))
+        }
+        LoginRefused::Busy => "Several sign-ins like this one are being checked right now. Please try again in a moment.".to_owned(),
+        LoginRefused::Suspended(Suspended::Org) => {
+            "Your organization is suspended here, so you cannot sign in. Please ask your administrator.".to_owned()
+        }
+        LoginRefused::Suspended(Suspended::Member) => {
+            "Your account is suspended here, so you cannot sign in. Please ask your administrator.".to_owned()
+        }
+        LoginRefused::Away => "Sign-ins cannot be checked right now. Please try again in a minute.".to_owned(),
+    }
 }
 
 fn malformed(reason: Malformed) -> String {

@@ -6,7 +6,7 @@ use jiff::civil::Weekday;
 use super::amounts::{Money, thousands};
 use super::facts::{Day, Facts, Opening, Reason};
 use super::texts::{clean, opening, size};
-use super::{AnswerContext, Forbidden, Malformed, Rejection};
+use super::{AnswerContext, Forbidden, LoginRefused, Malformed, Rejection, minutes_until};
 use crate::limits::{Refusal, Resource, Scope, Window};
 
 /// What a person is told.
@@ -19,6 +19,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
                 "요청하신 모델(\"{model}\")은 가격이 등록되어 있지 않아 사용하실 수 없습니다. 다른 모델을 선택하시거나 관리자에게 문의해 주세요."
             );
         }
+        Rejection::Login(refused) => return login(*refused, context),
         Rejection::TooLarge { limit } => return format!("요청이 너무 큽니다. 최대 {}까지 보내실 수 있습니다.", size(*limit, "바이트")),
         Rejection::Malformed(reason) => return format!("요청을 읽을 수 없습니다. {}", malformed(*reason)),
         Rejection::Unauthorized => "로그인 정보가 없거나 만료되었습니다. 다시 로그인해 주세요.",
@@ -54,6 +55,24 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Internal => "처리 중 문제가 발생했습니다. 다시 시도해 주시고, 문제가 계속되면 관리자에게 알려 주세요.",
     };
     said.to_owned()
+}
+
+fn login(refused: LoginRefused, context: &AnswerContext<'_>) -> String {
+    let minutes = |until| thousands(u128::from(minutes_until(until, context.now).unsigned_abs()));
+    match refused {
+        LoginRefused::Locked { until } => {
+            format!("이 이름으로 로그인에 너무 많이 실패했습니다. {}분 후에 다시 시도하시거나 관리자에게 문의해 주세요.", minutes(until))
+        }
+        LoginRefused::Slowed { until } => {
+            format!("현재 네트워크에서 로그인에 너무 많이 실패했습니다. {}분 후에 다시 시도해 주세요.", minutes(until))
+        }
+        LoginRefused::Busy => "같은 로그인 요청을 여러 건 확인하고 있습니다. 잠시 후 다시 시도해 주세요.".to_owned(),
+        LoginRefused::Suspended(Suspended::Org) => {
+            "소속 조직의 이용이 정지되어 로그인하실 수 없습니다. 관리자에게 문의해 주세요.".to_owned()
+        }
+        LoginRefused::Suspended(Suspended::Member) => "계정이 정지되어 로그인하실 수 없습니다. 관리자에게 문의해 주세요.".to_owned(),
+        LoginRefused::Away => "지금은 로그인을 확인할 수 없습니다. 1분 후에 다시 시도해 주세요.".to_owned(),
+    }
 }
 
 fn malformed(reason: Malformed) -> String {

@@ -10,6 +10,10 @@ use crate::identity::directory::Lost;
 /// How long a start may take to be answered before its run is left to its own end.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long it takes until every replica knows of a change, and has ended the streams that it shows. Only then LibreChat is
+/// told: an answer that was stopped says so itself, and that would be the last that its person reads.
+const OTHERS_KNOW_AFTER: Duration = Duration::from_millis(500);
+
 /// How often it is looked whether it was.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -27,6 +31,7 @@ impl Generations {
 
 async fn end(generations: Arc<Generations>, generation: Arc<Generation>) {
     let start = generation.start();
+    tokio::time::sleep(OTHERS_KNOW_AFTER).await;
     let answered = tokio::time::timeout(PATIENCE, async {
         while matches!(generation.phase(), Phase::Admitted | Phase::Asked | Phase::Unseen) {
             // Whoever attends to it is told of its changes, and nobody else.
@@ -42,7 +47,7 @@ async fn end(generations: Arc<Generations>, generation: Arc<Generation>) {
         Ok(()) => tracing::info!(generation.id = %start.id, org.id = &*start.org, "ended an answer of somebody who was suspended"),
         Err(error) if error.tells_that_nothing_runs() => {}
         Err(error) => {
-            tracing::warn!(generation.id = %start.id, error = %error, "an answer of somebody who was suspended could not be ended")
+            tracing::warn!(generation.id = %start.id, error = %error, "an answer of somebody who was suspended could not be ended");
         }
     }
 }

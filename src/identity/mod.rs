@@ -1,7 +1,8 @@
 //! Whose request it is: tokens, issuers, and the directory of orgs.
 //!
 //! A request's `Authorization` header is read by [`bearer()`], the token in it is judged by [`Verifier`], and a person of
-//! an embedding application becomes a LibreChat user through [`Accounts`] and [`Minter`].
+//! an embedding application becomes a LibreChat user through [`Accounts`] and [`Minter`]. [`Logins`] watches those who sign in
+//! with LibreChat's own accounts.
 
 pub mod bearer;
 pub mod tokens;
@@ -12,6 +13,8 @@ pub mod addresses;
 mod answers;
 pub mod api_keys;
 pub mod directory;
+pub mod lockouts;
+pub mod logins;
 pub mod mint;
 pub mod web_origin;
 
@@ -21,6 +24,7 @@ pub use accounts::{AccountError, Accounts, LibreChatUser, LookupError};
 pub use api_keys::{ApiKeys, KeyName, KeyStanding};
 pub use bearer::bearer;
 pub use directory::{Directory, Member, Org, Standing};
+pub use logins::Logins;
 pub use mint::Minter;
 pub use tokens::{
     Algorithm, ClaimPath, FetchError, IssuerKeys, IssuerSettings, KeySet, KeySetHealth, Mapping, OrgFrom, OrgScoped, OrgScopedClaims,

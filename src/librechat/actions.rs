@@ -184,7 +184,7 @@ pub fn action(route: &Route, method: &str, path: &str, failed: bool) -> &'static
     let named = ACTIONS.iter().find(|(known, pattern, ..)| method.eq_ignore_ascii_case(known) && fits(pattern, &parts));
     match (named, route) {
         (Some((_, _, name, refused)), _) => either(name, refused.unwrap_or(name)),
-        (None, Route::Auth) => "auth.request",
+        (None, Route::Auth | Route::Login(_)) => "auth.request",
         (None, Route::Page) => "page.request",
         (None, _) => OTHER,
     }

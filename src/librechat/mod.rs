@@ -2,7 +2,7 @@
 //!
 //! [`routes`] tells which of its routes a request is for, [`chat`] reads what a chat start asks, [`start`] what
 //! LibreChat answers to it, [`frames`] the stream of the answer, [`saved`] answers as they are kept, [`tools`] the tool calls in
-//! both, [`openai`] the OpenAI-compatible API, [`client`] speaks to LibreChat on a person's behalf, and [`address`] is where it is.
+//! both, [`login`] sign-ins, [`openai`] the OpenAI-compatible API, [`client`] speaks to LibreChat on a person's behalf, and [`address`] is where it is.
 
 pub mod actions;
 pub mod address;
@@ -10,6 +10,7 @@ pub mod chat;
 pub mod client;
 mod deltas;
 pub mod frames;
+pub mod login;
 pub mod openai;
 pub mod routes;
 pub mod saved;

@@ -35,7 +35,9 @@ pub enum Route {
     Upload,
     /// What the page needs to draw itself: configuration, endpoints, models, roles, banner.
     Catalogue,
-    /// Signing in and out.
+    /// Signing in with a password, or the code that follows it.
+    Login(LoginStep),
+    /// Everything else about signing in and out.
     Auth,
     /// `GET /api/auth/verify`, which Tollgate answers: whose a token is.
     Verify,
@@ -63,6 +65,15 @@ pub enum ChatRoute {
     Resume,
     /// `/api/assistants/v1/chat`, `/v2/chat`.
     Assistants,
+}
+
+/// The steps of signing in with LibreChat's own accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginStep {
+    /// `/api/auth/login`, and `/api/admin/login/local` of its administrators: a name and a password.
+    Password,
+    /// `/api/auth/2fa/verify-temp`: the code of a person who has proved the password.
+    SecondFactor,
 }
 
 /// The routes of the OpenAI-compatible API that start a generation.
@@ -146,6 +157,8 @@ impl Route {
             ["agents", "tools", _, "call"] if post => Self::Tool,
             ["files", "speech", "stt" | "tts", ..] if post => Self::Speech,
             ["files"] | ["files", "images", ..] if post => Self::Upload,
+            ["auth", "login"] | ["admin", "login", "local"] if post => Self::Login(LoginStep::Password),
+            ["auth", "2fa", "verify-temp"] if post => Self::Login(LoginStep::SecondFactor),
             _ => Self::of_free_api(method, lower),
         }
     }
@@ -174,7 +187,7 @@ impl Route {
         match self {
             _ if method.eq_ignore_ascii_case("OPTIONS") => Credential::None,
             Self::Page | Self::Hidden => Credential::None,
-            Self::PublicApi => Credential::Optional,
+            Self::PublicApi | Self::Login(_) => Credential::Optional,
             Self::AgentApi(_) | Self::AgentApiRead => Credential::AgentKey,
             _ => Credential::Required,
         }
@@ -187,7 +200,7 @@ impl Route {
 
     /// Whether the answer's body is read, and must therefore come uncompressed.
     pub fn answer_is_read(&self) -> bool {
-        matches!(self, Self::Chat(_) | Self::Steer | Self::Stream { .. } | Self::AgentApi(_))
+        matches!(self, Self::Chat(_) | Self::Steer | Self::Stream { .. } | Self::AgentApi(_) | Self::Login(_))
     }
 
     /// The name of the route's class in metrics and audit rows.
@@ -202,6 +215,7 @@ impl Route {
             Self::Tool => "tool",
             Self::Upload => "upload",
             Self::Catalogue => "catalogue",
+            Self::Login(_) => "login",
             Self::Auth | Self::Verify => "auth",
             Self::Api => "api",
             Self::PublicApi => "public_api",
@@ -290,6 +304,14 @@ fn hex(digit: u8) -> u8 {
         b'0'..=b'9' => digit - b'0',
         _ => (digit | 0x20) - b'a' + 10,
     }
+}
+
+/// Whether a query names what LibreChat, where a sign-in's body does not hold it, takes from there: the name and the password.
+pub fn names_credentials(query: &str) -> bool {
+    query.split(['&', ';']).any(|pair| {
+        let key = decode(pair.split('=').next().unwrap_or_default()).to_ascii_lowercase();
+        ["email", "username", "password"].iter().any(|word| key.contains(word))
+    })
 }
 
 /// When the run was created whose stream is asked for (`generationCreatedAt`, milliseconds), where the client says.
@@ -434,6 +456,21 @@ mod tests {
         ] {
             assert_eq!(Route::of(method, path).credential(method), Credential::Required, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn sign_ins_in_every_spelling() {
+        for path in ["/api/auth/login", "/API/Auth/LOGIN/", "/api/auth/%6cogin", "/api/admin/login/local", "//api/auth/login"] {
+            assert_eq!(Route::of("POST", path), Route::Login(LoginStep::Password), "{path}");
+        }
+        assert_eq!(Route::of("POST", "/api/auth/2FA/Verify-Temp/"), Route::Login(LoginStep::SecondFactor));
+        for (method, path) in [("GET", "/api/auth/login"), ("POST", "/api/auth/login/x"), ("POST", "/api/auth/2fa/verify")] {
+            assert!(!matches!(Route::of(method, path), Route::Login(_)), "{method} {path}");
+        }
+        for query in ["email=a", "x=1&Pass%77ord=b", "a[email]=c", "username"] {
+            assert!(names_credentials(query), "{query}");
+        }
+        assert!(!names_credentials("redirect_to=%2Fc%2Fnew&x=email"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{chat, client, origins, own, ranges};
+use super::{chat, client, logins, origins, own, ranges};
 use crate::app::App;
 use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
@@ -73,6 +73,10 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         Route::Chat(_) | Route::Steer | Route::AgentApi(_) => {
             // In a box, so that requests that start no chat do not pay for the room that this would take.
             Box::pin(chat::admit(app, session, ctx)).await?;
+            Ok(Admitted::Forward)
+        }
+        Route::Login(step) => {
+            Box::pin(logins::admit(app, session, ctx, step)).await?;
             Ok(Admitted::Forward)
         }
         Route::Abort => {

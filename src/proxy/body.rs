@@ -22,6 +22,36 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long an unread body is drained after a refusal, so that the client can read the answer.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// LibreChat would also read compressed and form-encoded bodies, which its own client never sends. What cannot be read
+/// here must not be forwarded.
+pub fn expect_plain_json(session: &Session) -> Result<(), Rejection> {
+    let headers = &session.req_header().headers;
+    let one = |name| {
+        let mut values =
+            headers.get_all(name).iter().map(|value: &http::HeaderValue| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+        (values.next(), values.next().is_some())
+    };
+    let (content_type, doubled) = one("content-type");
+    if doubled || !is_plain_json(&content_type.unwrap_or_default()) {
+        return Err(Rejection::UnsupportedMedia);
+    }
+    match one("content-encoding") {
+        (None, _) => Ok(()),
+        (Some(encoding), false) if encoding == "identity" => Ok(()),
+        _ => Err(Rejection::UnsupportedMedia),
+    }
+}
+
+/// Whether a `Content-Type` in lower case is JSON in UTF-8. Express decodes other charsets, UTF-7 among them, so that it
+/// would read another text than was counted; of several parameters nobody can say which one it takes.
+fn is_plain_json(content_type: &str) -> bool {
+    let (media, charset) = match content_type.split_once(';') {
+        Some((media, parameter)) => (media, parameter.trim()),
+        None => (content_type, "charset=utf-8"),
+    };
+    media.trim() == "application/json" && matches!(charset, "charset=utf-8" | "charset=\"utf-8\"")
+}
+
 /// Reads the whole body, at most `limit` bytes of a stated length, or at most 65,536 bytes of an unknown one.
 pub async fn read(session: &mut Session, limit: usize) -> Result<Bytes, Rejection> {
     let declared = declared_length(session)?;

@@ -128,39 +128,9 @@ async fn body_of(app: &App, session: &mut Session, ctx: &Ctx) -> Result<Bytes, R
         return Ok(body.clone());
     }
     if !session.as_downstream_mut().is_body_empty() {
-        expect_plain_json(session)?;
+        body::expect_plain_json(session)?;
     }
     body::read(session, app.config.body.max_chat_bytes).await
-}
-
-/// LibreChat would also read compressed and form-encoded bodies, which its own client never sends. What cannot be read
-/// here must not be forwarded.
-fn expect_plain_json(session: &Session) -> Result<(), Rejection> {
-    let headers = &session.req_header().headers;
-    let one = |name| {
-        let mut values =
-            headers.get_all(name).iter().map(|value: &http::HeaderValue| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
-        (values.next(), values.next().is_some())
-    };
-    let (content_type, doubled) = one("content-type");
-    if doubled || !is_plain_json(&content_type.unwrap_or_default()) {
-        return Err(Rejection::UnsupportedMedia);
-    }
-    match one("content-encoding") {
-        (None, _) => Ok(()),
-        (Some(encoding), false) if encoding == "identity" => Ok(()),
-        _ => Err(Rejection::UnsupportedMedia),
-    }
-}
-
-/// Whether a `Content-Type` in lower case is JSON in UTF-8. Express decodes other charsets, UTF-7 among them, so that it
-/// would read another text than was counted; of several parameters nobody can say which one it takes.
-fn is_plain_json(content_type: &str) -> bool {
-    let (media, charset) = match content_type.split_once(';') {
-        Some((media, parameter)) => (media, parameter.trim()),
-        None => (content_type, "charset=utf-8"),
-    };
-    media.trim() == "application/json" && matches!(charset, "charset=utf-8" | "charset=\"utf-8\"")
 }
 
 /// Reads a body. Half characters, which JavaScript can write, are read as everyone else writes them.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::cutoff::Standing;
+use super::logins::Login;
 use super::origins::Cors;
 use super::relay::Reading;
 use crate::generations::{Generation, Phase};
@@ -45,6 +46,8 @@ pub struct Ctx {
     pub body: Option<Bytes>,
     /// The generation that it starts.
     pub generation: Option<Arc<Generation>>,
+    /// The sign-in that it is.
+    pub login: Option<Login>,
     /// What it asks, where it asks something: for the audit row.
     pub asks: Asks,
     /// What is read of the answer.
@@ -53,7 +56,7 @@ pub struct Ctx {
     pub zone: Option<TimeZone>,
     /// How it was refused: the word and the whole decision.
     pub refused: Option<Refused>,
-    /// The audit row that counts its refusal, where that has none of its own.
+    /// The audit row that counts its refusal, where that has none of its own, or that says how its sign-in went.
     pub counted_by: Option<Uuid>,
     /// How long it took to admit it; of a chat start, from the end of its body.
     pub admitted_in: Option<std::time::Duration>,
@@ -118,6 +121,7 @@ impl Ctx {
             swapped_token: None,
             body: None,
             generation: None,
+            login: None,
             asks: Asks::default(),
             reading: Reading::Nothing,
             zone: None,

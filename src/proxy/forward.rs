@@ -11,6 +11,7 @@ use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use crate::app::App;
+use crate::librechat::routes::Route;
 
 /// LibreChat (Node) closes idle connections after 5 s; ours go before.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -23,6 +24,9 @@ const STREAM_READ_TIMEOUT: Duration = Duration::from_mins(35);
 /// Everything else: an upload with text recognition may take minutes.
 const READ_TIMEOUT: Duration = Duration::from_mins(10);
 
+/// Sign-ins: less than an attempt is held open for.
+const LOGIN_READ_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// Where the request goes.
 pub fn peer(app: &App, ctx: &Ctx) -> Result<Box<HttpPeer>> {
     let Some(address) = app.upstream.known() else {
@@ -32,7 +36,11 @@ pub fn peer(app: &App, ctx: &Ctx) -> Result<Box<HttpPeer>> {
     peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
     peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
     peer.options.idle_timeout = Some(POOL_IDLE_TIMEOUT);
-    peer.options.read_timeout = Some(if ctx.route.answer_is_read() { STREAM_READ_TIMEOUT } else { READ_TIMEOUT });
+    peer.options.read_timeout = Some(match ctx.route {
+        Route::Login(_) => LOGIN_READ_TIMEOUT,
+        _ if ctx.route.answer_is_read() => STREAM_READ_TIMEOUT,
+        _ => READ_TIMEOUT,
+    });
     Ok(Box::new(peer))
 }
 

@@ -2,7 +2,7 @@
 //! Pingora calls only hands over.
 //!
 //! [`door`] is where connections come in, [`ctx`] what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
-//! [`chat`] how a chat start is admitted, [`client`] whose address it comes from, [`ranges`] which addresses a person may come
+//! [`chat`] how a chat start is admitted, [`logins`] how sign-ins are watched, [`client`] whose address it comes from, [`ranges`] which addresses a person may come
 //! from, [`origins`] what pages of other origins may send and read, [`framing`] which of them may show LibreChat's, [`own`] what
 //! Tollgate answers itself, [`reject`] how a rejection is sent, [`counted`] how one is written down that floods, [`cutoff`] how
 //! a stream ends whose person was suspended.
@@ -17,6 +17,7 @@ pub mod cutoff;
 pub mod door;
 pub mod forward;
 pub mod framing;
+pub mod logins;
 pub mod origins;
 pub mod own;
 pub mod ranges;
@@ -121,6 +122,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        if ctx.login.is_some() {
+            Box::pin(logins::end(&self.app, session, error, ctx)).await;
+        }
         settle::settle(&self.app, session, error, ctx);
     }
 }

@@ -40,9 +40,7 @@ pub async fn answer(app: &App, session: &Session, ctx: &Ctx) -> Result<Answer, R
 /// Answers `GET /api/auth/verify`: that a token is good, and whose it is. An application that embeds LibreChat tries its tokens
 /// with it, of people too whom LibreChat has never seen.
 pub fn whose(verified: &Verified) -> Answer {
-    let organization = |org: &Org, plan: Option<&str>| {
-        json!({ "id": &*org.id, "name": &*org.name, "domain": org.domains.first(), "plan_type": plan, "status": org.standing.as_str() })
-    };
+    let organization = |org: &Org, plan: Option<&str>| json!({ "id": &*org.id, "name": &*org.name, "domain": org.domains.first(), "plan_type": plan, "status": org.standing.as_str() });
     let said = match verified {
         Verified::LibreChat(identity) => json!({
             "valid": true,

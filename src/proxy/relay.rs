@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::generations::reader::StreamReader;
 use crate::generations::telling::OwnerElsewhere;
 use crate::generations::{End, Generation, Observation, Watch};
+use crate::librechat::login::LoginReader;
 use crate::librechat::openai::ApiAnswerReader;
 use crate::librechat::routes::{Route, created_at};
 use crate::librechat::start::{StartAnswer, StartReader};
@@ -32,6 +33,8 @@ pub enum Reading {
     Stream(Box<StreamOfGeneration>),
     /// An answer of the OpenAI-compatible API.
     Api(Box<ApiAnswerReader>),
+    /// The answer to a sign-in.
+    Login(LoginReader),
 }
 
 impl Reading {
@@ -97,6 +100,7 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
         return Ok(());
     }
     match (&ctx.route, &ctx.generation) {
+        (Route::Login(_), _) if ctx.login.is_some() => ctx.reading = Reading::Login(LoginReader::new(status)),
         (Route::Chat(_), Some(generation)) => ctx.reading = start_of_chat(app, generation, status, header("content-type")),
         (Route::Steer, Some(generation)) => {
             // Before 0.8.8 LibreChat takes this path for a chat start, and answers it as one.
@@ -189,6 +193,7 @@ pub fn chunk(app: &App, chunk: Option<&Bytes>, end_of_stream: bool, ctx: &mut Ct
                 app.generations.tell_of_run(watch.generation(), stream.created_at, stream.reader.seen());
             }
         }
+        Reading::Login(reader) => chunk.into_iter().for_each(|chunk| reader.push(chunk)),
         Reading::Api(reader) => {
             if let Some(chunk) = chunk {
                 reader.push(chunk);

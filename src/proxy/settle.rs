@@ -43,7 +43,7 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
             }
         }
         // A start's JSON that broke off is an answer that was not seen.
-        Reading::Nothing | Reading::Start(_) => {}
+        Reading::Nothing | Reading::Start(_) | Reading::Login(_) => {}
         Reading::Direct(mut reader, watch) => {
             reader.close(now);
             tell_direct(app, watch.generation(), reader.seen());
@@ -168,7 +168,7 @@ fn detail(decision: Option<Value>, captured: Option<Value>) -> Option<Value> {
 
 fn category(route: &Route) -> Category {
     match route {
-        Route::Auth => Category::Auth,
+        Route::Auth | Route::Login(_) => Category::Auth,
         _ => Category::Api,
     }
 }

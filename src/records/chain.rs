@@ -108,6 +108,11 @@ impl ChainKey {
         (secret.len() >= LEAST_KEY).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
+    /// A key for another use, which tells nothing of this one.
+    pub(super) fn for_use(&self, label: &str) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&self.0, label.as_bytes()).as_ref())
+    }
+
     /// Links a row to the end of the chain of `writer` and `org`, and answers the chain's new end.
     pub fn link<Word: AsRef<str>>(&self, writer: Uuid, org: &str, head: &Head, row: &AuditRow<Word>) -> (Link, Head) {
         let seq = head.seq.saturating_add(1);

@@ -87,6 +87,7 @@ impl RefusedTokens {
             // It counts many people, of several orgs perhaps, and is about none of them.
             row = AuditRow { org_id: None, org_day: None, actor_id: None, actor_name: None, actor_role: None, ..row };
             row.address = Some(OTHER.to_owned());
+            row.resource_id = row.resource_id.filter(|_| row.resource_type == Some("route"));
         }
         keys.insert(key, Counted { row: row.clone(), count: 1 });
         (id, Some(row))

@@ -43,6 +43,10 @@ pub struct User {
     pub password: String,
     /// `USER` or `ADMIN`.
     pub role: String,
+    /// The one code of their second factor, where they have one.
+    pub code: Option<String>,
+    /// Whether their e-mail address is verified.
+    pub verified: bool,
 }
 
 impl User {
@@ -56,6 +60,8 @@ impl User {
             email: email.to_ascii_lowercase(),
             password: PASSWORD.to_owned(),
             role: "USER".to_owned(),
+            code: None,
+            verified: true,
         }
     }
 }

@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use super::cost::DollarCounterVec;
 use super::labels::{self, FirstCome, KnownModel, ModelLabels};
 use crate::generations::charge::{Status, UsageSource};
-use crate::limits::reconcile::Drift;
 use crate::identity::KeySetHealth;
+use crate::limits::reconcile::Drift;
 use crate::limits::{Bucket, Resource, Window};
 use crate::records::{self, Health, UsageRow};
 
@@ -68,6 +68,59 @@ impl Outcome {
     }
 }
 
+/// What became of a sign-in with LibreChat's own accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginOutcome {
+    /// The person is signed in.
+    SignedIn,
+    /// The password was right, and the code is asked for.
+    CodeAsked,
+    /// The guess was wrong.
+    Failed,
+    /// LibreChat has not judged it, or did not answer.
+    NotJudged,
+    /// It was not forwarded: its name or person is locked.
+    Locked,
+    /// It was not forwarded: its address has to wait.
+    Slowed,
+    /// It was not forwarded: its person or org is suspended.
+    Suspended,
+    /// It was not forwarded: it cannot be read.
+    Malformed,
+    /// It was not forwarded: failures cannot be counted.
+    Away,
+}
+
+impl LoginOutcome {
+    /// Every one.
+    const ALL: [Self; 9] = [
+        Self::SignedIn,
+        Self::CodeAsked,
+        Self::Failed,
+        Self::NotJudged,
+        Self::Locked,
+        Self::Slowed,
+        Self::Suspended,
+        Self::Malformed,
+        Self::Away,
+    ];
+
+    /// The value of the label `outcome`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SignedIn => "signed_in",
+            Self::CodeAsked => "code_asked",
+            Self::Failed => "failed",
+            Self::NotJudged => "not_judged",
+            Self::Locked => "locked",
+            Self::Slowed => "slowed",
+            Self::Suspended => "suspended",
+            Self::Malformed => "malformed",
+            Self::Away => "store_away",
+        }
+    }
+}
+
 /// All metrics. Cheap to call from the request path: a hash and an atomic addition each.
 #[derive(Debug)]
 pub struct Metrics {
@@ -82,6 +135,8 @@ pub struct Metrics {
     decisions: IntCounterVec,
     admission_duration: Histogram,
     token_refusals: IntCounterVec,
+    logins: IntCounterVec,
+    login_locks: IntCounterVec,
     key_fetches: IntCounterVec,
     key_age: IntGaugeVec,
     keys_usable: IntGaugeVec,
@@ -159,6 +214,12 @@ impl Metrics {
                 OWN_BUCKETS,
             )?,
             token_refusals: maker.counters("token_refusals_total", "Credentials that were refused.", &["reason"])?,
+            logins: maker.counters("logins_total", "Sign-ins with LibreChat's own accounts, by what became of them.", &["outcome"])?,
+            login_locks: maker.counters(
+                "login_locks_total",
+                "Times that failed sign-ins locked a name, a second factor or an address.",
+                &["locked"],
+            )?,
             key_fetches: maker.counters(
                 "issuer_key_fetches_total",
                 "Times the keys of an issuer were fetched, or could not be (error).",
@@ -257,6 +318,12 @@ impl Metrics {
         for outcome in [records::Outcome::Success, records::Outcome::Failure, records::Outcome::Unknown] {
             let _ = self.tool_calls.with_label_values(&[outcome.as_str()]);
         }
+        for outcome in LoginOutcome::ALL {
+            let _ = self.logins.with_label_values(&[outcome.as_str()]);
+        }
+        for locked in ["name", "name_at", "second_factor", "address"] {
+            let _ = self.login_locks.with_label_values(&[locked]);
+        }
         for result in ["written", "dropped", "failed"] {
             let _ = self.log_file_lines.with_label_values(&[result]);
         }
@@ -306,6 +373,16 @@ impl Metrics {
     /// A credential was refused.
     pub fn token_refused(&self, reason: &'static str) {
         self.token_refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// A sign-in with LibreChat's own accounts came to its end.
+    pub fn login(&self, outcome: LoginOutcome) {
+        self.logins.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Failed sign-ins locked something: the word of its kind.
+    pub fn login_locked(&self, kind: &'static str) {
+        self.login_locks.with_label_values(&[kind]).inc();
     }
 
     /// How the published keys of an issuer do.

@@ -5,8 +5,8 @@
 
 mod support;
 
-mod bad_days;
 mod access;
+mod bad_days;
 mod bad_input;
 mod beside_chats;
 mod bodies;
@@ -22,7 +22,9 @@ mod following;
 mod identity;
 mod issuers;
 mod limits;
+mod lockouts;
 mod log_files;
+mod logins;
 mod metrics;
 mod proved;
 mod recordings;

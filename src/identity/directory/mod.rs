@@ -25,6 +25,7 @@ use store::Changes;
 
 use super::Suspended;
 use super::access::{Access, Entrances};
+use super::lockouts::LoginName;
 
 /// The longest e-mail address that is looked at, in bytes (RFC 5321 4.5.3.1.3 allows a path of 256 with its brackets).
 const LONGEST_EMAIL: usize = 254;
@@ -211,6 +212,8 @@ struct State {
     members: HashMap<Uuid, Arc<Member>>,
     by_librechat_id: HashMap<Arc<str>, Arc<Member>>,
     by_external_id: HashMap<(Arc<str>, Arc<str>), Arc<Member>>,
+    /// The ids of those with a name that they may sign in with.
+    by_login_name: HashMap<LoginName, Vec<Uuid>>,
     revision: i64,
 }
 
@@ -273,6 +276,13 @@ impl Directory {
     /// The member of an org with this id in its embedding application.
     pub fn by_external_id(&self, org: &str, id: &str) -> Option<Arc<Member>> {
         self.state.read().by_external_id.get(&(Arc::from(org), Arc::from(id))).cloned()
+    }
+
+    /// The members who sign in with this name, their e-mail address: several where orgs share a person.
+    pub fn by_login_name(&self, name: &LoginName) -> Vec<Arc<Member>> {
+        let state = self.state.read();
+        let ids = state.by_login_name.get(name).map(Vec::as_slice).unwrap_or_default();
+        ids.iter().filter_map(|id| state.members.get(id).cloned()).collect()
     }
 
     /// Whether a person of LibreChat, or their org, may not use what costs something.
@@ -349,6 +359,10 @@ impl State {
             if let Some(id) = &before.external_id {
                 self.by_external_id.remove(&(before.org.clone(), id.clone()));
             }
+            self.forget_login_name(before);
+        }
+        if let Some(name) = login_name(&member) {
+            self.by_login_name.entry(name).or_default().push(member.id);
         }
         if let Some(id) = &member.external_id {
             self.by_external_id.insert((member.org.clone(), id.clone()), member.clone());
@@ -357,6 +371,20 @@ impl State {
         self.by_librechat_id.insert(id.clone(), member);
         Some((id, before.map_or(Standing::Active, |before| before.standing)))
     }
+
+    fn forget_login_name(&mut self, member: &Member) {
+        let Some(name) = login_name(member) else { return };
+        if let Some(ids) = self.by_login_name.get_mut(&name) {
+            ids.retain(|id| *id != member.id);
+            if ids.is_empty() {
+                self.by_login_name.remove(&name);
+            }
+        }
+    }
+}
+
+fn login_name(member: &Member) -> Option<LoginName> {
+    LoginName::of(member.email.as_deref()?)
 }
 
 /// The domain of a plain address, `None` for anything that is not plain.
@@ -450,6 +478,32 @@ mod tests {
             assert_eq!(owner(case), None, "{case:?} must belong to no org");
         }
         assert_eq!(owner(&format!("{}@acme.test", "a".repeat(300))), None, "a very long address belongs to no org");
+    }
+
+    #[test]
+    fn members_are_found_by_the_name_they_sign_in_with() {
+        let directory = directory();
+        let member = |number, org: &str, email: &str| Member {
+            id: Uuid::from_u128(number),
+            org: org.into(),
+            external_id: None,
+            librechat_id: None,
+            email: Some(email.into()),
+            name: None,
+            role: "user".into(),
+            standing: Standing::Active,
+            last_seen: None,
+        };
+        let apply = |members| directory.apply(Changes { revision: 1, orgs: Vec::new(), members });
+        let found = |typed: &str| {
+            let name = LoginName::of(typed).expect("a name");
+            directory.by_login_name(&name).iter().map(|member| member.org.to_string()).collect::<Vec<_>>()
+        };
+        apply(vec![member(1, "acme", "ann@acme.test"), member(2, "beta", "ann@acme.test"), member(3, "beta", "bob@beta.test")]);
+        assert_eq!(found(" Ann@ACME.test"), ["acme", "beta"], "one person of two orgs");
+        apply(vec![member(1, "acme", "anna@acme.test")]);
+        assert_eq!((found("ann@acme.test"), found("anna@acme.test")), (vec!["beta".to_owned()], vec!["acme".to_owned()]));
+        assert_eq!(found("nobody@acme.test"), [""; 0]);
     }
 
     proptest! {

@@ -206,6 +206,7 @@ fn member(row: &impl Columns) -> Result<Member, ReadError> {
 }
 
 /// An error is somebody else's id, or the database's.
+#[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped with")]
 fn refused(error: sqlx::Error) -> DirectoryError {
     match &error {
         sqlx::Error::Database(database) if database.is_unique_violation() => DirectoryError::Taken,

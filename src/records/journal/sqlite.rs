@@ -72,7 +72,7 @@ struct Writer {
 
 impl Writer {
     /// For what must be as durable as the settings say.
-    async fn to_append(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+    async fn appending(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
         if self.sync && !self.waits {
             sqlx::query("PRAGMA synchronous = FULL").execute(&mut self.connection).await?;
             self.waits = true;
@@ -82,7 +82,7 @@ impl Writer {
 
     /// For what only forgets. It does not wait for the disk, so that no chat start waits for it twice: after a loss of power
     /// it is forgotten again.
-    async fn to_forget(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+    async fn forgetting(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
         if std::mem::take(&mut self.waits) {
             sqlx::query("PRAGMA synchronous = NORMAL").execute(&mut self.connection).await?;
         }
@@ -127,7 +127,7 @@ impl Source {
     /// The journal's own id, made with the file.
     pub(super) async fn identity(&self) -> Result<Uuid, String> {
         let mut writer = self.connections.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?.to_append().await.map_err(text)?;
+        let writer = writer.as_mut().ok_or_else(closed)?.appending().await.map_err(text)?;
         let made = "INSERT INTO identity (id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM identity)";
         sqlx::query(made).bind(Uuid::new_v4().to_string()).execute(&mut *writer).await.map_err(text)?;
         let id: String = sqlx::query_scalar("SELECT id FROM identity").fetch_one(&mut *writer).await.map_err(text)?;
@@ -179,7 +179,7 @@ impl Source {
         let Some((newest, _)) = entries.last().filter(|_| entries.len() >= HEADS_GATHERED) else { return Ok(false) };
         let heads = serde_json::to_string(&folded(&entries)?).map_err(|error| error.to_string())?;
         let mut writer = self.connections.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?.to_forget().await.map_err(text)?;
+        let writer = writer.as_mut().ok_or_else(closed)?.forgetting().await.map_err(text)?;
         let said = sqlx::query("UPDATE entries SET body = ? WHERE seq = ?").bind(heads).bind(newest).execute(&mut *writer).await;
         said.map_err(text)?;
         let removed = sqlx::query("DELETE FROM entries WHERE kind = 7 AND seq < ?").bind(newest).execute(writer).await;
@@ -198,7 +198,7 @@ impl Source {
         });
         let mut writer = self.connections.writer.lock().await;
         let writer = writer.as_mut().ok_or_else(|| Writable::No(closed().into()))?;
-        let written = match writer.to_append().await {
+        let written = match writer.appending().await {
             Ok(writer) => statement.build().persistent(false).execute(writer).await.map(|_| ()),
             Err(error) => Err(error),
         };
@@ -231,7 +231,7 @@ impl Source {
         }
         statement.push(") RETURNING rows");
         let mut writer = self.connections.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?.to_forget().await.map_err(text)?;
+        let writer = writer.as_mut().ok_or_else(closed)?.forgetting().await.map_err(text)?;
         let removed: Vec<i64> = statement.build_query_scalar().persistent(false).fetch_all(writer).await.map_err(text)?;
         Ok(removed.into_iter().map(i64::unsigned_abs).sum())
     }
@@ -239,7 +239,7 @@ impl Source {
     /// The database refuses this row for what it holds: it is set apart, with the reason.
     pub(in crate::records) async fn refuse(&self, row: &str, reason: &str) -> Result<(), String> {
         let mut writer = self.connections.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?.to_append().await.map_err(text)?;
+        let writer = writer.as_mut().ok_or_else(closed)?.appending().await.map_err(text)?;
         let refused = sqlx::query("INSERT INTO refused (reason, row) VALUES (?, ?)").bind(reason).bind(row).execute(writer).await;
         refused.map_err(text).map(|_| ())
     }
@@ -247,7 +247,7 @@ impl Source {
     /// Forgets generations that are over. Answers whether there may be more.
     pub(in crate::records) async fn tidy(&self) -> Result<bool, String> {
         let mut writer = self.connections.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?.to_forget().await.map_err(text)?;
+        let writer = writer.as_mut().ok_or_else(closed)?.forgetting().await.map_err(text)?;
         let over = "DELETE FROM entries WHERE generation IN \
              (SELECT generation FROM entries WHERE kind IN (5, 6) LIMIT ?)";
         let deleted = sqlx::query(over).bind(i64::from(TIDIED_AT_ONCE)).execute(writer).await.map_err(text)?;

@@ -10,6 +10,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use jiff::SignedDuration;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::scripted::auth::{self, Claims};
@@ -24,18 +26,80 @@ use super::person::Person;
 pub fn routes() -> Router<Arc<Place>> {
     Router::new()
         .route("/api/auth/login", post(login))
+        .route("/api/auth/login/", post(login))
+        .route("/API/auth/LOGIN", post(login))
+        .route("/api/admin/login/local", post(login))
+        .route("/api/auth/2fa/verify-temp", post(second_factor))
         .route("/api/auth/register", post(register))
         .route("/api/auth/refresh", post(refresh))
         .route("/api/auth/logout", post(logout))
         .route("/api/user", get(user))
 }
 
+/// As LibreChat's password strategy: what it finds wrong with a body is a 404 too.
 async fn login(State(place): State<Arc<Place>>, body: Bytes) -> Response {
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let text = |key: &str| body[key].as_str().unwrap_or_default();
-    match place.user_by_email(text("email")).filter(|user| user.password == text("password")) {
+    let body: Value = match serde_json::from_slice(&body) {
+        Ok(body) => body,
+        Err(_) if body.is_empty() => Value::Null,
+        Err(_) => return answer::text(StatusCode::BAD_REQUEST, "text/html; charset=utf-8", "Bad Request"),
+    };
+    let wrong = |message: &str| answer::message(StatusCode::NOT_FOUND, message);
+    if [&body["email"], &body["password"]].iter().any(|value| matches!(value.as_str(), Some("")) || value.is_null()) {
+        return wrong("Missing credentials");
+    }
+    let (Some(email), Some(password)) = (body["email"].as_str().map(str::trim), body["password"].as_str()) else {
+        return wrong("email: Expected string, received array");
+    };
+    if !email.contains('@') {
+        return wrong("email: Invalid email");
+    }
+    if password.chars().count() < 8 {
+        return wrong("password: String must contain at least 8 character(s)");
+    }
+    match place.user_by_email(email) {
+        None => wrong("Email does not exist."),
+        Some(user) if user.password != password => wrong("Incorrect password."),
+        Some(user) if !user.verified => answer::message(StatusCode::UNPROCESSABLE_ENTITY, "Email not verified."),
+        Some(user) if user.code.is_some() => code_asked(&place, &user),
         Some(user) => signed_in(&place, &user),
-        None => answer::message(StatusCode::NOT_FOUND, "Incorrect password."),
+    }
+}
+
+/// What the first step leaves the second.
+#[derive(Serialize, Deserialize)]
+struct TempClaims {
+    #[serde(rename = "userId")]
+    user_id: String,
+    #[serde(rename = "twoFAPending")]
+    pending: bool,
+    exp: i64,
+}
+
+fn code_asked(place: &Place, user: &User) -> Response {
+    let claims = TempClaims { user_id: user.id.clone(), pending: true, exp: place.now().as_second() + 300 };
+    let key = EncodingKey::from_secret(place.options.jwt_secret.as_bytes());
+    match jsonwebtoken::encode(&Header::default(), &claims, &key) {
+        Ok(token) => answer::ok(&Object::new().put("twoFAPending", true).put("tempToken", token)),
+        Err(_) => answer::message(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong"),
+    }
+}
+
+async fn second_factor(State(place): State<Arc<Place>>, body: Bytes) -> Response {
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let Some(token) = body["tempToken"].as_str() else {
+        return answer::message(StatusCode::BAD_REQUEST, "Missing temporary token");
+    };
+    let mut rules = Validation::new(Algorithm::HS256);
+    rules.validate_exp = false;
+    let key = DecodingKey::from_secret(place.options.jwt_secret.as_bytes());
+    let claims = jsonwebtoken::decode::<TempClaims>(token, &key, &rules).map(|token| token.claims);
+    let Some(claims) = claims.ok().filter(|claims| claims.exp > place.now().as_second()) else {
+        return answer::message(StatusCode::UNAUTHORIZED, "Invalid or expired temporary token");
+    };
+    match place.user(&claims.user_id).filter(|user| user.code.is_some()) {
+        None => answer::message(StatusCode::BAD_REQUEST, "2FA is not enabled for this user"),
+        Some(user) if user.code.as_deref() == body["token"].as_str() => signed_in(&place, &user),
+        Some(_) => answer::message(StatusCode::UNAUTHORIZED, "Invalid 2FA code or backup code"),
     }
 }
 
@@ -108,12 +172,12 @@ fn show(user: &User) -> Object {
         .put("name", user.name.clone())
         .put("username", user.username.clone())
         .put("email", user.email.clone())
-        .put("emailVerified", true)
+        .put("emailVerified", user.verified)
         .put("avatar", Value::Null)
         .put("provider", "local")
         .put("role", user.role.clone())
         .put("plugins", Vec::<Node>::new())
-        .put("twoFactorEnabled", false)
+        .put("twoFactorEnabled", user.code.is_some())
         .put("termsAccepted", false)
         .put("favorites", Vec::<Node>::new())
 }

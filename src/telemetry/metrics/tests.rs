@@ -65,6 +65,8 @@ fn touch_everything(metrics: &Metrics) {
     metrics.decision(Outcome::ShadowRefused, Some(&bucket()));
     metrics.admission(moment);
     metrics.token_refused("expired");
+    metrics.login(LoginOutcome::SignedIn);
+    metrics.login_locked("name");
     metrics.key_set("idp", &KeySetHealth { good: 2, failed: 1, keys: 3, age: Some(moment), degraded: true });
     metrics.generation_opened();
     metrics.generation_opened();

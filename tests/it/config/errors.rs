@@ -53,6 +53,17 @@ fn a_file_that_cannot_be_read() {
 }
 
 #[test]
+fn wrong_logins() {
+    says(
+        "logins",
+        &wrong(
+            "[logins]\nwatch = 1\nfailures = 0\nlock_minutes = 30\nmax_lock_minutes = 15\naddress_failures = 5000\n\
+             address_max_wait_seconds = 30\nknown_place_days = 'ever'\non_failure = 'shut'\nlock = 5\n",
+        ),
+    );
+}
+
+#[test]
 fn wrong_keys_and_types() {
     says("not_toml", &wrong("[public]\nlisten = \n"));
     says(

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use tollgate::identity::directory::store::{Changes, DirectoryError, DirectoryStore, PutStanding};
 use tollgate::identity::access::{Access, TenantId};
+use tollgate::identity::directory::store::{Changes, DirectoryError, DirectoryStore, PutStanding};
 use tollgate::identity::directory::{Joining, Language, Lost};
 use tollgate::identity::{Directory, Member, Org, Standing};
 use tollgate::records::Capture;
