@@ -118,7 +118,7 @@ async fn members_are_imported_and_appear_on_first_sight() {
     wait_for("the invited to be let in", || async { (place.chats("eve@red.test").await == 200).then_some(()) }).await;
     place.says(&["member", "unclaimed"], 0, &["Nobody."]);
     place.says(&["member", "role", "viewer", "--org", "red", "--member", &eve], 0, &["viewer now"]);
-    place.says(&["member", "role", "king", "--org", "red", "--member", &eve], 64, &["\"king\" is no role"]);
+    place.says(&["member", "role", "king", "--org", "red", "--member", &eve], 64, &["invalid value 'king'"]);
     place.says(&["member", "suspend", "--org", "red", "--member", "dave@red.test"], 1, &["has no member"]);
     place.says(&["audit", "verify"], 0, &["The audit log is what was written"]);
 }

@@ -132,7 +132,7 @@ fn a_directory_knows_who_lost_something() {
     assert_eq!(directory.by_external_id("acme", "ext-1").map(|member| member.id), Some(Uuid::from_u128(1)));
     let suspended = Member { standing: Standing::Suspended, ..member(1, "acme") };
     let id = suspended.librechat_id.clone().expect("an id");
-    assert_eq!(directory.apply(changes(2, suspended.clone())).members, [id.clone()]);
+    assert_eq!(directory.apply(changes(2, suspended.clone())).members, std::slice::from_ref(&id));
     assert_eq!(directory.apply(changes(3, suspended.clone())), Lost::default(), "once");
     assert!(directory.suspended("acme", &id).is_some() && directory.suspended("blue", &id).is_none());
     assert_eq!(directory.losses(), losses + 1);
