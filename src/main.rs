@@ -130,7 +130,7 @@ enum LimitsCommand {
         /// The member's id: the user's id in LibreChat
         #[arg(long)]
         member: String,
-        /// The member's role, as a token of an issuer gives it; user is assumed when left out
+        /// The member's role, as the directory or a token of an issuer gives it; user is assumed when left out
         #[arg(long, value_parser = PossibleValuesParser::new(ROLES))]
         role: Option<String>,
         /// The member's plan; the org's when left out

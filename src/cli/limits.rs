@@ -107,8 +107,7 @@ fn note_on_role(config: &Config, asked: &Asked) -> &'static str {
         None if config.issuers.is_empty() => "",
         None => " (assumed; --role names another)",
         Some(DEFAULT_ROLE) => "",
-        Some(_) if config.issuers.is_empty() => " (which nobody has: roles come from the tokens of [[issuers]], and there are none)",
-        Some(_) => " (as a token of an issuer gives it)",
+        Some(_) => " (as the directory or a token of an issuer gives it)",
     }
 }
 

@@ -1,7 +1,6 @@
 //! What is allowed but probably not meant. It is said by `tollgate check` and once at start, and stops nothing.
 
 use super::{Config, RecordsUrl, StoreUrl};
-use crate::identity::DEFAULT_ROLE;
 use crate::limits::Mode;
 use crate::limits::rules::AppliesTo;
 
@@ -57,7 +56,6 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         "limits_defaults.mode is shadow: limits are watched, and refuse nobody.",
     );
     warnings.extend(unknown_plans(config));
-    warnings.extend(unknown_roles(config));
     warnings
 }
 
@@ -74,16 +72,4 @@ fn unknown_plans(config: &Config) -> Vec<String> {
             format!("limits[{index}] is for the plan \"{plan}\", which no org has: it applies to nobody.")
         })
         .collect()
-}
-
-/// Limits for roles that nobody has: LibreChat's own tokens carry none, so that without issuers everyone is a user.
-fn unknown_roles(config: &Config) -> Vec<String> {
-    let in_vain = config.limits.iter().filter_map(|limit| {
-        let role = limit.role.as_deref().filter(|role| config.issuers.is_empty() && *role != DEFAULT_ROLE)?;
-        Some(format!(
-            "limits[{}] is for the role \"{role}\", which only the tokens of [[issuers]] give, and there are none: it applies to nobody.",
-            limit.index
-        ))
-    });
-    in_vain.collect()
 }
