@@ -133,17 +133,15 @@ impl Source {
     /// the configuration are all there are, and whatever needs the database says so itself.
     fn load_with_orgs(&self) -> Result<(Config, SecretIs), Exit> {
         let (mut config, secret) = self.load_without_secret()?;
-        let orgs = std::cell::OnceCell::new();
+        let mut orgs = Vec::new();
         wait_for(async {
             if let Ok(opened) = ledger::Opened::open(&config).await {
-                if let Ok(found) = opened.directory().orgs().await {
-                    orgs.get_or_init(|| found);
-                }
+                orgs = opened.directory().orgs().await.unwrap_or_default();
                 opened.close().await;
             }
             Exit::Success
         });
-        for org in orgs.into_inner().unwrap_or_default() {
+        for org in orgs {
             if config.orgs.iter().all(|configured| configured.id != org.id) {
                 config.orgs.push(org);
             }

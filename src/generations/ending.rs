@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::generation::{Generation, Phase};
 use super::registry::Generations;
-use crate::identity::directory::Lost;
+use crate::identity::directory::{Lost, refresh};
 
 /// How long a start may take to be answered before its run is left to its own end.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long it takes until every replica knows of a change, and has ended the streams that it shows. Only then LibreChat is
 /// told: an answer that was stopped says so itself, and that would be the last that its person reads.
-const OTHERS_KNOW_AFTER: Duration = Duration::from_millis(500);
+const OTHERS_KNOW_AFTER: Duration = refresh::EVERY.saturating_add(Duration::from_millis(100));
 
 /// How often it is looked whether it was.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

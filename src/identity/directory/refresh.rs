@@ -9,7 +9,7 @@ use crate::records::ReadError;
 
 /// How often the database is asked for changes. Every change reaches every replica within a second (asking is one row by its
 /// key, and cheaper than a second way by which changes could come).
-const EVERY: Duration = Duration::from_millis(400);
+pub const EVERY: Duration = Duration::from_millis(400);
 
 /// Takes in what changed once.
 ///
