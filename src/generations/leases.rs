@@ -28,8 +28,11 @@ impl Generations {
                 _ = ticks.tick() => {}
                 () = self.parts.store_restored.notified() => {}
             }
+            let takes_over = self.takes_over.lock().await;
             self.renew().await;
-            self.sweep().await;
+            if *takes_over {
+                self.sweep().await;
+            }
         }
     }
 

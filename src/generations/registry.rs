@@ -90,6 +90,9 @@ pub struct Generations {
     /// The one search at a time that is made for a member's lost starts.
     searches: Mutex<LruCache<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
     emptied: tokio::sync::Notify,
+    /// Held by each round of renewing and sweeping, and while generations are handed over. `false` once they were: what this
+    /// replica has let go of is not for it to take over.
+    pub(super) takes_over: tokio::sync::Mutex<bool>,
 }
 
 /// Open generations, by id and by member: each stream that a client asks for is looked up among its member's.
@@ -138,6 +141,7 @@ impl Generations {
             told: Mutex::new(LruCache::new(TOLD)),
             searches: Mutex::new(LruCache::new(PAUSED)),
             emptied: tokio::sync::Notify::new(),
+            takes_over: tokio::sync::Mutex::new(true),
         })
     }
 
@@ -272,6 +276,13 @@ impl Generations {
     /// Ends the work at the stop of the process: with a shared store every open generation is handed over to the other
     /// replicas, without one it is settled by what was seen, at its estimate where nothing was.
     pub async fn stop(&self) {
+        self.let_go_of_all().await;
+        self.all_closed().await;
+    }
+
+    async fn let_go_of_all(&self) {
+        let mut takes_over = self.takes_over.lock().await;
+        *takes_over = false;
         if self.parts.board.is_some() {
             // What the store does not know cannot be handed over.
             self.renew().await;
@@ -288,7 +299,6 @@ impl Generations {
                 generation.give_up();
             }
         }
-        self.all_closed().await;
     }
 
     /// Leaves a running generation to the other replicas, with what was seen of it. Answers whether they can have it.

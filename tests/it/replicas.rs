@@ -15,7 +15,7 @@ use tollgate::scripted::client::{Answer, ChatBody, ChatClient};
 use tollgate::scripted::{Options, ScriptedLibreChat, Wire};
 use tollgate::serve::Running;
 
-use crate::support::gateway::{Setup, metrics_at, value_of, wait_for};
+use crate::support::gateway::{Setup, metrics_at, value_of, wait_for, wait_or_show};
 use crate::support::postgres::Postgres;
 use crate::support::redis::RedisServer;
 
@@ -99,13 +99,13 @@ impl Site {
         let tokens: u64 = rows.iter().map(|row| row.total_tokens).sum();
         let messages: u64 = rows.iter().map(|row| u64::from(row.messages)).sum();
         let cost: u64 = rows.iter().map(|row| row.cost_nanousd).sum();
-        wait_for(&format!("{tokens} tokens, {messages} messages, {cost} nano-dollars on the counters"), || async {
-            let me = client.get("/_tollgate/me").await.ok()?.json();
+        wait_or_show(&format!("{tokens} tokens, {messages} messages, {cost} nano-dollars on the counters"), || async {
+            let me = client.get("/_tollgate/me").await.map_err(|error| error.to_string())?.json();
             let is = |resource: &str, used: u64| {
                 let mut limits = me["limits"].as_array().into_iter().flatten();
                 limits.any(|limit| limit["resource"] == resource && limit["used"] == used && limit["held"] == 0)
             };
-            (is("tokens", tokens) && is("messages", messages) && is("cost", cost)).then_some(())
+            if is("tokens", tokens) && is("messages", messages) && is("cost", cost) { Ok(()) } else { Err(me["limits"].to_string()) }
         })
         .await;
     }

@@ -203,12 +203,19 @@ impl TestGateway {
 
 /// Asks until there is an answer, for at most [`patience`].
 pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
+    let ask = || async { ask().await.ok_or("nothing") };
+    wait_or_show(what, ask).await
+}
+
+/// Asks until it goes well, for at most [`patience`]; then says what it was the last time.
+pub async fn wait_or_show<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(what: &str, ask: impl Fn() -> F) -> T {
     let deadline = tokio::time::Instant::now() + patience();
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "waited {} s for {what}", patience().as_secs());
+        let last = match ask().await {
+            Ok(answer) => return answer,
+            Err(last) => last,
+        };
+        assert!(tokio::time::Instant::now() < deadline, "waited {} s for {what}; the last was {last}", patience().as_secs());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
