@@ -127,7 +127,7 @@ async fn when_somebody_was_last_seen_is_no_change() {
 fn a_directory_knows_who_lost_something() {
     let directory = Directory::new(vec![org("acme")]);
     let losses = directory.losses();
-    let changes = |revision, member: Member| Changes { revision, members: vec![member], orgs: vec![org("blue")] };
+    let changes = |revision, member: Member| Changes { revision, members: vec![member], orgs: vec![org("blue")], ..Changes::default() };
     assert_eq!(directory.apply(changes(1, member(1, "acme"))), Lost::default());
     assert_eq!(directory.by_external_id("acme", "ext-1").map(|member| member.id), Some(Uuid::from_u128(1)));
     let suspended = Member { standing: Standing::Suspended, ..member(1, "acme") };
