@@ -47,8 +47,8 @@ impl Place {
         let opened = Opened::open(config).await?;
         let store = opened.directory();
         let directory = Directory::new(config.orgs.clone());
-        let Changes { revision, orgs, members } = store.changes(-1).await.map_err(|error| error.to_string())?;
-        directory.apply(Changes { revision, orgs, members: members.clone() });
+        let Changes { revision, orgs, members, .. } = store.changes(-1).await.map_err(|error| error.to_string())?;
+        directory.apply(Changes { revision, orgs, members: members.clone(), ..Changes::default() });
         Ok(Self { opened, directory, members, store })
     }
 

@@ -13,6 +13,7 @@ use sqlx::migrate::Migrator;
 
 use crate::identity::directory::store::DirectoryStore;
 use crate::identity::directory::{PostgresDirectory, SqliteDirectory};
+use crate::identity::sessions::{PostgresSessions, SessionStore, SqliteSessions};
 use crate::records::RecordStore;
 use crate::records::chains::AuditChains;
 use crate::records::ledger::Ledger;
@@ -234,6 +235,14 @@ impl Database {
         match &self.0 {
             Kind::Sqlite(sqlite) => Arc::new(SqliteChains::new(sqlite.pool.clone())),
             Kind::Postgres(postgres) => Arc::new(PostgresChains::new(postgres.pool.clone())),
+        }
+    }
+
+    /// Codes and sessions of people who are signed in through Tollgate.
+    pub fn sessions(&self) -> Arc<dyn SessionStore> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => Arc::new(SqliteSessions::new(sqlite.pool.clone())),
+            Kind::Postgres(postgres) => Arc::new(PostgresSessions::new(postgres.pool.clone())),
         }
     }
 

@@ -16,6 +16,7 @@ pub mod directory;
 pub mod lockouts;
 pub mod logins;
 pub mod mint;
+pub mod sessions;
 pub mod web_origin;
 
 use std::sync::Arc;

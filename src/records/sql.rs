@@ -356,7 +356,7 @@ impl<C: Columns> Reader<'_, C> {
         self.required(column, self.number_or_reason(column))
     }
 
-    fn number_if_any<N: TryFrom<i64, Error: Display>>(&self, column: &'static str) -> Result<Option<N>, ReadError> {
+    pub(crate) fn number_if_any<N: TryFrom<i64, Error: Display>>(&self, column: &'static str) -> Result<Option<N>, ReadError> {
         self.value(column, self.number_or_reason(column))
     }
 

@@ -31,6 +31,7 @@ mod recordings;
 mod records;
 mod refusals;
 mod replicas;
+mod sessions;
 mod stopping;
 mod store_contract;
 mod transport;

@@ -214,6 +214,8 @@ struct State {
     by_external_id: HashMap<(Arc<str>, Arc<str>), Arc<Member>>,
     /// The ids of those with a name that they may sign in with.
     by_login_name: HashMap<LoginName, Vec<Uuid>>,
+    /// Sessions that were revoked, and when they would have been over.
+    revoked: HashMap<Uuid, Timestamp>,
     revision: i64,
 }
 
@@ -292,6 +294,16 @@ impl Directory {
         Suspended::of(state.orgs.get(org).map(|org| &**org), member.map(|member| &**member))
     }
 
+    /// Whether a session was revoked.
+    pub fn is_revoked(&self, session: Uuid) -> bool {
+        self.state.read().revoked.contains_key(&session)
+    }
+
+    /// Forgets revoked sessions that are over by themselves.
+    pub fn forget_revoked(&self, now: Timestamp) {
+        self.state.write().revoked.retain(|_, expires| *expires > now);
+    }
+
     /// How often somebody lost something: whoever looks again and again need not look while this stays as it is.
     pub fn losses(&self) -> u64 {
         self.losses.load(Relaxed)
@@ -328,6 +340,7 @@ impl Directory {
                 lost.members.push(librechat_id);
             }
         }
+        state.revoked.extend(changes.revoked);
         state.revision = state.revision.max(changes.revision);
         drop(state);
         if lost != Lost::default() {
@@ -494,7 +507,7 @@ mod tests {
             standing: Standing::Active,
             last_seen: None,
         };
-        let apply = |members| directory.apply(Changes { revision: 1, orgs: Vec::new(), members });
+        let apply = |members| directory.apply(Changes { revision: 1, members, ..Changes::default() });
         let found = |typed: &str| {
             let name = LoginName::of(typed).expect("a name");
             directory.by_login_name(&name).iter().map(|member| member.org.to_string()).collect::<Vec<_>>()

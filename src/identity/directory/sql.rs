@@ -67,8 +67,11 @@ macro_rules! directory {
                 let orgs = sqlx::query(AssertSqlSafe(orgs)).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
                 let members = format!("SELECT {MEMBER_COLUMNS} FROM members WHERE revision > $1");
                 let members = sqlx::query(AssertSqlSafe(members)).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
+                let revoked = "SELECT id, expires_at FROM sessions WHERE revoked_at IS NOT NULL AND revision > $1";
+                let revoked = sqlx::query(revoked).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
                 Ok(Changes {
                     revision,
+                    revoked: revoked.iter().map(revoked_session).collect::<Result<_, _>>()?,
                     orgs: orgs.iter().map(org).collect::<Result<_, _>>()?,
                     members: members.iter().map(member).collect::<Result<_, _>>()?,
                 })
@@ -203,6 +206,11 @@ fn member(row: &impl Columns) -> Result<Member, ReadError> {
         standing: row.word("status", Standing::from_word)?,
         last_seen: row.time_if_any("last_seen")?,
     })
+}
+
+fn revoked_session(row: &impl Columns) -> Result<(Uuid, Timestamp), ReadError> {
+    let row = Reader { row, table: "sessions" };
+    Ok((row.uuid("id")?, row.time("expires_at")?))
 }
 
 /// An error is somebody else's id, or the database's.

@@ -16,6 +16,8 @@ pub struct Changes {
     pub orgs: Vec<Org>,
     /// Members who are new or changed.
     pub members: Vec<Member>,
+    /// Sessions that were revoked and would not be over by themselves yet.
+    pub revoked: Vec<(Uuid, Timestamp)>,
 }
 
 /// Why the directory cannot be changed.

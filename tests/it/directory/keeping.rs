@@ -127,7 +127,7 @@ async fn when_somebody_was_last_seen_is_no_change() {
 fn a_directory_knows_who_lost_something() {
     let directory = Directory::new(vec![org("acme")]);
     let losses = directory.losses();
-    let changes = |revision, member: Member| Changes { revision, members: vec![member], orgs: vec![org("blue")] };
+    let changes = |revision, member: Member| Changes { revision, members: vec![member], orgs: vec![org("blue")], ..Changes::default() };
     assert_eq!(directory.apply(changes(1, member(1, "acme"))), Lost::default());
     assert_eq!(directory.by_external_id("acme", "ext-1").map(|member| member.id), Some(Uuid::from_u128(1)));
     let suspended = Member { standing: Standing::Suspended, ..member(1, "acme") };
@@ -142,7 +142,7 @@ fn a_directory_knows_who_lost_something() {
         directory.by_external_id("acme", "ext-1").is_none() && directory.by_external_id("blue", "ext-1").is_some(),
         "who moved is gone there"
     );
-    let gone = Changes { revision: 5, orgs: vec![Org { standing: Standing::Suspended, ..org("blue") }], members: Vec::new() };
+    let gone = Changes { revision: 5, orgs: vec![Org { standing: Standing::Suspended, ..org("blue") }], ..Changes::default() };
     assert_eq!(directory.apply(gone).orgs, [std::sync::Arc::<str>::from("blue")]);
     assert!(directory.suspended("blue", &id).is_some() && directory.suspended("acme", &id).is_none());
     assert_eq!(directory.revision(), 5);
