@@ -20,6 +20,7 @@ use crate::identity::directory::store::{DirectoryError, DirectoryStore, PutStand
 use crate::identity::lockouts::Lockouts;
 use crate::identity::lockouts::memory::MemoryLockouts;
 use crate::identity::lockouts::redis::RedisLockouts;
+use crate::identity::sign_in::{self, SignIn};
 use crate::identity::{Accounts, ApiKeys, Directory, KeyStanding, LibreChatUser, Logins, LookupError, Minter, SettingsError, Verifier};
 use crate::librechat::address::Address;
 use crate::librechat::client::{CallError, LibreChat, Person};
@@ -62,7 +63,9 @@ pub struct App {
     /// Makes LibreChat tokens.
     pub minter: Arc<Minter>,
     /// Confirms the LibreChat accounts that issuers name.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
+    /// Signs people in for whom an application vouches, where that is done here.
+    pub sign_in: Option<SignIn>,
     /// Confirms LibreChat's API keys.
     pub api_keys: ApiKeys,
     /// Watches sign-ins with LibreChat's own accounts, where they are watched.
@@ -192,7 +195,7 @@ impl App {
         let minter = Arc::new(Minter::new(config.librechat.jwt_secret.expose().as_bytes()));
         let verifier = config.verifier(directory.clone())?;
         let librechat = LibreChat::new(&config.librechat.upstream.to_string(), minter.clone(), clock.clone())?;
-        let accounts = accounts(&librechat, &clock);
+        let accounts = Arc::new(accounts(&librechat, &clock));
         let api_keys = api_keys(&librechat, &directory, config.librechat.default_org.clone(), &clock);
         let upstream = Address::of(&config.librechat.upstream);
         upstream.look_up().await;
@@ -222,6 +225,16 @@ impl App {
         let Stores { store, board, lockouts } = stores(&config, runtime).await?;
         let secret = config.librechat.jwt_secret.expose().as_bytes();
         let logins = config.logins.clone().map(|settings| Logins::new(lockouts, settings, secret));
+        let signing_in = sign_in::Parts {
+            sessions: database.sessions(),
+            directory: directory.clone(),
+            members: orgs_and_members.clone(),
+            accounts: accounts.clone(),
+            librechat: librechat.clone(),
+            minter: minter.clone(),
+            clock: clock.clone(),
+        };
+        let sign_in = config.sign_in.clone().map(|settings| SignIn::new(settings, signing_in, secret));
         let clocks_differ = if board.is_some() { CLOCKS_DIFFER } else { 0 };
         let counters =
             RestoringStore::new(store, records.clone(), recorder.clone(), directory.clone(), clock.clone(), metrics.clone(), clocks_differ);
@@ -274,6 +287,7 @@ impl App {
             verifier,
             minter,
             accounts,
+            sign_in,
             api_keys,
             logins,
             names: NameKey::of(&audit_keys.chain),

@@ -35,6 +35,12 @@ pub enum Rejection {
     ForeignOrg,
     /// The person belongs to no org, and the route spends. 403.
     NoOrg,
+    /// The session behind the token was ended. 401.
+    SessionEnded,
+    /// A code that signs somebody in opens nothing. 403.
+    Code(CodeRefused),
+    /// The token is too old to sign anybody in, or does not say how old it is. 403.
+    TokenTooOld,
     /// The person or their org is suspended, and the route spends. 403.
     Suspended(Suspended),
     /// A sign-in with LibreChat's own account is not let through.
@@ -76,6 +82,8 @@ pub enum Rejection {
     StoreClosed,
     /// What must be written down finds no room. 503.
     JournalFull,
+    /// Sessions, or the directory, cannot be read or written. 503.
+    SessionsAway,
     /// The keys of the token's issuer cannot be fetched, so that nothing can be said of the token. 503.
     IssuerAway,
     /// LibreChat cannot be reached; the request did not get there. 503.
@@ -111,6 +119,19 @@ pub enum LoginRefused {
     Away,
 }
 
+/// Why a code opens nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeRefused {
+    /// There is no such code.
+    Unknown,
+    /// It was opened before.
+    Used,
+    /// It came too late.
+    Late,
+    /// It is of another org than that whose host it was opened at.
+    Foreign,
+}
+
 /// What is forbidden, so that the sentence can say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forbidden {
@@ -118,6 +139,16 @@ pub enum Forbidden {
     AgentApiOff,
     /// The person is vouched for, but LibreChat has no account for them under their e-mail address.
     NoAccount,
+    /// The org takes only those who are in its directory.
+    NotInvited,
+    /// Somebody else has the LibreChat account under the person's e-mail address.
+    AccountExists,
+    /// Accounts are made by Tollgate, and by nobody for themselves.
+    Registration,
+    /// A token in an address signs nobody in here (`[insecure] token_in_url`).
+    TokenInAddress,
+    /// The cookie and the token of a request are of different people.
+    OtherPerson,
     /// This caller may not use this route.
     Route,
 }
@@ -150,6 +181,8 @@ pub enum Audience {
     AgentApi,
     /// Any other `/api` route.
     Api,
+    /// An application that embeds LibreChat, and signs its people in.
+    Application,
     /// A person's browser loading a page.
     Page,
     /// A client of the admin API (RFC 9457).
@@ -210,6 +243,12 @@ impl Rejection {
             Self::Unauthorized => (401, "unauthorized"),
             Self::ForeignOrg => (403, "foreign_org"),
             Self::NoOrg => (403, "no_org"),
+            Self::SessionEnded => (401, "session_ended"),
+            Self::Code(CodeRefused::Unknown) => (403, "code_unknown"),
+            Self::Code(CodeRefused::Used) => (403, "code_used"),
+            Self::Code(CodeRefused::Late) => (403, "code_late"),
+            Self::Code(CodeRefused::Foreign) => (403, "code_foreign"),
+            Self::TokenTooOld => (403, "token_too_old"),
             Self::Suspended(Suspended::Org) | Self::Login(LoginRefused::Suspended(Suspended::Org)) => (403, "org_suspended"),
             Self::Suspended(Suspended::Member) | Self::Login(LoginRefused::Suspended(Suspended::Member)) => (403, "member_suspended"),
             Self::Login(LoginRefused::Locked { .. }) => (429, "login_locked"),
@@ -220,6 +259,11 @@ impl Rejection {
             Self::ForeignOrigin => (403, "origin_refused"),
             Self::Forbidden(Forbidden::AgentApiOff) => (403, "agent_api_off"),
             Self::Forbidden(Forbidden::NoAccount) => (403, "no_account"),
+            Self::Forbidden(Forbidden::NotInvited) => (403, "not_invited"),
+            Self::Forbidden(Forbidden::AccountExists) => (403, "account_exists"),
+            Self::Forbidden(Forbidden::Registration) => (403, "registration_closed"),
+            Self::Forbidden(Forbidden::TokenInAddress) => (403, "token_in_address"),
+            Self::Forbidden(Forbidden::OtherPerson) => (403, "other_person"),
             Self::Forbidden(Forbidden::Route) => (403, "forbidden"),
             Self::UnknownModel { .. } => (403, "unknown_model"),
             Self::Limit(_) => (429, "limit"),
@@ -232,6 +276,7 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::StoreClosed => (503, "store_closed"),
             Self::JournalFull => (503, "journal_full"),
+            Self::SessionsAway => (503, "sessions_away"),
             Self::IssuerAway => (503, "issuer_away"),
             Self::UpstreamAway => (503, "upstream_away"),
             Self::UpstreamBroken => (502, "upstream_broken"),
@@ -254,7 +299,7 @@ impl Rejection {
         }
         match self {
             // RFC 9110 wants a challenge; this scheme makes no browser open its own sign-in window.
-            Self::Unauthorized => headers.push(("WWW-Authenticate", "Bearer".to_owned())),
+            Self::Unauthorized | Self::SessionEnded => headers.push(("WWW-Authenticate", "Bearer".to_owned())),
             Self::MethodNotAllowed { allow } => headers.push(("Allow", (*allow).to_owned())),
             Self::Limit(refusal) => limit_headers(refusal, context.now, &mut headers),
             _ => {}
@@ -289,6 +334,7 @@ impl Rejection {
             Self::Login(LoginRefused::Away)
             | Self::StoreClosed
             | Self::JournalFull
+            | Self::SessionsAway
             | Self::IssuerAway
             | Self::UpstreamAway
             | Self::UpstreamBroken

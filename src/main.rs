@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use tollgate::cli::{
     self, Asked, AuditAsked, Change, Exit, ExportAsked, ExportFormat, Exported, Format, ImportAsked, Making, MembersOf, Migration,
-    RebuildAsked, RepriceAsked, Source, StatementAsked, StatementFormat, Wanted,
+    RebuildAsked, RepriceAsked, SessionsOf, Source, StatementAsked, StatementFormat, Wanted,
 };
 use tollgate::identity::ROLES;
 
@@ -89,6 +89,9 @@ enum Command {
     /// Members of orgs
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Who is signed in through Tollgate
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// What failed sign-ins with LibreChat's own accounts have locked
     #[command(subcommand)]
     Lockouts(LockoutsCommand),
@@ -337,6 +340,37 @@ enum MemberCommand {
 }
 
 #[derive(Subcommand)]
+enum SessionCommand {
+    /// Show the sessions of an org
+    List(WhoseSessions),
+    /// Sign people out, on every replica; answers that run in their sessions end
+    // Nobody signs a whole org out by leaving a word out.
+    #[command(group(ArgGroup::new("which").required(true).args(["all", "member", "id"])))]
+    Revoke {
+        /// All sessions of the org
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        whose: WhoseSessions,
+    },
+}
+
+#[derive(Args)]
+struct WhoseSessions {
+    /// The org's id
+    #[arg(long)]
+    org: String,
+    /// Only those of this member: a LibreChat id, an external id or an e-mail address
+    #[arg(long, conflicts_with = "id")]
+    member: Option<String>,
+    /// Only this session
+    #[arg(long, value_name = "SESSION")]
+    id: Option<uuid::Uuid>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Subcommand)]
 enum LockoutsCommand {
     /// Show what is locked now
     List {
@@ -464,6 +498,7 @@ fn run(command: Command) -> Exit {
         Command::Audit(AuditCommand::PublicKey { settings }) => cli::audit_public_key(&settings.source()),
         Command::Org(command) => command.run(),
         Command::Member(command) => command.run(),
+        Command::Session(command) => command.run(),
         Command::Lockouts(LockoutsCommand::List { settings }) => cli::list_lockouts(&settings.source()),
         Command::Lockouts(LockoutsCommand::Open { name, settings }) => cli::open_lockout(&settings.source(), &name),
     }
@@ -479,6 +514,31 @@ impl OrgCommand {
             }
             Self::Suspend(OneOrg { org, settings }) => cli::change_org(&settings.source(), &org, &Change::Suspend),
             Self::Resume(OneOrg { org, settings }) => cli::change_org(&settings.source(), &org, &Change::Resume),
+        }
+    }
+}
+
+impl SessionCommand {
+    fn run(self) -> Exit {
+        match self {
+            Self::List(whose) => {
+                let of = whose.of();
+                cli::list_sessions(&whose.settings.source(), &whose.org, &of)
+            }
+            Self::Revoke { whose, .. } => {
+                let of = whose.of();
+                cli::revoke_sessions(&whose.settings.source(), &whose.org, &of)
+            }
+        }
+    }
+}
+
+impl WhoseSessions {
+    fn of(&self) -> SessionsOf {
+        match (&self.member, self.id) {
+            (_, Some(id)) => SessionsOf::One(id),
+            (Some(member), None) => SessionsOf::Member(member.clone()),
+            (None, None) => SessionsOf::Org,
         }
     }
 }

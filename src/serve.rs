@@ -286,6 +286,11 @@ async fn retention(app: Arc<App>) {
     let mut pause = RETENTION_AGAIN;
     loop {
         tokio::time::sleep(pause).await;
+        if let Some(sign_in) = &app.sign_in
+            && let Err(error) = sign_in.tidy().await
+        {
+            tracing::warn!(%error, "sessions that are over cannot be removed");
+        }
         pause = if app.retain_records().await { RETENTION_AGAIN } else { RETENTION };
     }
 }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::db::{Database, Status};
 use crate::identity::Org;
 use crate::identity::directory::store::DirectoryStore;
+use crate::identity::sessions::SessionStore;
 use crate::records::audit_keys::{AuditFiles, AuditKeys};
 use crate::records::ledger::{Ledger, Span};
 use crate::records::member_keys::MemberKeys;
@@ -66,6 +67,11 @@ impl Opened {
 
     pub(super) fn member_keys(&self) -> Arc<dyn MemberKeys> {
         self.database.member_keys()
+    }
+
+    /// Where sessions are.
+    pub(super) fn sessions(&self) -> Arc<dyn SessionStore> {
+        self.database.sessions()
     }
 
     /// Where orgs and members are.

@@ -84,6 +84,7 @@ pub fn explain_limits(source: &Source, asked: &Asked, format: Format) -> Exit {
         org_tokens_per_month: None,
         email: None,
         suspended: None,
+        session: None,
     };
     let now = SystemClock.now();
     let charges = Who::of(&identity).map(|who| rules.applies(&who, now)).unwrap_or_default();

@@ -23,6 +23,7 @@ mod reader;
 mod rebuild;
 mod reprice;
 mod say;
+mod session;
 mod spreadsheet;
 mod statement;
 mod table;
@@ -48,6 +49,7 @@ pub use reader::{Making, Wanted, create_reader};
 pub use rebuild::{RebuildAsked, rebuild};
 pub use reprice::{RepriceAsked, reprice};
 pub(crate) use say::complain;
+pub use session::{SessionsOf, list_sessions, revoke_sessions};
 pub use statement::{StatementAsked, StatementFormat, statement};
 
 use crate::clock::SystemClock;
@@ -115,15 +117,17 @@ impl Source {
         })
     }
 
-    /// The configuration for a command that can do without LibreChat's secret: where nothing but that is missing, a
-    /// stand-in takes its place that signs nothing LibreChat or a running Tollgate would accept.
+    /// The configuration for a command that can do without LibreChat's secret and that of accounts: where nothing but those is
+    /// missing, stand-ins take their place that sign nothing LibreChat or a running Tollgate would accept.
     fn load_without_secret(&self) -> Result<(Config, SecretIs), Exit> {
         match self.read() {
-            Err(errors) if errors.lacks_secret() => {
-                let stand_in = ("TOLLGATE_LIBRECHAT__JWT_SECRET".to_owned(), uuid::Uuid::new_v4().to_string());
-                let mut environment = self.environment.clone();
-                environment.push(stand_in);
-                Ok((Self { file: self.file.clone(), environment }.load()?, SecretIs::Missing))
+            Err(errors) if !errors.missing_secrets().is_empty() => {
+                let missing = errors.missing_secrets();
+                let variable = |path: &&str| format!("TOLLGATE_{}", path.to_uppercase().replace('.', "__"));
+                let stand_ins = missing.iter().map(|path| (variable(path), uuid::Uuid::new_v4().to_string()));
+                let environment = self.environment.iter().cloned().chain(stand_ins).collect();
+                let secret = if missing.contains(&"librechat.jwt_secret") { SecretIs::Missing } else { SecretIs::Given };
+                Ok((Self { file: self.file.clone(), environment }.load()?, secret))
             }
             _ => Ok((self.load()?, SecretIs::Given)),
         }

@@ -33,7 +33,7 @@ impl fmt::Display for ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
-    lacks_secret: bool,
+    missing_secrets: Vec<&'static str>,
 }
 
 impl ConfigErrors {
@@ -42,9 +42,9 @@ impl ConfigErrors {
         self.errors.iter()
     }
 
-    /// Whether LibreChat's secret is among what is missing: the one thing that has no default.
-    pub fn lacks_secret(&self) -> bool {
-        self.lacks_secret
+    /// Which secrets are missing that have no default: LibreChat's, and that of the accounts that Tollgate makes.
+    pub fn missing_secrets(&self) -> &[&'static str] {
+        &self.missing_secrets
     }
 }
 
@@ -67,7 +67,7 @@ impl std::error::Error for ConfigErrors {}
 pub(super) struct Errors {
     found: Vec<ConfigError>,
     unreadable: Vec<String>,
-    lacks_secret: bool,
+    missing_secrets: Vec<&'static str>,
 }
 
 impl Errors {
@@ -91,11 +91,13 @@ impl Errors {
         self.found.push(ConfigError { path: String::new(), message, place });
     }
 
-    /// LibreChat's secret is missing.
-    pub(super) fn lacks_secret(&mut self, path: &str, message: &str) {
+    /// The secret at `path` is missing.
+    pub(super) fn lacks_secret(&mut self, path: &'static str, message: &str) {
         let before = self.found.len();
         self.add(path, message);
-        self.lacks_secret = self.found.len() > before;
+        if self.found.len() > before {
+            self.missing_secrets.push(path);
+        }
     }
 
     /// Whether something at or below `path` could not be read, so that what refers to it cannot be judged.
@@ -126,7 +128,7 @@ impl Errors {
             }
         }
         self.found.sort_by(|a, b| by_path(&a.path, &b.path).then_with(|| a.message.cmp(&b.message)));
-        ConfigErrors { errors: self.found, lacks_secret: self.lacks_secret }
+        ConfigErrors { errors: self.found, missing_secrets: self.missing_secrets }
     }
 }
 

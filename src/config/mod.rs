@@ -22,6 +22,7 @@ mod read;
 mod ready;
 mod records;
 mod secret;
+mod sign_in;
 mod store;
 mod tools;
 mod urls;
@@ -48,6 +49,7 @@ pub use tools::Tools;
 use crate::identity::IssuerSettings;
 use crate::identity::directory::Org;
 use crate::identity::logins::LoginSettings;
+use crate::identity::sign_in::SignInSettings;
 use errors::Errors;
 use layers::{Origin, Table};
 
@@ -75,6 +77,8 @@ pub struct Config {
     pub limits_defaults: LimitsDefaults,
     /// Watching sign-ins with LibreChat's own accounts; nothing where they are not watched.
     pub logins: Option<LoginSettings>,
+    /// Signing in through Tollgate; nothing where nobody does.
+    pub sign_in: Option<SignInSettings>,
     /// The opening estimate of a chat.
     pub estimate: Estimate,
     /// Where counters and reservations live.
@@ -164,6 +168,7 @@ struct Sections {
     #[serde(default)]
     limits_defaults: LimitsDefaults,
     logins: logins::LoginsKeys,
+    sign_in: sign_in::SignInKeys,
     estimate: Estimate,
     store: store::StoreKeys,
     records: records::RecordsKeys,
@@ -194,6 +199,7 @@ impl Sections {
         let issuers = issuers::check(self.issuers, librechat.as_ref(), known, &self.insecure, errors);
         let limits = limits::check(self.limits, &self.limits_defaults, self.store.on_failure, known, errors);
         let logins = logins::check(&self.logins, self.store.on_failure, errors);
+        let sign_in = sign_in::check(self.sign_in, &self.insecure, errors);
         let store = store::check(self.store, errors);
         let records = records::check(self.records, errors);
         let tools = tools::check(&self.tools, errors);
@@ -211,6 +217,7 @@ impl Sections {
             limits,
             limits_defaults: self.limits_defaults,
             logins,
+            sign_in,
             estimate: self.estimate,
             store: store?,
             records: records?,

@@ -124,6 +124,8 @@ pub struct Insecure {
     pub short_secrets: bool,
     /// Fetch issuers' keys over plain http, also from other machines.
     pub keys_over_http: bool,
+    /// Sign people in by a token in the address.
+    pub token_in_url: bool,
 }
 
 fn threads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {

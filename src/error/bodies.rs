@@ -13,6 +13,7 @@ pub(super) fn body(rejection: &Rejection, context: &AnswerContext<'_>) -> (&'sta
         (Audience::Page, _) => ("text/html; charset=utf-8", page(&sentences, context)),
         (Audience::Admin, _) => ("application/problem+json", problem(rejection, &sentences, context)),
         (Audience::AgentApi, _) => (JSON, openai(rejection, &sentences)),
+        (Audience::Application, _) => (JSON, json(&CodedMessage { message: &sentences, code: rejection.kind() })),
         (Audience::Chat | Audience::Api, Rejection::Unauthorized) => (JSON, json(&Message { message: "Unauthorized" })),
         (Audience::Chat, Rejection::Draining) => (JSON, chat(&sentences, Some("SERVER_NOT_READY"))),
         (Audience::Chat, _) => (JSON, chat(&sentences, None)),
@@ -40,6 +41,13 @@ pub(super) fn event(rejection: &Rejection, context: &AnswerContext<'_>) -> Strin
 #[derive(Serialize)]
 struct Message<'a> {
     message: &'a str,
+}
+
+/// For programs: the sentences, and the word by which they tell refusals apart.
+#[derive(Serialize)]
+struct CodedMessage<'a> {
+    message: &'a str,
+    code: &'static str,
 }
 
 /// The one error that LibreChat's client prints verbatim.

@@ -27,6 +27,11 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::NoOrg => {
             "Your account does not belong to an organization here, so you cannot send messages. Please ask your administrator."
         }
+        Rejection::SessionEnded => "You were signed out. Please sign in again.",
+        Rejection::Code(_) => {
+            "This link was used before, is too old, or is not for here. Please open the chat again from your application."
+        }
+        Rejection::TokenTooOld => "Your sign-in is too old. Please sign in to your application again.",
         Rejection::Suspended(Suspended::Org) => {
             "Your organization is suspended here, so you cannot send messages. Please ask your administrator."
         }
@@ -43,6 +48,15 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Forbidden(Forbidden::NoAccount) => {
             "There is no chat account under your e-mail address yet. Please ask your administrator."
         }
+        Rejection::Forbidden(Forbidden::NotInvited) => "Your organization has not invited you to the chat. Please ask your administrator.",
+        Rejection::Forbidden(Forbidden::AccountExists) => {
+            "There is another chat account under your e-mail address, so you cannot be signed in. Please ask your administrator."
+        }
+        Rejection::Forbidden(Forbidden::Registration) => "Accounts are made by your application here. Please sign in there.",
+        Rejection::Forbidden(Forbidden::TokenInAddress) => {
+            "This address holds a sign-in, which is not accepted here. Please open the chat from your application, or ask your administrator."
+        }
+        Rejection::Forbidden(Forbidden::OtherPerson) => "You are signed in as somebody else in this browser. Please reload the page.",
         Rejection::Forbidden(Forbidden::Route) => "You are not allowed to do this. Please ask your administrator.",
         Rejection::TooSlow => "The request took too long to arrive. Please try again.",
         Rejection::UnsupportedMedia => "The request must be uncompressed JSON (Content-Type: application/json).",
@@ -51,6 +65,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::MethodNotAllowed { .. } => "This address does not take this method.",
         Rejection::StoreClosed => "Limits cannot be checked right now, so no messages are accepted. Please try again in a minute.",
         Rejection::JournalFull => "Messages cannot be recorded right now. Please try again in a minute.",
+        Rejection::SessionsAway => "You cannot be signed in right now. Please try again in a minute.",
         Rejection::IssuerAway => "Your sign-in cannot be checked right now. Please try again in a minute.",
         Rejection::UpstreamAway => "The chat service cannot be reached right now. Please try again in a minute.",
         Rejection::UpstreamBroken => {

@@ -25,6 +25,11 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Unauthorized => "로그인 정보가 없거나 만료되었습니다. 다시 로그인해 주세요.",
         Rejection::ForeignOrg => "현재 로그인 정보로는 이 조직을 이용하실 수 없습니다.",
         Rejection::NoOrg => "계정이 등록된 조직에 속해 있지 않아 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
+        Rejection::SessionEnded => "로그아웃되었습니다. 다시 로그인해 주세요.",
+        Rejection::Code(_) => {
+            "이 링크는 이미 사용되었거나, 너무 오래되었거나, 이곳에서 사용할 수 없습니다. 이용 중인 애플리케이션에서 채팅을 다시 열어 주세요."
+        }
+        Rejection::TokenTooOld => "로그인한 지 너무 오래되었습니다. 이용 중인 애플리케이션에 다시 로그인해 주세요.",
         Rejection::Suspended(Suspended::Org) => "소속 조직의 이용이 정지되어 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
         Rejection::Suspended(Suspended::Member) => "계정이 정지되어 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
         Rejection::Elsewhere => {
@@ -35,6 +40,15 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
             "에이전트 API를 사용할 수 없도록 설정되어 있습니다. 웹 페이지를 이용하시거나 관리자에게 문의해 주세요."
         }
         Rejection::Forbidden(Forbidden::NoAccount) => "회원님의 이메일 주소로 등록된 채팅 계정이 아직 없습니다. 관리자에게 문의해 주세요.",
+        Rejection::Forbidden(Forbidden::NotInvited) => "소속 조직에서 아직 채팅에 초대하지 않았습니다. 관리자에게 문의해 주세요.",
+        Rejection::Forbidden(Forbidden::AccountExists) => {
+            "회원님의 이메일 주소로 등록된 다른 채팅 계정이 있어 로그인할 수 없습니다. 관리자에게 문의해 주세요."
+        }
+        Rejection::Forbidden(Forbidden::Registration) => "이곳의 계정은 애플리케이션에서 만들어집니다. 애플리케이션에서 로그인해 주세요.",
+        Rejection::Forbidden(Forbidden::TokenInAddress) => {
+            "이 주소에는 로그인 정보가 들어 있어 사용할 수 없습니다. 이용 중인 애플리케이션에서 채팅을 열거나 관리자에게 문의해 주세요."
+        }
+        Rejection::Forbidden(Forbidden::OtherPerson) => "이 브라우저에는 다른 사람으로 로그인되어 있습니다. 페이지를 새로 고쳐 주세요.",
         Rejection::Forbidden(Forbidden::Route) => "이 작업을 수행할 권한이 없습니다. 관리자에게 문의해 주세요.",
         Rejection::TooSlow => "요청이 도착하는 데 시간이 너무 오래 걸렸습니다. 다시 시도해 주세요.",
         Rejection::UnsupportedMedia => "요청은 압축하지 않은 JSON(Content-Type: application/json)이어야 합니다.",
@@ -43,6 +57,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::MethodNotAllowed { .. } => "이 주소에서는 사용할 수 없는 메서드입니다.",
         Rejection::StoreClosed => "지금은 사용 한도를 확인할 수 없어 메시지를 받을 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::JournalFull => "지금은 메시지를 기록할 수 없습니다. 1분 후에 다시 시도해 주세요.",
+        Rejection::SessionsAway => "지금은 로그인할 수 없습니다. 잠시 후 다시 시도해 주세요.",
         Rejection::IssuerAway => "지금은 로그인 정보를 확인할 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::UpstreamAway => "지금은 채팅 서비스에 연결할 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::UpstreamBroken => {

@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::*;
 use crate::limits::{Bar, Bucket, MAX_AMOUNT, OnFailure, Period, Resource, Scope, Window};
 
-const AUDIENCES: [Audience; 5] = [Audience::Chat, Audience::AgentApi, Audience::Api, Audience::Page, Audience::Admin];
+const AUDIENCES: [Audience; 6] =
+    [Audience::Chat, Audience::AgentApi, Audience::Api, Audience::Application, Audience::Page, Audience::Admin];
 const LANGUAGES: [Language; 2] = [Language::En, Language::Ko];
 const REFERENCE: &str = "7K3M9QX2AB";
 
@@ -58,6 +59,12 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::Unauthorized,
         Rejection::ForeignOrg,
         Rejection::NoOrg,
+        Rejection::SessionEnded,
+        Rejection::Code(CodeRefused::Unknown),
+        Rejection::Code(CodeRefused::Used),
+        Rejection::Code(CodeRefused::Late),
+        Rejection::Code(CodeRefused::Foreign),
+        Rejection::TokenTooOld,
         Rejection::Suspended(Suspended::Org),
         Rejection::Suspended(Suspended::Member),
         Rejection::Login(LoginRefused::Locked { until: now() + jiff::SignedDuration::from_secs(14 * 60 + 1) }),
@@ -70,6 +77,11 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::ForeignOrigin,
         Rejection::Forbidden(Forbidden::AgentApiOff),
         Rejection::Forbidden(Forbidden::NoAccount),
+        Rejection::Forbidden(Forbidden::NotInvited),
+        Rejection::Forbidden(Forbidden::AccountExists),
+        Rejection::Forbidden(Forbidden::Registration),
+        Rejection::Forbidden(Forbidden::TokenInAddress),
+        Rejection::Forbidden(Forbidden::OtherPerson),
         Rejection::Forbidden(Forbidden::Route),
         Rejection::UnknownModel { model: "gpt-9\u{202e}<b>{\"type\":\"ban\"}</b>\n".to_owned() },
         Rejection::Malformed(Malformed::NotJson),
@@ -88,6 +100,7 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::MethodNotAllowed { allow: "GET, HEAD" },
         Rejection::StoreClosed,
         Rejection::JournalFull,
+        Rejection::SessionsAway,
         Rejection::IssuerAway,
         Rejection::UpstreamAway,
         Rejection::UpstreamBroken,

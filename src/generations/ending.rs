@@ -18,11 +18,12 @@ const OTHERS_KNOW_AFTER: Duration = refresh::EVERY.saturating_add(Duration::from
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Generations {
-    /// Ends every generation of these orgs and members that this replica owns. The others do the same with theirs.
+    /// Ends every generation of these orgs, members and sessions that this replica owns. The others do the same with theirs.
     pub fn end_those_of(self: &Arc<Self>, lost: &Lost) {
         for generation in self.all_open() {
             let start = generation.start();
-            if lost.orgs.contains(&start.org) || lost.members.contains(&start.member) {
+            let is_of_session = start.session.is_some_and(|session| lost.sessions.contains(&session));
+            if is_of_session || lost.orgs.contains(&start.org) || lost.members.contains(&start.member) {
                 self.parts.runtime.spawn(end(Arc::clone(self), generation));
             }
         }
@@ -44,10 +45,10 @@ async fn end(generations: Arc<Generations>, generation: Arc<Generation>) {
     }
     let Some(conversation_id) = generation.conversation_id() else { return };
     match generations.parts.librechat.abort(&start.person(), &conversation_id, generation.created_at()).await {
-        Ok(()) => tracing::info!(generation.id = %start.id, org.id = &*start.org, "ended an answer of somebody who was suspended"),
+        Ok(()) => tracing::info!(generation.id = %start.id, org.id = &*start.org, "ended an answer of somebody who was stopped"),
         Err(error) if error.tells_that_nothing_runs() => {}
         Err(error) => {
-            tracing::warn!(generation.id = %start.id, error = %error, "an answer of somebody who was suspended could not be ended");
+            tracing::warn!(generation.id = %start.id, error = %error, "an answer of somebody who was stopped could not be ended");
         }
     }
 }

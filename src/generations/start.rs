@@ -23,6 +23,9 @@ pub struct Start {
     pub member_name: Option<Arc<str>>,
     /// The member's role.
     pub role: Arc<str>,
+    /// The session that it was asked in, where it was in one.
+    #[serde(default)]
+    pub session: Option<Uuid>,
     /// When it was admitted.
     pub admitted_at: Timestamp,
     /// The day of admission in the org's calendar.

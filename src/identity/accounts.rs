@@ -100,6 +100,20 @@ impl Accounts {
         Ok(user)
     }
 
+    /// The LibreChat user with this id, whoever they are.
+    ///
+    /// # Errors
+    ///
+    /// Where LibreChat cannot be asked.
+    pub async fn known(&self, user_id: &str) -> Result<Option<LibreChatUser>, AccountError> {
+        self.user(user_id).await
+    }
+
+    /// Forgets what LibreChat said of this id, which it may have made just now.
+    pub(super) fn forget(&self, user_id: &str) {
+        self.answers.forget(user_id);
+    }
+
     async fn user(&self, id: &str) -> Found {
         let id: Arc<str> = id.into();
         let ask = || async {

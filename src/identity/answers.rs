@@ -43,6 +43,11 @@ impl<T: Clone> Answers<T> {
         answer
     }
 
+    /// Forgets what was answered about one.
+    pub(super) fn forget(&self, about: &str) {
+        self.slots.lock().pop(about);
+    }
+
     /// How many are kept.
     pub(super) fn len(&self) -> usize {
         self.slots.lock().len()

@@ -107,18 +107,7 @@ impl Logins {
     /// Whose second factor a token of the first step is for. One that LibreChat did not sign is nobody's: whoever makes one up
     /// must not lock others. Whether it is over is LibreChat's to say.
     pub fn second_factor_of(&self, temp_token: &str) -> Tried {
-        #[derive(Deserialize)]
-        struct Claims {
-            #[serde(rename = "userId")]
-            user_id: String,
-        }
-        let mut rules = Validation::new(Algorithm::HS256);
-        rules.validate_exp = false;
-        rules.validate_aud = false;
-        rules.required_spec_claims.clear();
-        let read = jsonwebtoken::decode::<Claims>(temp_token, &self.temp_tokens, &rules);
-        let user = read.ok().map(|token| token.claims.user_id).filter(|user| is_user_id(user));
-        user.map_or(Tried::Nothing, |user| Tried::SecondFactor(user.into()))
+        user_of_temp_token(temp_token, &self.temp_tokens).map_or(Tried::Nothing, Tried::SecondFactor)
     }
 
     /// Reserves an attempt.
@@ -205,6 +194,21 @@ impl Logins {
             Tried::Nothing => Vec::new(),
         }
     }
+}
+
+/// The LibreChat user whom a token of the first step names, where this key signed it; whether it is over does not matter.
+pub(super) fn user_of_temp_token(temp_token: &str, key: &DecodingKey) -> Option<Arc<str>> {
+    #[derive(Deserialize)]
+    struct Claims {
+        #[serde(rename = "userId")]
+        user_id: String,
+    }
+    let mut rules = Validation::new(Algorithm::HS256);
+    rules.validate_exp = false;
+    rules.validate_aud = false;
+    rules.required_spec_claims.clear();
+    let read = jsonwebtoken::decode::<Claims>(temp_token, key, &rules);
+    read.ok().map(|token| token.claims.user_id).filter(|user| is_user_id(user)).map(Arc::from)
 }
 
 /// Whether all of these members are suspended, or their orgs: whoever is of several orgs may sign in for any that is not.

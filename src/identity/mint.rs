@@ -1,11 +1,14 @@
-//! LibreChat access tokens that we make: for our own calls on a person's behalf, and in place of an org-scoped token.
+//! LibreChat access tokens that we make: for our own calls on a person's behalf, in place of an org-scoped token, and for those
+//! who are signed in through us.
 //!
 //! LibreChat accepts any HS256 token under its secret whose `id` is a user, and does not mind more claims beside it.
 
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
+use uuid::Uuid;
 
+use super::sessions::Session;
 use super::tokens::OWN_ISSUER;
 use super::{Identity, LibreChatUser};
 
@@ -42,6 +45,7 @@ impl Minter {
             iss: OWN_ISSUER,
             org,
             role: None,
+            session: OfSession::default(),
             iat: now.as_second(),
             exp: now.as_second().saturating_add(OWN_CALL_LIFETIME),
         })
@@ -60,8 +64,27 @@ impl Minter {
             iss: OWN_ISSUER,
             org: identity.org.as_deref().map(|org| &*org.id),
             role: Some(&identity.role),
+            session: OfSession::default(),
             iat: now.as_second(),
             exp: until.as_second().clamp(earliest, latest),
+        })
+    }
+
+    /// What the browser holds of somebody who is signed in: LibreChat's own claims of `user`, with org, role and session. It lives
+    /// 15 minutes, and not longer than its session.
+    pub fn mint_of_session(&self, user: &LibreChatUser, role: &str, session: &Session, now: Timestamp) -> String {
+        let latest = now.as_second().saturating_add(LONGEST_LIFETIME);
+        self.sign(&Claims {
+            id: &user.id,
+            username: user.username.as_deref(),
+            provider: Some(&user.provider),
+            email: Some(&user.email),
+            iss: OWN_ISSUER,
+            org: Some(&session.org),
+            role: Some(role),
+            session: OfSession { sid: Some(session.id), plan: session.plan.as_deref(), org_tokens: session.org_tokens_per_month },
+            iat: now.as_second(),
+            exp: session.expires.as_second().min(latest),
         })
     }
 
@@ -86,6 +109,19 @@ struct Claims<'a> {
     org: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'a str>,
+    #[serde(flatten)]
+    session: OfSession<'a>,
     iat: i64,
     exp: i64,
+}
+
+/// What only the tokens of sessions say.
+#[derive(Default, Serialize)]
+struct OfSession<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    org_tokens: Option<u64>,
 }

@@ -17,9 +17,12 @@ pub mod lockouts;
 pub mod logins;
 pub mod mint;
 pub mod sessions;
+pub mod sign_in;
 pub mod web_origin;
 
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 pub use accounts::{AccountError, Accounts, LibreChatUser, LookupError};
 pub use api_keys::{ApiKeys, KeyName, KeyStanding};
@@ -27,6 +30,7 @@ pub use bearer::bearer;
 pub use directory::{Directory, Member, Org, Standing};
 pub use logins::Logins;
 pub use mint::Minter;
+pub use sign_in::{SignIn, SignInError};
 pub use tokens::{
     Algorithm, ClaimPath, FetchError, IssuerKeys, IssuerSettings, KeySet, KeySetHealth, Mapping, OrgFrom, OrgScoped, OrgScopedClaims,
     Preset, ROLES, SettingsError, TokenError, Verified, Verifier, VerifierSettings, Whose,
@@ -54,6 +58,8 @@ pub struct Identity {
     pub email: Option<Arc<str>>,
     /// Who may not use what costs something, if so.
     pub suspended: Option<Suspended>,
+    /// The session that the token belongs to, where it is of one.
+    pub session: Option<Uuid>,
 }
 
 /// Who may not use what costs something.

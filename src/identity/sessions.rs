@@ -138,6 +138,9 @@ pub trait SessionStore: std::fmt::Debug + Send + Sync {
     /// The session with this secret's hash, unless it is over or was revoked.
     async fn session(&self, secret_hash: &str, now: Timestamp) -> Result<Option<Session>, ReadError>;
 
+    /// Those of these sessions that are neither over nor revoked, the oldest first.
+    async fn list(&self, which: &WhichSessions, now: Timestamp) -> Result<Vec<Session>, ReadError>;
+
     /// Ends sessions now. Answers those that it ended.
     async fn revoke(&self, which: &WhichSessions, now: Timestamp) -> Result<Vec<Session>, ReadError>;
 

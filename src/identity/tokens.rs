@@ -77,6 +77,8 @@ pub struct OrgScoped {
     pub claims: OrgScopedClaims,
     /// The role in the org: `user`, `admin`, `super_admin` or `viewer`.
     pub role: Arc<str>,
+    /// Whether the token says which role. Where it does not, the role is a user's.
+    pub names_role: bool,
     /// The plan: `plan_type` of the token, else the org's.
     pub plan: Option<Arc<str>>,
     /// One more monthly token cap for the org, from `librechat_config.max_tokens`.
@@ -84,6 +86,10 @@ pub struct OrgScoped {
     /// The LibreChat user that this person is, when the token says so and its issuer may. Believe it only for an account
     /// with the same e-mail address: [`super::Accounts::confirmed`].
     pub librechat_user_id: Option<Arc<str>>,
+    /// `organization.librechat_config` of the token, as the application wrote it.
+    pub librechat_config: Option<serde_json::Value>,
+    /// When the token was made, where it says so.
+    pub issued: Option<Timestamp>,
     /// The end of the token, leeway not included.
     pub expires: Timestamp,
 }
@@ -115,6 +121,7 @@ impl OrgScoped {
             role: self.role.clone(),
             plan: self.plan.clone(),
             org_tokens_per_month: self.org_tokens_per_month,
+            session: None,
         }
     }
 }
@@ -219,25 +226,32 @@ impl Verifier {
         }
         let times = Times::of(claims.exp, claims.nbf, claims.iat)?;
         let minted = claims.iss.is_some();
+        let session = claims.sid.filter(|_| minted);
         let member = self.directory.by_librechat_id(&claims.id);
+        let has_moved = member.as_ref().is_some_and(|member| Some(&*member.org) != claims.org.as_deref());
+        if session.is_some_and(|session| has_moved || self.directory.is_revoked(session)) {
+            return Err(TokenError::Revoked);
+        }
         let org = match (minted, &member) {
             (true, _) => self.org_of_minted(claims.org.as_deref())?,
             (false, Some(member)) if !member.org.is_empty() => self.directory.by_id(&member.org),
             (false, _) => self.org_of_email(claims.email.as_deref()),
         };
         let role = match &member {
-            Some(member) if !minted => member.role.clone(),
+            // A session is as old as a week: what the directory says now counts.
+            Some(member) if !minted || session.is_some() => member.role.clone(),
             _ => self.role(claims.role.as_deref().filter(|_| minted)),
         };
         let identity = Identity {
-            plan: org.as_ref().and_then(|org| org.plan.clone()),
+            plan: claims.plan.filter(|_| session.is_some()).map(Arc::from).or_else(|| org.as_ref().and_then(|org| org.plan.clone())),
             suspended: Suspended::of(org.as_deref(), member.as_deref()),
             org,
             user: claims.id.into(),
             name: claims.username.map(Arc::from),
             role,
-            org_tokens_per_month: None,
+            org_tokens_per_month: claims.org_tokens.filter(|_| session.is_some()),
             email: claims.email.map(Arc::from),
+            session,
         };
         times.check(now, self.leeway, || Whose::from(&identity))?;
         Ok(identity)
@@ -279,6 +293,7 @@ impl Verifier {
         let person = OrgScoped {
             issuer: issuer.name.clone(),
             role: self.role(said.role),
+            names_role: said.role.is_some(),
             plan: said.plan.map(Arc::from).or_else(|| org.plan.clone()),
             org,
             claims: OrgScopedClaims {
@@ -290,6 +305,8 @@ impl Verifier {
             },
             org_tokens_per_month: said.tokens_per_month,
             librechat_user_id,
+            librechat_config: claims.get("organization").and_then(|org| org.get("librechat_config")).cloned(),
+            issued: times.issued,
             expires: times.expires,
         };
         times.check(now, self.leeway, || Whose::from(&person))?;

@@ -12,6 +12,9 @@ pub const ACTIONS: &[(&str, &str, &str, Option<&str>)] = &[
     ("POST", "/api/auth/login", "auth.login", Some("auth.login_failed")),
     ("POST", "/api/auth/2fa/verify-temp", "auth.two_factor_login", Some("auth.two_factor_failed")),
     ("POST", "/api/admin/login/local", "auth.admin_login", Some("auth.admin_login_failed")),
+    ("GET", "/api/librechat/auth", "auth.handed_off", Some("auth.hand_off_refused")),
+    ("POST", "/api/librechat/auth", "auth.token_exchanged", Some("auth.token_exchange_refused")),
+    ("GET", "/_tollgate/enter", "auth.entered", Some("auth.enter_refused")),
     ("POST", "/api/auth/logout", "auth.logout", None),
     ("POST", "/api/auth/register", "auth.registered", Some("auth.registration_failed")),
     ("POST", "/api/auth/refresh", "auth.refreshed", Some("auth.refresh_failed")),
@@ -178,13 +181,14 @@ pub fn action(route: &Route, method: &str, path: &str, failed: bool) -> &'static
         Route::Steer => return either("chat.steered", "chat.steer_refused"),
         Route::Stream { .. } => return "chat.streamed",
         Route::Hidden => return "metrics.refused",
+        Route::Enter => return either("auth.entered", "auth.enter_refused"),
         _ => {}
     }
     let parts = segments(path);
     let named = ACTIONS.iter().find(|(known, pattern, ..)| method.eq_ignore_ascii_case(known) && fits(pattern, &parts));
     match (named, route) {
         (Some((_, _, name, refused)), _) => either(name, refused.unwrap_or(name)),
-        (None, Route::Auth | Route::Login(_)) => "auth.request",
+        (None, Route::Auth | Route::Login(_) | Route::HandOff | Route::Logout) => "auth.request",
         (None, Route::Page) => "page.request",
         (None, _) => OTHER,
     }

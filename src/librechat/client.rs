@@ -3,6 +3,8 @@
 //! Each carries a token minted for that person, fresh for every call, the person's address, and the browser's user agent
 //! of the start: LibreChat bans whoever comes with another (`api/server/middleware/uaParser.js`).
 
+pub mod accounts;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,6 +12,7 @@ mod deltas;
 pub mod frames;
 pub mod login;
 pub mod openai;
+pub mod page_config;
 pub mod routes;
 pub mod saved;
 pub mod start;

@@ -41,6 +41,18 @@ pub enum Route {
     Auth,
     /// `GET /api/auth/verify`, which Tollgate answers: whose a token is.
     Verify,
+    /// `/api/librechat/auth`: an application signs somebody in.
+    HandOff,
+    /// `/_tollgate/enter`: a browser opens a code.
+    Enter,
+    /// `POST /api/auth/refresh`: a browser asks for a token.
+    Refresh,
+    /// `POST /api/auth/logout`.
+    Logout,
+    /// `POST /api/auth/register`: somebody makes themselves an account.
+    Register,
+    /// `GET /api/config`: what the page shows.
+    Config,
     /// Any other API route.
     Api,
     /// API routes that anyone may call, with or without a token.
@@ -131,6 +143,7 @@ impl Route {
         let lower: Vec<&str> = lower.iter().map(|segment| &**segment).collect();
         match lower.as_slice() {
             ["metrics", ..] => Self::Hidden,
+            ["_tollgate", "enter"] => Self::Enter,
             ["_tollgate", ..] => Self::Own,
             ["api", rest @ ..] => Self::of_api(method, path, rest, decoded.get(1..).unwrap_or_default()),
             _ => Self::Page,
@@ -166,7 +179,13 @@ impl Route {
     #[expect(clippy::match_same_arms, reason = "a line for each kind of route is easier to check")]
     fn of_free_api(method: &str, lower: &[&str]) -> Self {
         let reads = method.eq_ignore_ascii_case("GET") || method.eq_ignore_ascii_case("HEAD");
+        let post = method.eq_ignore_ascii_case("POST");
         match lower {
+            ["config"] if reads => Self::Config,
+            ["auth", "refresh"] if post => Self::Refresh,
+            ["auth", "register"] if post => Self::Register,
+            ["auth", "logout"] if post => Self::Logout,
+            ["librechat", "auth"] => Self::HandOff,
             ["config" | "banner"] | ["rum", ..] => Self::PublicApi,
             ["share", _] | ["share", _, "config" | "files", ..] if reads => Self::PublicApi,
             ["user", "verify", ..] | ["admin", "oauth", ..] | ["admin", "login", "local"] => Self::PublicApi,
@@ -186,8 +205,8 @@ impl Route {
     pub fn credential(&self, method: &str) -> Credential {
         match self {
             _ if method.eq_ignore_ascii_case("OPTIONS") => Credential::None,
-            Self::Page | Self::Hidden => Credential::None,
-            Self::PublicApi | Self::Login(_) => Credential::Optional,
+            Self::Page | Self::Hidden | Self::Enter => Credential::None,
+            Self::PublicApi | Self::Login(_) | Self::Refresh | Self::Register | Self::Config => Credential::Optional,
             Self::AgentApi(_) | Self::AgentApiRead => Credential::AgentKey,
             _ => Credential::Required,
         }
@@ -216,9 +235,9 @@ impl Route {
             Self::Upload => "upload",
             Self::Catalogue => "catalogue",
             Self::Login(_) => "login",
-            Self::Auth | Self::Verify => "auth",
+            Self::Auth | Self::Verify | Self::HandOff | Self::Enter | Self::Logout => "auth",
             Self::Api => "api",
-            Self::PublicApi => "public_api",
+            Self::PublicApi | Self::Refresh | Self::Register | Self::Config => "public_api",
             Self::Page => "page",
             Self::Own => "own",
             Self::Hidden => "hidden",
@@ -320,11 +339,17 @@ pub fn created_at(query: &str) -> Option<i64> {
 }
 
 /// The value of a parameter in a query string, escapes undone.
-fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+pub fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then(|| decode(value))
     })
+}
+
+/// A query without these parameters, in whatever spelling.
+pub fn without_parameters(query: &str, names: &[&str]) -> String {
+    let stays = |pair: &&str| !names.contains(&&*decode(pair.split('=').next().unwrap_or_default()));
+    query.split('&').filter(|pair| !pair.is_empty()).filter(stays).collect::<Vec<_>>().join("&")
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{chat, client, logins, origins, own, ranges};
+use super::{chat, client, logins, origins, own, ranges, sign_in};
 use crate::app::App;
 use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
 use crate::identity::{
-    AccountError, DEFAULT_ROLE, Identity, KeyName, KeyStanding, OrgScoped, Suspended, TokenError, Verified, bearer, is_user_id,
+    DEFAULT_ROLE, Identity, KeyName, KeyStanding, LibreChatUser, Member, OrgScoped, Suspended, TokenError, Verified, bearer, is_user_id,
 };
 use crate::librechat::routes::{self, Credential, Route};
 use crate::records::{AuditRow, Category, Outcome, Severity};
@@ -51,6 +51,10 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
     if ctx.route == Route::Verify {
         let verified = verify(app, session).await.map_err(|reason| refuse_token(app, session, ctx, reason))?;
         super::reject::write(session, ctx, own::whose(&verified)).await;
+        return Ok(Admitted::Answered);
+    }
+    if let Some(answer) = Box::pin(sign_in::answer(app, session, ctx)).await? {
+        super::reject::write(session, ctx, answer).await;
         return Ok(Admitted::Answered);
     }
     authenticate(app, session, ctx).await?;
@@ -136,28 +140,46 @@ async fn identity_if_any(app: &App, session: &Session, ctx: &mut Ctx) -> Option<
 }
 
 /// Why a request carries no identity: its token's error, that it has none, or a key that is nobody's.
-enum NoIdentity {
+pub(super) enum NoIdentity {
+    /// There is no token.
     Missing,
+    /// Its token does not hold.
     Refused(TokenError),
+    /// Its key is nobody's.
     UnknownKey,
 }
 
-async fn verify(app: &App, session: &Session) -> Result<Verified, NoIdentity> {
+/// Whose token a request carries.
+pub(super) async fn verify(app: &App, session: &Session) -> Result<Verified, NoIdentity> {
     let token = bearer(session.req_header().headers.get_all("authorization")).map_err(NoIdentity::Refused)?;
     app.verifier.verify_or_ask(token.ok_or(NoIdentity::Missing)?, app.clock.now()).await.map_err(NoIdentity::Refused)
 }
 
-/// A person whom an embedding application vouches for goes on as the LibreChat user that the application names.
+/// A person whom an embedding application vouches for goes on as the LibreChat user that they are.
 async fn swap(app: &App, person: &OrgScoped, ctx: &mut Ctx) -> Result<Identity, Rejection> {
-    let Some(user_id) = &person.librechat_user_id else { return Err(Rejection::Forbidden(Forbidden::NoAccount)) };
-    let user = app.accounts.confirmed(user_id, &person.claims.email).await.map_err(|error| match error {
-        AccountError::NoSuchUser | AccountError::EmailDiffers => Rejection::Forbidden(Forbidden::NoAccount),
-        AccountError::LibreChatAway => Rejection::UpstreamAway,
-    })?;
-    let member = app.directory.by_librechat_id(&user.id);
+    let (user, member) = match &app.sign_in {
+        Some(sign_in) => {
+            let arrived = sign_in.arrived(person).await.map_err(sign_in::rejection)?;
+            (arrived.user, Some(arrived.member))
+        }
+        None => named(app, person).await?,
+    };
     let identity = person.identity_as(Arc::from(user.id.as_str()), member.as_deref());
     ctx.swapped_token = Some(app.minter.mint_swapped(&user, &identity, person.expires, app.clock.now()));
     Ok(identity)
+}
+
+/// The LibreChat user that the application names. Where the org takes only the invited, they are in its directory.
+async fn named(app: &App, person: &OrgScoped) -> Result<(LibreChatUser, Option<Arc<Member>>), Rejection> {
+    let Some(user_id) = &person.librechat_user_id else { return Err(Rejection::Forbidden(Forbidden::NoAccount)) };
+    let user = app.accounts.confirmed(user_id, &person.claims.email).await.map_err(|error| sign_in::rejection(error.into()))?;
+    let member = app.directory.by_librechat_id(&user.id);
+    let is_member = member.as_ref().is_some_and(|member| member.org == person.org.id)
+        || app.directory.by_external_id(&person.org.id, &person.claims.sub).is_some();
+    if !is_member && !person.org.joining.by_token {
+        return Err(Rejection::Forbidden(Forbidden::NotInvited));
+    }
+    Ok((user, member))
 }
 
 /// A caller with one of LibreChat's own API keys. LibreChat vouches for the key before anything is counted to the org.
@@ -186,11 +208,12 @@ async fn agent_key(app: &App, session: &Session, ctx: &Ctx) -> Result<Identity, 
         org_tokens_per_month: None,
         email: None,
         suspended,
+        session: None,
     })
 }
 
 /// Refuses a token: the answer says nothing that would help an attacker, the audit row says why.
-fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rejection {
+pub(super) fn refuse_token(app: &App, session: &Session, ctx: &Ctx, why: NoIdentity) -> Rejection {
     let (reason, rejection) = match &why {
         NoIdentity::Missing => ("missing", Rejection::Unauthorized),
         NoIdentity::UnknownKey => ("unknown_key", Rejection::Unauthorized),

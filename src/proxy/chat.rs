@@ -350,6 +350,7 @@ fn start_of(
         member: identity.user.clone(),
         member_name: identity.name.clone(),
         role: identity.role.clone(),
+        session: identity.session,
         admitted_at: now,
         org_day: org.day(now),
         org_month: org.month(now),

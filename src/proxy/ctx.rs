@@ -15,6 +15,7 @@ use super::origins::Cors;
 use super::relay::Reading;
 use crate::generations::{Generation, Phase};
 use crate::identity::{Identity, Org};
+use crate::librechat::page_config::Hidden;
 use crate::librechat::routes::Route;
 
 /// A request on its way through the gateway.
@@ -38,6 +39,8 @@ pub struct Ctx {
     pub identity: Option<Identity>,
     /// The org whose own the host name is that was asked for.
     pub host_org: Option<Arc<Org>>,
+    /// What of LibreChat's configuration is not shown, where that is asked for.
+    pub hides: Option<Hidden>,
     /// Which page of another origin may read the answer.
     pub cors: Cors,
     /// The token LibreChat is to see in place of the client's.
@@ -54,6 +57,8 @@ pub struct Ctx {
     pub reading: Reading,
     /// The zone its person is answered in, where the body names one; the org's otherwise.
     pub zone: Option<TimeZone>,
+    /// What its audit row says besides, where nothing else does.
+    pub detail: Option<serde_json::Value>,
     /// How it was refused: the word and the whole decision.
     pub refused: Option<Refused>,
     /// The audit row that counts its refusal, where that has none of its own, or that says how its sign-in went.
@@ -117,6 +122,7 @@ impl Ctx {
             is_https: false,
             identity: None,
             host_org: None,
+            hides: None,
             cors: Cors::default(),
             swapped_token: None,
             body: None,
@@ -125,6 +131,7 @@ impl Ctx {
             asks: Asks::default(),
             reading: Reading::Nothing,
             zone: None,
+            detail: None,
             refused: None,
             counted_by: None,
             admitted_in: None,

@@ -9,6 +9,7 @@ use super::reject;
 use super::relay::Reading;
 use crate::app::App;
 use crate::error::Rejection;
+use crate::identity::Identity;
 
 /// Whether a stream goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum Standing {
 /// ends when its connection does.
 pub fn apply(app: &App, session: &Session, chunk: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     let is_direct = match &ctx.reading {
-        Reading::Nothing | Reading::Start(_) | Reading::Login(_) => return Ok(()),
+        Reading::Nothing | Reading::Start(_) | Reading::Login(_) | Reading::Config(_) => return Ok(()),
         Reading::Direct(..) | Reading::Api(_) => true,
         Reading::Stream(_) => false,
     };
@@ -34,18 +35,26 @@ pub fn apply(app: &App, session: &Session, chunk: &mut Option<Bytes>, ctx: &mut 
     match ctx.standing {
         Standing::After(known) if known == losses => return Ok(()),
         Standing::After(_) => ctx.standing = Standing::After(losses),
-        Standing::Ended if is_direct => return Error::e_explain(ErrorType::ConnectionClosed, "its person was suspended"),
+        Standing::Ended if is_direct => return Error::e_explain(ErrorType::ConnectionClosed, "its person was stopped"),
         Standing::Ended => {
             *chunk = None;
             return Ok(());
         }
     }
-    let suspended = ctx.identity.as_ref().and_then(|identity| app.directory.suspended(&identity.org.as_ref()?.id, &identity.user));
-    if let (Some(suspended), true) = (suspended, chunk.is_some()) {
+    let lost = ctx.identity.as_ref().and_then(|identity| lost(app, identity));
+    if let (Some(lost), true) = (&lost, chunk.is_some()) {
         ctx.standing = Standing::Ended;
-        *chunk = Some(reject::event(app, session, ctx, &Rejection::Suspended(suspended)));
-    } else if suspended.is_some() {
+        *chunk = Some(reject::event(app, session, ctx, lost));
+    } else if lost.is_some() {
         ctx.standing = Standing::After(losses.wrapping_sub(1));
     }
     Ok(())
+}
+
+/// Why a person may no longer have a stream, if so.
+fn lost(app: &App, identity: &Identity) -> Option<Rejection> {
+    if identity.session.is_some_and(|session| app.directory.is_revoked(session)) {
+        return Some(Rejection::SessionEnded);
+    }
+    app.directory.suspended(&identity.org.as_ref()?.id, &identity.user).map(Rejection::Suspended)
 }

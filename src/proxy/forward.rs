@@ -10,6 +10,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
+use super::rewrite;
 use crate::app::App;
 use crate::librechat::routes::Route;
 
@@ -69,6 +70,9 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
     }
     if ctx.route.answer_is_read() {
         request.insert_header("Accept-Encoding", "identity")?;
+    }
+    if ctx.hides.is_some() {
+        rewrite::ask(request)?;
     }
     if let Some(token) = &ctx.swapped_token {
         request.insert_header("Authorization", format!("Bearer {token}"))?;

@@ -23,7 +23,9 @@ pub mod own;
 pub mod ranges;
 pub mod reject;
 pub mod relay;
+pub mod rewrite;
 pub mod settle;
+pub mod sign_in;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,6 +110,7 @@ impl ProxyHttp for Gateway {
         if !session.was_upgraded() {
             relay::chunk(&self.app, chunk.as_ref(), end_of_stream, ctx);
             cutoff::apply(&self.app, session, chunk, ctx)?;
+            rewrite::chunk(chunk, end_of_stream, ctx);
         }
         Ok(None)
     }

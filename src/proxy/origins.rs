@@ -171,7 +171,7 @@ fn said<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Said<'a> {
 }
 
 /// The host that was asked for, with its port where one was named: of HTTP/2 `:authority`.
-fn host(head: &RequestHeader) -> &str {
+pub fn host(head: &RequestHeader) -> &str {
     let named = head.uri.authority().map(http::uri::Authority::as_str);
     named.or_else(|| head.headers.get(HOST)?.to_str().ok()).unwrap_or_default()
 }

@@ -27,10 +27,9 @@ pub fn check(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(), Rejectio
 fn passes(route: &Route, path: &str) -> bool {
     let is = |known: &str| path.trim_end_matches('/').eq_ignore_ascii_case(known);
     match route {
-        Route::Page | Route::Catalogue | Route::Login(_) => true,
+        Route::Page | Route::Catalogue | Route::Login(_) | Route::Logout | Route::Refresh | Route::Register | Route::Config => true,
         Route::PublicApi => !routes::is_share(path),
         Route::Api => is("/api/user"),
-        Route::Auth => is("/api/auth/logout"),
         _ => false,
     }
 }

@@ -113,7 +113,8 @@ fn audience(route: &Route) -> Audience {
     match route {
         Route::Chat(_) => Audience::Chat,
         Route::AgentApi(_) | Route::AgentApiRead => Audience::AgentApi,
-        Route::Page | Route::Hidden => Audience::Page,
+        Route::HandOff => Audience::Application,
+        Route::Page | Route::Hidden | Route::Enter => Audience::Page,
         _ => Audience::Api,
     }
 }

@@ -9,6 +9,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
+use super::rewrite::{self, HeldBack};
 use super::{framing, origins};
 use crate::app::App;
 use crate::generations::reader::StreamReader;
@@ -35,6 +36,8 @@ pub enum Reading {
     Api(Box<ApiAnswerReader>),
     /// The answer to a sign-in.
     Login(LoginReader),
+    /// LibreChat's configuration, held back until it is whole.
+    Config(HeldBack),
 }
 
 impl Reading {
@@ -83,6 +86,7 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
     response.insert_header("X-Request-Id", &*ctx.request_id)?;
     origins::answer(&ctx.cors, response)?;
     framing::answer(app, ctx, response)?;
+    rewrite::head(response, ctx)?;
     let status = response.status.as_u16();
     let header = |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if ctx.route == Route::Abort && is_event_stream(header("content-type")) {
@@ -170,7 +174,7 @@ fn is_event_stream(content_type: &str) -> bool {
 /// A chunk of LibreChat's answer, or its end.
 pub fn chunk(app: &App, chunk: Option<&Bytes>, end_of_stream: bool, ctx: &mut Ctx) {
     match &mut ctx.reading {
-        Reading::Nothing => {}
+        Reading::Nothing | Reading::Config(_) => {}
         Reading::Start(reader) => {
             let clear = chunk.and_then(|chunk| reader.push(chunk));
             if let Some(answer) = clear.or_else(|| end_of_stream.then(|| reader.finish())) {

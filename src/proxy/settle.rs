@@ -43,7 +43,7 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
             }
         }
         // A start's JSON that broke off is an answer that was not seen.
-        Reading::Nothing | Reading::Start(_) | Reading::Login(_) => {}
+        Reading::Nothing | Reading::Start(_) | Reading::Login(_) | Reading::Config(_) => {}
         Reading::Direct(mut reader, watch) => {
             reader.close(now);
             tell_direct(app, watch.generation(), reader.seen());
@@ -104,7 +104,7 @@ fn is_audited(app: &App, session: &Session, ctx: &Ctx, status: u16) -> bool {
         return false;
     }
     let reads = matches!(session.req_header().method, http::Method::GET | http::Method::HEAD | http::Method::OPTIONS);
-    let ordinary = reads && status < 400 && matches!(ctx.route, Route::Page | Route::PublicApi | Route::Catalogue);
+    let ordinary = reads && status < 400 && matches!(ctx.route, Route::Page | Route::PublicApi | Route::Config | Route::Catalogue);
     app.config.records.audit == Audit::All || !ordinary
 }
 
@@ -149,7 +149,7 @@ fn audit_row(session: &Session, ctx: &mut Ctx, status: u16, error: Option<&Error
         cost_nanousd: None,
         count: 1,
         reference: refused.as_ref().map(|refused| refused.reference.clone()),
-        detail: detail(refused.and_then(|refused| refused.detail), ctx.asks.captured.take()),
+        detail: detail(refused.and_then(|refused| refused.detail).or_else(|| ctx.detail.take()), ctx.asks.captured.take()),
         link: None,
     }
 }
@@ -168,7 +168,7 @@ fn detail(decision: Option<Value>, captured: Option<Value>) -> Option<Value> {
 
 fn category(route: &Route) -> Category {
     match route {
-        Route::Auth | Route::Login(_) => Category::Auth,
+        Route::Auth | Route::Login(_) | Route::HandOff | Route::Enter | Route::Logout | Route::Refresh | Route::Register => Category::Auth,
         _ => Category::Api,
     }
 }

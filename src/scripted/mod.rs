@@ -171,6 +171,13 @@ impl ScriptedLibreChat {
         self.place.register(user);
     }
 
+    /// Takes away who has this e-mail address.
+    pub fn remove_user(&self, email: &str) {
+        if let Some(user) = self.place.user_by_email(email) {
+            self.place.remove(&user.id);
+        }
+    }
+
     /// An access token for a person with this e-mail address, as their login would give.
     pub fn token(&self, email: &str) -> String {
         let user = self.place.user_by_email(email).unwrap_or_else(|| User::new(email));

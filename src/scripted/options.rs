@@ -101,6 +101,10 @@ pub struct Options {
     pub users: Vec<User>,
     /// What happens to valid tokens of people who are not among `users`.
     pub strangers: Strangers,
+    /// How many accounts an address may make before it is told to wait (`REGISTER_MAX`).
+    pub sign_ups_per_address: usize,
+    /// Whether anybody may make an account (`ALLOW_REGISTRATION`).
+    pub registration: bool,
     /// Which programs may chat.
     pub agents: Agents,
     /// How a run goes where its text does not say.
@@ -127,6 +131,8 @@ impl Default for Options {
             replays: Vec::new(),
             users: Vec::new(),
             strangers: Strangers::default(),
+            sign_ups_per_address: 5,
+            registration: true,
             agents: Agents::default(),
             defaults: Directives::default(),
             linger: Duration::from_millis(500),

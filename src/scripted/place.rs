@@ -34,6 +34,7 @@ pub struct Place {
     /// Grows with everything tests may wait for.
     pub changed: watch::Sender<u64>,
     users: Mutex<HashMap<String, User>>,
+    sign_ups: Mutex<HashMap<String, usize>>,
     convos: Mutex<LruCache<String, Convo>>,
     live: Mutex<HashMap<String, Arc<Run>>>,
     started: Mutex<LruCache<(String, String), Started>>,
@@ -103,6 +104,7 @@ impl Place {
             held: watch::channel(false).0,
             changed: watch::channel(0).0,
             users: Mutex::new(options.users.iter().map(|user| (user.id.clone(), user.clone())).collect()),
+            sign_ups: Mutex::default(),
             convos: Mutex::new(LruCache::new(keep)),
             live: Mutex::default(),
             started: Mutex::new(LruCache::new(keep)),
@@ -152,6 +154,28 @@ impl Place {
         if self.user_by_email(&user.email).is_none() {
             self.users.lock().insert(user.id.clone(), user);
         }
+    }
+
+    /// One more person who makes themselves an account: the first of all becomes LibreChat's administrator.
+    pub fn sign_up(&self, user: User) {
+        let mut users = self.users.lock();
+        if !users.values().any(|other| other.email.eq_ignore_ascii_case(&user.email)) {
+            let role = if users.is_empty() { "ADMIN" } else { "USER" };
+            users.insert(user.id.clone(), User { role: role.to_owned(), ..user });
+        }
+    }
+
+    /// Takes a person away.
+    pub fn remove(&self, id: &str) {
+        self.users.lock().remove(id);
+    }
+
+    /// Whether an address may make one more account.
+    pub fn may_sign_up(&self, address: &str) -> bool {
+        let mut made = self.sign_ups.lock();
+        let count = made.entry(address.to_owned()).or_default();
+        *count += 1;
+        *count <= self.options.sign_ups_per_address
     }
 
     /// One more recording for a chat start to come.

@@ -31,7 +31,7 @@ mod recordings;
 mod records;
 mod refusals;
 mod replicas;
-mod sessions;
+mod sign_in;
 mod stopping;
 mod store_contract;
 mod transport;

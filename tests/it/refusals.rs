@@ -137,6 +137,8 @@ async fn while_librechat_is_away_everyone_is_told_to_try_again() {
         let answer = ask(&gateway, &format!("POST {CHAT}"), "").await;
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("60")), "{answer:?}");
         assert!(sentence(&answer).contains("try again in a minute"), "{}", answer.text());
+        // The one message is given back a moment after the answer.
+        gateway.all_settled().await;
     }
     let answer = ask(&gateway, "GET /", "Accept-Language: ko\r\n").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("60")));

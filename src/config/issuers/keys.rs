@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn keys_come_over_https_or_from_this_machine() {
-        let strict = Insecure { short_secrets: false, keys_over_http: false };
+        let strict = Insecure { short_secrets: false, keys_over_http: false, token_in_url: false };
         let lax = Insecure { keys_over_http: true, ..strict.clone() };
         for (url, over_https, at_all) in [
             ("https://id.example/keys", true, true),

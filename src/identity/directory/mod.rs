@@ -226,6 +226,8 @@ pub struct Lost {
     pub orgs: Vec<Arc<str>>,
     /// LibreChat ids of members who may no longer.
     pub members: Vec<Arc<str>>,
+    /// Sessions that were revoked.
+    pub sessions: Vec<Uuid>,
 }
 
 impl Directory {
@@ -278,6 +280,20 @@ impl Directory {
     /// The member of an org with this id in its embedding application.
     pub fn by_external_id(&self, org: &str, id: &str) -> Option<Arc<Member>> {
         self.state.read().by_external_id.get(&(Arc::from(org), Arc::from(id))).cloned()
+    }
+
+    /// The member with this id in the directory.
+    pub fn member(&self, id: Uuid) -> Option<Arc<Member>> {
+        self.state.read().members.get(&id).cloned()
+    }
+
+    /// The one member of an org with this e-mail address whom neither LibreChat nor the embedding application has met: somebody
+    /// who was invited.
+    pub fn invited(&self, org: &str, email: &str) -> Option<Arc<Member>> {
+        let named = self.by_login_name(&LoginName::of(email)?);
+        let is_new = |member: &&Arc<Member>| *member.org == *org && member.external_id.is_none() && member.librechat_id.is_none();
+        let mut invited = named.iter().filter(is_new);
+        invited.next().filter(|_| invited.next().is_none()).cloned()
     }
 
     /// The members who sign in with this name, their e-mail address: several where orgs share a person.
@@ -340,7 +356,11 @@ impl Directory {
                 lost.members.push(librechat_id);
             }
         }
-        state.revoked.extend(changes.revoked);
+        for (session, expires) in changes.revoked {
+            if state.revoked.insert(session, expires).is_none() {
+                lost.sessions.push(session);
+            }
+        }
         state.revision = state.revision.max(changes.revision);
         drop(state);
         if lost != Lost::default() {

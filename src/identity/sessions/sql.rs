@@ -16,8 +16,7 @@ const ADD_HAND_OFF: &str = "INSERT INTO hand_offs (code_hash, org_id, member_id,
 const REDEEM: &str = "UPDATE hand_offs SET redeemed_at = $2 WHERE code_hash = $1 AND redeemed_at IS NULL AND expires_at > $2 \
     RETURNING org_id, member_id, plan, org_tokens_per_month, expires_at, redeemed_at";
 
-const HAND_OFF: &str =
-    "SELECT org_id, member_id, plan, org_tokens_per_month, expires_at, redeemed_at FROM hand_offs WHERE code_hash = $1";
+const HAND_OFF: &str = "SELECT org_id, member_id, plan, org_tokens_per_month, expires_at, redeemed_at FROM hand_offs WHERE code_hash = $1";
 
 const START: &str = "INSERT INTO sessions (id, secret_hash, org_id, member_id, plan, org_tokens_per_month, started_at, expires_at, revision) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)";
@@ -94,17 +93,26 @@ macro_rules! sessions {
                 select.fetch_optional(&self.pool).await.map_err(away)?.as_ref().map(session).transpose()
             }
 
+            async fn list(&self, which: &WhichSessions, now: Timestamp) -> Result<Vec<Session>, ReadError> {
+                let select = format!(
+                    "SELECT {SESSION_COLUMNS} FROM sessions WHERE {} = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY started_at, id",
+                    which.column(),
+                );
+                let select = sqlx::query(AssertSqlSafe(select));
+                let select = match which {
+                    WhichSessions::One(id) | WhichSessions::OfMember(id) => select.bind($id(*id)),
+                    WhichSessions::OfOrg(org) => select.bind(&**org),
+                };
+                select.bind($time(now)).fetch_all(&self.pool).await.map_err(away)?.iter().map(session).collect()
+            }
+
             async fn revoke(&self, which: &WhichSessions, now: Timestamp) -> Result<Vec<Session>, ReadError> {
                 let mut transaction = self.pool.begin_with($begin).await.map_err(away)?;
                 let revision: i64 = sqlx::query_scalar(NEXT_REVISION).fetch_one(&mut *transaction).await.map_err(away)?;
-                let column = match which {
-                    WhichSessions::One(_) => "id",
-                    WhichSessions::OfMember(_) => "member_id",
-                    WhichSessions::OfOrg(_) => "org_id",
-                };
                 let revoke = format!(
-                    "UPDATE sessions SET revoked_at = $1, revision = $2 WHERE {column} = $3 AND revoked_at IS NULL AND expires_at > $1 \
-                     RETURNING {SESSION_COLUMNS}"
+                    "UPDATE sessions SET revoked_at = $1, revision = $2 WHERE {} = $3 AND revoked_at IS NULL AND expires_at > $1 \
+                     RETURNING {SESSION_COLUMNS}",
+                    which.column(),
                 );
                 let revoke = sqlx::query(AssertSqlSafe(revoke)).bind($time(now)).bind(revision);
                 let revoke = match which {
@@ -135,6 +143,16 @@ sessions! {
 sessions! {
     /// Codes and sessions in PostgreSQL.
     PostgresSessions, PgPool, "BEGIN", postgres::timestamptz, as_uuid
+}
+
+impl WhichSessions {
+    fn column(&self) -> &'static str {
+        match self {
+            Self::One(_) => "id",
+            Self::OfMember(_) => "member_id",
+            Self::OfOrg(_) => "org_id",
+        }
+    }
 }
 
 fn as_text(id: Uuid) -> String {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::json::{Object, Presence, given};
 use super::{OWN_ISSUER, TokenError, Whose};
@@ -54,6 +55,12 @@ pub(super) struct LibreChatClaims {
     pub(super) org: Option<String>,
     #[serde(default, deserialize_with = "given")]
     pub(super) role: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) sid: Option<Uuid>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) plan: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) org_tokens: Option<u64>,
     pub(super) exp: u64,
     #[serde(default, deserialize_with = "given")]
     pub(super) nbf: Option<u64>,
@@ -103,6 +110,8 @@ pub(super) fn named_user(claim: Option<&Value>) -> Result<Option<Arc<str>>, Toke
 pub(super) struct Times {
     /// Its end, leeway not included.
     pub(super) expires: Timestamp,
+    /// When it was made, where it says so.
+    pub(super) issued: Option<Timestamp>,
     not_before: Timestamp,
 }
 
@@ -112,8 +121,8 @@ impl Times {
         let instant =
             |seconds: u64| i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).ok_or(TokenError::BadShape);
         let not_before = instant(nbf.unwrap_or(0))?;
-        let issued = instant(iat.unwrap_or(0))?;
-        Ok(Self { expires: instant(exp)?, not_before: not_before.max(issued) })
+        let issued = iat.map(instant).transpose()?;
+        Ok(Self { expires: instant(exp)?, issued, not_before: issued.map_or(not_before, |issued| not_before.max(issued)) })
     }
 
     /// The times of a token whose claims were all read. It has an end; the other two may be missing.

@@ -48,6 +48,9 @@ pub enum TokenError {
     /// Its org is unknown, or not one its issuer may speak for.
     #[error("the token speaks for an org that it may not speak for")]
     ForeignOrg,
+    /// The session behind it is over, or its person has moved to another org.
+    #[error("the session of the token is over")]
+    Revoked,
     /// Its issuer does not vouch for its e-mail address.
     #[error("the token's e-mail address is not verified")]
     UnverifiedEmail,
@@ -55,7 +58,7 @@ pub enum TokenError {
 
 impl TokenError {
     /// Every reason, as audit rows and metrics call them.
-    pub const REASONS: [&str; 11] = [
+    pub const REASONS: [&str; 12] = [
         "expired",
         "signature",
         "unknown_kid",
@@ -66,6 +69,7 @@ impl TokenError {
         "shape",
         "not_yet_valid",
         "foreign_org",
+        "revoked",
         "unverified_email",
     ];
 
@@ -82,6 +86,7 @@ impl TokenError {
             Self::BadShape => "shape",
             Self::NotYetValid => "not_yet_valid",
             Self::ForeignOrg => "foreign_org",
+            Self::Revoked => "revoked",
             Self::UnverifiedEmail => "unverified_email",
         }
     }

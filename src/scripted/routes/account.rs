@@ -103,16 +103,31 @@ async fn second_factor(State(place): State<Arc<Place>>, body: Bytes) -> Response
     }
 }
 
-async fn register(State(place): State<Arc<Place>>, body: Bytes) -> Response {
+/// As LibreChat does, which says the same of an address that has an account already.
+async fn register(State(place): State<Arc<Place>>, headers: HeaderMap, body: Bytes) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let text = |key: &str| body[key].as_str().filter(|text| !text.is_empty());
-    let (Some(email), Some(password), Some(name)) = (text("email").filter(|email| email.contains('@')), text("password"), text("name"))
-    else {
-        return answer::message(StatusCode::BAD_REQUEST, "Validation failed");
-    };
+    let text = |key: &str| body[key].as_str().unwrap_or_default();
+    if !place.options.registration {
+        return answer::message(StatusCode::FORBIDDEN, "Registration is not allowed.");
+    }
+    let address = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !place.may_sign_up(address) {
+        return answer::message(StatusCode::TOO_MANY_REQUESTS, "Too many accounts created, please try again after 60 minutes.");
+    }
+    let (name, email, password) = (text("name"), text("email"), text("password"));
+    let length = |text: &str| text.chars().count();
+    let wrong = [
+        ((3..=80).contains(&length(name)), "name: String must contain at least 3 character(s)"),
+        (email.split_once('@').is_some_and(|(_, domain)| domain.contains('.')), "email: Invalid email"),
+        ((8..=128).contains(&length(password)), "password: String must contain at least 8 character(s)"),
+        (password == text("confirm_password"), ": The passwords did not match"),
+    ];
+    if let Some((_, message)) = wrong.iter().find(|(fits, _)| !fits) {
+        return answer::message(StatusCode::NOT_FOUND, message);
+    }
     let user = User::new(email);
-    let username = text("username").map_or(user.username.clone(), str::to_lowercase);
-    place.register(User { password: password.to_owned(), name: name.to_owned(), username, ..user });
+    let username = if text("username").is_empty() { user.username.clone() } else { text("username").to_lowercase() };
+    place.sign_up(User { password: password.to_owned(), name: name.to_owned(), username, ..user });
     answer::message(StatusCode::OK, "Please check your email to verify your email address.")
 }
 

@@ -39,10 +39,10 @@ fn no_error_shows_a_secret() {
 #[test]
 fn a_missing_secret_is_an_error_of_its_own() {
     let errors = read("", &[("JWT_SECRET", "")]).unwrap_err();
-    assert!(errors.lacks_secret());
+    assert_eq!(errors.missing_secrets(), ["librechat.jwt_secret"]);
     says("missing_secret", &tollgate::cli::errors(&errors));
     let errors = read("[librechat]\njwt_secret_file = '/no/such/file'", &[]).unwrap_err();
-    assert!(!errors.lacks_secret(), "a secret that was given but cannot be read is another error");
+    assert_eq!(errors.missing_secrets(), [""; 0], "a secret that was given but cannot be read is another error");
     says("unreadable_secret", &errors);
 }
 

@@ -1,0 +1,470 @@
+//! Signing in through Tollgate: an application that embeds LibreChat vouches for a person, and LibreChat opens as theirs.
+//!
+//! The application's token becomes a member of the directory and an account of LibreChat (`making`), a code that the
+//! person's browser opens once, and a session ([`super::sessions`]). What the browser holds is a cookie with the session's
+//! secret, and LibreChat tokens of 15 minutes that say which session they are of.
+
+mod making;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use jsonwebtoken::DecodingKey;
+use lru::LruCache;
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use super::directory::refresh;
+use super::directory::store::{DirectoryError, DirectoryStore};
+use super::sessions::{HandOff, Redeemed, Secret, Session, SessionStore, WhichSessions};
+use super::{AccountError, Accounts, Directory, LibreChatUser, Member, Minter, OrgScoped, Standing, Suspended};
+use crate::clock::SharedClock;
+use crate::librechat::client::LibreChat;
+use crate::records::ReadError;
+
+/// How long a code can be opened.
+const CODE_LASTS: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long the session of a token lasts that was given to an application and not to a browser: nobody could renew it.
+const PLAIN_SESSION_LASTS: SignedDuration = SignedDuration::from_mins(15);
+
+/// How many people's accounts can be made at once.
+const MAKING: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+
+/// How people are signed in.
+#[derive(Debug, Clone)]
+pub struct SignInSettings {
+    /// What the passwords of the accounts are made from.
+    pub secret: crate::config::Secret,
+    /// How long a session lasts.
+    pub session: Duration,
+    /// The oldest token of an application that signs anybody in.
+    pub oldest_token: Duration,
+    /// Whether accounts are made for people whom LibreChat does not know.
+    pub makes_accounts: bool,
+    /// The e-mail address of the account that is made before any other.
+    pub service_email: String,
+    /// Where people come in from outside: `https://chat.example`. As they were asked for where it is empty.
+    pub public_url: Option<String>,
+    /// Whether LibreChat's own login form is hidden from everyone.
+    pub hides_login_form: bool,
+    /// Whether `?token=...&org=...` in an address signs in.
+    pub token_in_url: bool,
+}
+
+/// Why somebody is not signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignInError {
+    /// The org takes only those who are in its directory.
+    NotInvited,
+    /// The token is older than may be, or does not say how old it is.
+    TooOld,
+    /// They or their org are suspended.
+    Suspended(Suspended),
+    /// Somebody else has the LibreChat account under their e-mail address.
+    AccountExists,
+    /// They have no LibreChat account, and none can be made.
+    NoAccount,
+    /// LibreChat cannot be asked.
+    LibreChatAway,
+    /// The database does not answer, or there is no randomness.
+    DatabaseAway,
+}
+
+impl From<ReadError> for SignInError {
+    fn from(error: ReadError) -> Self {
+        tracing::error!(%error, "signing in: the database does not answer");
+        Self::DatabaseAway
+    }
+}
+
+impl From<DirectoryError> for SignInError {
+    fn from(error: DirectoryError) -> Self {
+        tracing::error!(%error, "signing in: the directory cannot be written");
+        Self::DatabaseAway
+    }
+}
+
+impl From<AccountError> for SignInError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::NoSuchUser | AccountError::EmailDiffers => Self::NoAccount,
+            AccountError::LibreChatAway => Self::LibreChatAway,
+        }
+    }
+}
+
+/// Somebody with an account: who they are in the directory and in LibreChat.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// In the directory.
+    pub member: Arc<Member>,
+    /// In LibreChat.
+    pub user: LibreChatUser,
+}
+
+/// Somebody who is signed in.
+#[derive(Debug, Clone)]
+pub struct SignedIn {
+    /// The session.
+    pub session: Session,
+    /// Whose it is.
+    pub arrived: Arrived,
+}
+
+/// What became of a code that a browser opened.
+#[derive(Debug)]
+pub enum Entered {
+    /// It opened a session, whose secret is this.
+    In(Box<SignedIn>, Secret),
+    /// It was opened before.
+    Again(HandOff),
+    /// It came too late.
+    Late(HandOff),
+    /// It is of another org than that whose host it was opened at.
+    Foreign(HandOff),
+    /// There is no such code.
+    Unknown,
+}
+
+/// Signs people in.
+pub struct SignIn {
+    /// How.
+    pub settings: SignInSettings,
+    sessions: Arc<dyn SessionStore>,
+    directory: Arc<Directory>,
+    members: Arc<dyn DirectoryStore>,
+    accounts: Arc<Accounts>,
+    librechat: LibreChat,
+    minter: Arc<Minter>,
+    temp_tokens: DecodingKey,
+    clock: SharedClock,
+    service_account: OnceCell<()>,
+    making: Mutex<LruCache<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl std::fmt::Debug for SignIn {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SignIn").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What [`SignIn`] works with.
+pub struct Parts {
+    /// Codes and sessions.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Who is known.
+    pub directory: Arc<Directory>,
+    /// Where it is kept.
+    pub members: Arc<dyn DirectoryStore>,
+    /// LibreChat's accounts.
+    pub accounts: Arc<Accounts>,
+    /// LibreChat.
+    pub librechat: LibreChat,
+    /// Makes LibreChat tokens.
+    pub minter: Arc<Minter>,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+impl SignIn {
+    /// Signs people in as the settings say. LibreChat's secret signs the tokens between the two steps of a login.
+    pub fn new(settings: SignInSettings, parts: Parts, librechat_secret: &[u8]) -> Self {
+        let Parts { sessions, directory, members, accounts, librechat, minter, clock } = parts;
+        Self {
+            settings,
+            sessions,
+            directory,
+            members,
+            accounts,
+            librechat,
+            minter,
+            temp_tokens: DecodingKey::from_secret(librechat_secret),
+            clock,
+            service_account: OnceCell::new(),
+            making: Mutex::new(LruCache::new(MAKING)),
+        }
+    }
+
+    /// Takes in somebody for whom an application vouches and asks to sign them in.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot be.
+    pub async fn welcome(&self, person: &OrgScoped) -> Result<Arrived, SignInError> {
+        let oldest = SignedDuration::try_from(self.settings.oldest_token).unwrap_or(SignedDuration::MAX);
+        if person.issued.is_none_or(|issued| self.clock.now().duration_since(issued) > oldest) {
+            return Err(SignInError::TooOld);
+        }
+        let known = self.directory.by_external_id(&person.org.id, &person.claims.sub);
+        if let Some(suspended) = Suspended::of(Some(&person.org), known.as_deref()) {
+            return Err(SignInError::Suspended(suspended));
+        }
+        let arrived = self.arrived(person).await?;
+        match Suspended::of(Some(&person.org), Some(&arrived.member)) {
+            Some(suspended) => Err(SignInError::Suspended(suspended)),
+            None => Ok(arrived),
+        }
+    }
+
+    /// Somebody for whom an application vouches, with the account that they have or get now.
+    ///
+    /// # Errors
+    ///
+    /// Why they have none.
+    pub async fn arrived(&self, person: &OrgScoped) -> Result<Arrived, SignInError> {
+        if let Some(named) = &person.librechat_user_id {
+            let user = self.accounts.confirmed(named, &person.claims.email).await?;
+            let member = self.member_named(person, &user).await?;
+            return Ok(Arrived { member, user });
+        }
+        let member = self.member_of(person).await?;
+        if let Some(user) = self.user_of(&member).await? {
+            return Ok(Arrived { member, user });
+        }
+        if !self.settings.makes_accounts {
+            return Err(SignInError::NoAccount);
+        }
+        let lock = Arc::clone(self.making.lock().get_or_insert(member.id.to_string(), Arc::default));
+        let _alone = lock.lock().await;
+        let member = self.directory.member(member.id).unwrap_or(member);
+        if let Some(user) = self.user_of(&member).await? {
+            return Ok(Arrived { member, user });
+        }
+        let id = self.make_account(person).await?;
+        let member = self.put(Member { librechat_id: Some(id.as_str().into()), ..Member::clone(&member) }).await?;
+        self.accounts.forget(&id);
+        let user = self.accounts.known(&id).await?.ok_or(SignInError::NoAccount)?;
+        Ok(Arrived { member, user })
+    }
+
+    /// The account of a member; `None` where they have none, or LibreChat does not know it any more.
+    async fn user_of(&self, member: &Member) -> Result<Option<LibreChatUser>, SignInError> {
+        match &member.librechat_id {
+            Some(id) => Ok(self.accounts.known(id).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// The member that a person is, who becomes one now where the org lets them.
+    async fn member_of(&self, person: &OrgScoped) -> Result<Arc<Member>, SignInError> {
+        let (org, sub) = (&person.org, &*person.claims.sub);
+        if let Some(member) = self.directory.by_external_id(&org.id, sub) {
+            return self.up_to_date(person, member).await;
+        }
+        if let Some(invited) = self.directory.invited(&org.id, &person.claims.email) {
+            return self.put(Member { external_id: Some(sub.into()), ..Member::clone(&invited) }).await;
+        }
+        self.add(person, None).await
+    }
+
+    /// The same for a person whose LibreChat account the application names.
+    async fn member_named(&self, person: &OrgScoped, user: &LibreChatUser) -> Result<Arc<Member>, SignInError> {
+        let (org, sub) = (&person.org.id, &*person.claims.sub);
+        let theirs = self.directory.by_librechat_id(&user.id);
+        match (self.directory.by_external_id(org, sub), theirs) {
+            (None, Some(theirs)) if theirs.org.is_empty() && person.org.joining.by_token => {
+                self.put(Member { org: org.clone(), external_id: Some(sub.into()), ..Member::clone(&theirs) }).await
+            }
+            (_, Some(theirs)) if *theirs.org != **org => Err(SignInError::AccountExists),
+            (Some(member), Some(theirs)) if member.id == theirs.id => self.up_to_date(person, member).await,
+            (Some(_), Some(_)) => Err(SignInError::AccountExists),
+            (Some(member), None) => self.put(Member { librechat_id: Some(user.id.as_str().into()), ..Member::clone(&member) }).await,
+            (None, Some(theirs)) if theirs.external_id.is_some() => Err(SignInError::AccountExists),
+            (None, Some(theirs)) => self.put(Member { external_id: Some(sub.into()), ..Member::clone(&theirs) }).await,
+            (None, None) => self.add(person, Some(user.id.as_str().into())).await,
+        }
+    }
+
+    /// What an application says of a member who is known is written down where it is new.
+    async fn up_to_date(&self, person: &OrgScoped, member: Arc<Member>) -> Result<Arc<Member>, SignInError> {
+        let told = Member {
+            email: Some(email_of(person)),
+            name: name_of(person).or_else(|| member.name.clone()),
+            role: if person.names_role { person.role.clone() } else { member.role.clone() },
+            ..Member::clone(&member)
+        };
+        if told == *member { Ok(member) } else { self.put(told).await }
+    }
+
+    async fn add(&self, person: &OrgScoped, librechat_id: Option<Arc<str>>) -> Result<Arc<Member>, SignInError> {
+        if !person.org.joining.by_token {
+            return Err(SignInError::NotInvited);
+        }
+        let (now, external_id) = (self.clock.now(), Arc::from(&*person.claims.sub));
+        let member = Member {
+            id: Uuid::now_v7(),
+            org: person.org.id.clone(),
+            external_id: Some(Arc::clone(&external_id)),
+            librechat_id,
+            email: Some(email_of(person)),
+            name: name_of(person),
+            role: person.role.clone(),
+            standing: Standing::Active,
+            last_seen: Some(now),
+        };
+        self.members.add_member(&member, now).await?;
+        refresh::once(&self.directory, &*self.members).await?;
+        // Where another replica was faster, theirs is the one.
+        self.directory.by_external_id(&person.org.id, &external_id).ok_or(SignInError::AccountExists)
+    }
+
+    async fn put(&self, member: Member) -> Result<Arc<Member>, SignInError> {
+        let id = member.id;
+        match self.members.put_members(&[member], self.clock.now()).await {
+            Err(DirectoryError::Taken) => return Err(SignInError::AccountExists),
+            written => written?,
+        }
+        refresh::once(&self.directory, &*self.members).await?;
+        self.directory.member(id).ok_or(SignInError::DatabaseAway)
+    }
+
+    /// A code that opens a session for somebody, once and soon.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be kept.
+    pub async fn hand_off(&self, person: &OrgScoped, arrived: &Arrived) -> Result<Secret, SignInError> {
+        let (now, code) = (self.clock.now(), Secret::make().map_err(|_| SignInError::DatabaseAway)?);
+        let hand_off = HandOff {
+            org: person.org.id.clone(),
+            member: arrived.member.id,
+            plan: person.plan.clone(),
+            org_tokens_per_month: person.org_tokens_per_month,
+            expires: now.saturating_add(CODE_LASTS).unwrap_or(now),
+        };
+        self.sessions.add_hand_off(&code.hash(), &hand_off, now).await?;
+        Ok(code)
+    }
+
+    /// Opens a code, at the host of this org where it is an org's own.
+    ///
+    /// # Errors
+    ///
+    /// Why nobody is signed in, though the code was good.
+    pub async fn enter(&self, code: &Secret, host_org: Option<&str>) -> Result<Entered, SignInError> {
+        let hand_off = match self.sessions.redeem(&code.hash(), self.clock.now()).await? {
+            Redeemed::Opens(hand_off) if host_org.is_some_and(|org| *org != *hand_off.org) => return Ok(Entered::Foreign(hand_off)),
+            Redeemed::Opens(hand_off) => hand_off,
+            Redeemed::Again(hand_off) => return Ok(Entered::Again(hand_off)),
+            Redeemed::Late(hand_off) => return Ok(Entered::Late(hand_off)),
+            Redeemed::Unknown => return Ok(Entered::Unknown),
+        };
+        let known = self.directory.member(hand_off.member);
+        let member = match known.filter(|member| member.org == hand_off.org) {
+            Some(member) => member,
+            None => {
+                // Another replica may have made them a moment ago.
+                refresh::once(&self.directory, &*self.members).await?;
+                let known = self.directory.member(hand_off.member);
+                known.filter(|member| member.org == hand_off.org).ok_or(SignInError::NoAccount)?
+            }
+        };
+        let org = self.directory.by_id(&hand_off.org);
+        if let Some(suspended) = Suspended::of(org.as_deref(), Some(&member)) {
+            return Err(SignInError::Suspended(suspended));
+        }
+        let user = self.user_of(&member).await?.ok_or(SignInError::NoAccount)?;
+        let (signed_in, secret) = self.begin(hand_off, Arrived { member, user }, self.settings.session).await?;
+        Ok(Entered::In(Box::new(signed_in), secret))
+    }
+
+    /// Signs somebody in at once, in a browser: who comes with a token in the address.
+    ///
+    /// # Errors
+    ///
+    /// Where the session cannot be kept.
+    pub async fn begin_in_browser(&self, person: &OrgScoped, arrived: Arrived) -> Result<(SignedIn, Secret), SignInError> {
+        self.begin(as_hand_off(person, &arrived, self.clock.now()), arrived, self.settings.session).await
+    }
+
+    /// A token for an application that speaks to LibreChat for somebody, without a browser.
+    ///
+    /// # Errors
+    ///
+    /// Where its session cannot be kept.
+    pub async fn begin_plainly(&self, person: &OrgScoped, arrived: Arrived) -> Result<SignedIn, SignInError> {
+        let lasts = PLAIN_SESSION_LASTS.unsigned_abs();
+        // Nobody is given the secret.
+        self.begin(as_hand_off(person, &arrived, self.clock.now()), arrived, lasts).await.map(|(signed_in, _)| signed_in)
+    }
+
+    async fn begin(&self, of: HandOff, arrived: Arrived, lasts: Duration) -> Result<(SignedIn, Secret), SignInError> {
+        let (now, secret) = (self.clock.now(), Secret::make().map_err(|_| SignInError::DatabaseAway)?);
+        let session = Session {
+            id: Uuid::now_v7(),
+            org: of.org,
+            member: of.member,
+            plan: of.plan,
+            org_tokens_per_month: of.org_tokens_per_month,
+            started: now,
+            expires: now.saturating_add(lasts).unwrap_or(now),
+        };
+        self.sessions.start(&secret.hash(), &session).await?;
+        Ok((SignedIn { session, arrived }, secret))
+    }
+
+    /// Who is signed in with this secret; nobody once the session is over, its person has moved to another org, or LibreChat
+    /// does not know them any more.
+    ///
+    /// # Errors
+    ///
+    /// Where the database or LibreChat cannot be asked.
+    pub async fn signed_in(&self, secret: &Secret) -> Result<Option<SignedIn>, SignInError> {
+        let Some(session) = self.sessions.session(&secret.hash(), self.clock.now()).await? else { return Ok(None) };
+        let known = self.directory.member(session.member).filter(|member| member.org == session.org);
+        let Some(member) = known else {
+            self.revoke(session.id).await?;
+            return Ok(None);
+        };
+        let user = self.user_of(&member).await?;
+        Ok(user.map(|user| SignedIn { session, arrived: Arrived { member, user } }))
+    }
+
+    /// Ends a session, on every replica within a second.
+    ///
+    /// # Errors
+    ///
+    /// Where the database does not answer.
+    pub async fn revoke(&self, session: Uuid) -> Result<(), SignInError> {
+        self.sessions.revoke(&WhichSessions::One(session), self.clock.now()).await?;
+        Ok(refresh::once(&self.directory, &*self.members).await.map(|_| ())?)
+    }
+
+    /// The LibreChat token of somebody who is signed in.
+    pub fn token(&self, SignedIn { session, arrived }: &SignedIn) -> String {
+        self.minter.mint_of_session(&arrived.user, &arrived.member.role, session, self.clock.now())
+    }
+
+    /// Forgets what is long over.
+    ///
+    /// # Errors
+    ///
+    /// Where the database does not answer.
+    pub async fn tidy(&self) -> Result<(), ReadError> {
+        let now = self.clock.now();
+        self.directory.forget_revoked(now);
+        self.sessions.tidy(now.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(now)).await
+    }
+}
+
+fn as_hand_off(person: &OrgScoped, arrived: &Arrived, now: Timestamp) -> HandOff {
+    HandOff {
+        org: person.org.id.clone(),
+        member: arrived.member.id,
+        plan: person.plan.clone(),
+        org_tokens_per_month: person.org_tokens_per_month,
+        expires: now,
+    }
+}
+
+fn email_of(person: &OrgScoped) -> Arc<str> {
+    person.claims.email.trim().to_lowercase().into()
+}
+
+fn name_of(person: &OrgScoped) -> Option<Arc<str>> {
+    person.claims.name.as_deref().or(person.claims.username.as_deref()).map(Arc::from)
+}
