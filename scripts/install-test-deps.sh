@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the tests need besides the build's own: the real redis-server and PostgreSQL. The tests start their own, on free
+# What the tests need besides the build's own: the real redis-server, PostgreSQL and Chromium. The tests start their own, on free
 # ports with directories of their own; a server that the package itself starts is neither used nor disturbed.
 # Does nothing where they are present.
 set -euo pipefail
@@ -12,6 +12,7 @@ has_postgresql() {
     command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
 }
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing+=(chromium)
 has_postgresql || missing+=(postgresql)
 
 if [ ${#missing[@]} -gt 0 ]; then

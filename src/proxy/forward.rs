@@ -10,7 +10,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::rewrite;
+use super::{rewrite, sign_in};
 use crate::app::App;
 use crate::librechat::routes::Route;
 
@@ -80,14 +80,22 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
     Ok(())
 }
 
-/// HTTP/2 clients send their cookies in several headers; HTTP/1.1 knows only one (RFC 9113 8.2.3).
+/// HTTP/2 clients send their cookies in several headers; HTTP/1.1 knows only one (RFC 9113 8.2.3). The cookie of a session is
+/// nothing that LibreChat may know.
 fn join_cookies(request: &mut RequestHeader) -> Result<()> {
-    let cookies: Vec<&[u8]> = request.headers.get_all("cookie").iter().map(http::HeaderValue::as_bytes).collect();
-    if cookies.len() > 1 {
-        let joined = cookies.join(&b"; "[..]);
-        request.insert_header("Cookie", joined)?;
+    let is_ours = |cookie: &[u8]| cookie.trim_ascii_start().starts_with(sign_in::COOKIE.as_bytes());
+    let lines: Vec<&[u8]> = request.headers.get_all("cookie").iter().map(http::HeaderValue::as_bytes).collect();
+    let holds_ours = lines.iter().any(|line| line.split(|byte| *byte == b';').any(is_ours));
+    if lines.len() <= 1 && !holds_ours {
+        return Ok(());
     }
-    Ok(())
+    let cookies = lines.iter().flat_map(|line| line.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
+    let joined = cookies.filter(|cookie| !cookie.is_empty() && !is_ours(cookie)).collect::<Vec<_>>().join(&b"; "[..]);
+    if joined.is_empty() {
+        request.remove_header("Cookie");
+        return Ok(());
+    }
+    request.insert_header("Cookie", joined)
 }
 
 /// Headers that a client may not say to LibreChat: whose tenant it is, that it is LibreChat itself, where it comes from. A

@@ -4,7 +4,7 @@
 //! [`door`] is where connections come in, [`ctx`] what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
 //! [`chat`] how a chat start is admitted, [`logins`] how sign-ins are watched, [`client`] whose address it comes from, [`ranges`] which addresses a person may come
 //! from, [`origins`] what pages of other origins may send and read, [`framing`] which of them may show LibreChat's, [`own`] what
-//! Tollgate answers itself, [`reject`] how a rejection is sent, [`counted`] how one is written down that floods, [`cutoff`] how
+//! Tollgate answers itself, [`reject`] how a rejection is sent, [`sign_in`] how people are signed in, [`rewrite`] what is changed of an answer, [`counted`] how one is written down that floods, [`cutoff`] how
 //! a stream ends whose person was suspended.
 
 pub mod admit;

@@ -24,7 +24,7 @@ use crate::librechat::page_config::Hidden;
 use crate::librechat::routes::{Route, query_value, without_parameters};
 
 /// The cookie of a session. Its prefix has browsers take it only over TLS, from this host, for all of it (RFC 6265bis 4.1.3.2).
-const COOKIE: &str = "__Host-tollgate";
+pub const COOKIE: &str = "__Host-tollgate";
 
 /// What stands in it once nobody is signed in any more: who came signed in is shown no login form.
 const NOBODY: &str = "-";

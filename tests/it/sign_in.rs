@@ -1,6 +1,7 @@
 //! Signing in through Tollgate, from the application's question to the browser's last request.
 
 mod codes;
+mod framed;
 mod hostile;
 mod people;
 mod revoking;

@@ -16,6 +16,10 @@ use super::answer;
 const PAGE: &str = "<!DOCTYPE html>\n<html lang=\"en-US\">\n  <head>\n    <meta charset=\"utf-8\" />\n    <base href=\"/\" />\n    <title>LibreChat</title>\n    \
     <script type=\"module\" crossorigin src=\"./assets/app.js\"></script>\n  </head>\n  <body>\n    <div id=\"root\">A scripted LibreChat</div>\n  </body>\n</html>\n";
 
+/// As LibreChat's own client the page asks for a token as it loads, shows whose it is or the way in, and asks with the token
+/// from then on. A page that frames it tells it what to say, and is told what came of it.
+const SCRIPT: &str = include_str!("page.js");
+
 /// The page, its assets, probes and metrics. What is under `/api` and unknown is 404, before 0.8.2 the page.
 pub fn routes(wire: Wire) -> Router<Arc<Place>> {
     let router = Router::new()
@@ -39,10 +43,11 @@ async fn page() -> Response {
     response
 }
 
-/// Some kilobytes that compress like code.
+/// What the page does, and some kilobytes more that compress like code.
 async fn script() -> impl IntoResponse {
     let lines = (0..200).map(|line| format!("export const scripted{line} = () => 'line {line} of a scripted page';\n"));
-    ([(CONTENT_TYPE, "application/javascript; charset=utf-8"), (CACHE_CONTROL, "public, max-age=172800")], lines.collect::<String>())
+    let script = SCRIPT.to_owned() + &lines.collect::<String>();
+    ([(CONTENT_TYPE, "application/javascript; charset=utf-8"), (CACHE_CONTROL, "public, max-age=172800")], script)
 }
 
 async fn health() -> Response {

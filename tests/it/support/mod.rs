@@ -1,5 +1,6 @@
 //! Servers that tests start for themselves.
 
+pub mod browser;
 pub mod commits;
 pub mod gateway;
 pub mod postgres;
