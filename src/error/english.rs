@@ -41,23 +41,8 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Elsewhere => {
             "Your organization does not allow access from this network. Please use a network that it allows, or ask your administrator."
         }
+        Rejection::Forbidden(what) => forbidden(*what),
         Rejection::ForeignOrigin => "This request came from a page of another site, which is not allowed here.",
-        Rejection::Forbidden(Forbidden::AgentApiOff) => {
-            "The agents API is switched off here. Please use the web page or ask your administrator."
-        }
-        Rejection::Forbidden(Forbidden::NoAccount) => {
-            "There is no chat account under your e-mail address yet. Please ask your administrator."
-        }
-        Rejection::Forbidden(Forbidden::NotInvited) => "Your organization has not invited you to the chat. Please ask your administrator.",
-        Rejection::Forbidden(Forbidden::AccountExists) => {
-            "There is another chat account under your e-mail address, so you cannot be signed in. Please ask your administrator."
-        }
-        Rejection::Forbidden(Forbidden::Registration) => "Accounts are made by your application here. Please sign in there.",
-        Rejection::Forbidden(Forbidden::TokenInAddress) => {
-            "This address holds a sign-in, which is not accepted here. Please open the chat from your application, or ask your administrator."
-        }
-        Rejection::Forbidden(Forbidden::OtherPerson) => "You are signed in as somebody else in this browser. Please reload the page.",
-        Rejection::Forbidden(Forbidden::Route) => "You are not allowed to do this. Please ask your administrator.",
         Rejection::TooSlow => "The request took too long to arrive. Please try again.",
         Rejection::UnsupportedMedia => "The request must be uncompressed JSON (Content-Type: application/json).",
         Rejection::LengthRequired => "The request is too large to be sent without its length (Content-Length).",
@@ -78,6 +63,23 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Internal => "Something went wrong on our side. Please try again; if it happens again, tell your administrator.",
     };
     said.to_owned()
+}
+
+fn forbidden(what: Forbidden) -> &'static str {
+    match what {
+        Forbidden::AgentApiOff => "The agents API is switched off here. Please use the web page or ask your administrator.",
+        Forbidden::NoAccount => "There is no chat account under your e-mail address yet. Please ask your administrator.",
+        Forbidden::NotInvited => "Your organization has not invited you to the chat. Please ask your administrator.",
+        Forbidden::AccountExists => {
+            "There is another chat account under your e-mail address, so you cannot be signed in. Please ask your administrator."
+        }
+        Forbidden::Registration => "Accounts are made by your application here. Please sign in there.",
+        Forbidden::TokenInAddress => {
+            "This address holds a sign-in, which is not accepted here. Please open the chat from your application, or ask your administrator."
+        }
+        Forbidden::OtherPerson => "You are signed in as somebody else in this browser. Please reload the page.",
+        Forbidden::Route => "You are not allowed to do this. Please ask your administrator.",
+    }
 }
 
 fn login(refused: LoginRefused, context: &AnswerContext<'_>) -> String {

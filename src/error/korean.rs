@@ -35,21 +35,8 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Elsewhere => {
             "소속 조직에서 현재 네트워크를 통한 접속을 허용하지 않습니다. 허용된 네트워크에서 이용하시거나 관리자에게 문의해 주세요."
         }
+        Rejection::Forbidden(what) => forbidden(*what),
         Rejection::ForeignOrigin => "다른 사이트의 페이지에서 보낸 요청은 허용되지 않습니다.",
-        Rejection::Forbidden(Forbidden::AgentApiOff) => {
-            "에이전트 API를 사용할 수 없도록 설정되어 있습니다. 웹 페이지를 이용하시거나 관리자에게 문의해 주세요."
-        }
-        Rejection::Forbidden(Forbidden::NoAccount) => "회원님의 이메일 주소로 등록된 채팅 계정이 아직 없습니다. 관리자에게 문의해 주세요.",
-        Rejection::Forbidden(Forbidden::NotInvited) => "소속 조직에서 아직 채팅에 초대하지 않았습니다. 관리자에게 문의해 주세요.",
-        Rejection::Forbidden(Forbidden::AccountExists) => {
-            "회원님의 이메일 주소로 등록된 다른 채팅 계정이 있어 로그인할 수 없습니다. 관리자에게 문의해 주세요."
-        }
-        Rejection::Forbidden(Forbidden::Registration) => "이곳의 계정은 애플리케이션에서 만들어집니다. 애플리케이션에서 로그인해 주세요.",
-        Rejection::Forbidden(Forbidden::TokenInAddress) => {
-            "이 주소에는 로그인 정보가 들어 있어 사용할 수 없습니다. 이용 중인 애플리케이션에서 채팅을 열거나 관리자에게 문의해 주세요."
-        }
-        Rejection::Forbidden(Forbidden::OtherPerson) => "이 브라우저에는 다른 사람으로 로그인되어 있습니다. 페이지를 새로 고쳐 주세요.",
-        Rejection::Forbidden(Forbidden::Route) => "이 작업을 수행할 권한이 없습니다. 관리자에게 문의해 주세요.",
         Rejection::TooSlow => "요청이 도착하는 데 시간이 너무 오래 걸렸습니다. 다시 시도해 주세요.",
         Rejection::UnsupportedMedia => "요청은 압축하지 않은 JSON(Content-Type: application/json)이어야 합니다.",
         Rejection::LengthRequired => "요청이 커서 길이(Content-Length)를 함께 보내셔야 합니다.",
@@ -70,6 +57,21 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Internal => "처리 중 문제가 발생했습니다. 다시 시도해 주시고, 문제가 계속되면 관리자에게 알려 주세요.",
     };
     said.to_owned()
+}
+
+fn forbidden(what: Forbidden) -> &'static str {
+    match what {
+        Forbidden::AgentApiOff => "에이전트 API를 사용할 수 없도록 설정되어 있습니다. 웹 페이지를 이용하시거나 관리자에게 문의해 주세요.",
+        Forbidden::NoAccount => "회원님의 이메일 주소로 등록된 채팅 계정이 아직 없습니다. 관리자에게 문의해 주세요.",
+        Forbidden::NotInvited => "소속 조직에서 아직 채팅에 초대하지 않았습니다. 관리자에게 문의해 주세요.",
+        Forbidden::AccountExists => "회원님의 이메일 주소로 등록된 다른 채팅 계정이 있어 로그인할 수 없습니다. 관리자에게 문의해 주세요.",
+        Forbidden::Registration => "이곳의 계정은 애플리케이션에서 만들어집니다. 애플리케이션에서 로그인해 주세요.",
+        Forbidden::TokenInAddress => {
+            "이 주소에는 로그인 정보가 들어 있어 사용할 수 없습니다. 이용 중인 애플리케이션에서 채팅을 열거나 관리자에게 문의해 주세요."
+        }
+        Forbidden::OtherPerson => "이 브라우저에는 다른 사람으로 로그인되어 있습니다. 페이지를 새로 고쳐 주세요.",
+        Forbidden::Route => "이 작업을 수행할 권한이 없습니다. 관리자에게 문의해 주세요.",
+    }
 }
 
 fn login(refused: LoginRefused, context: &AnswerContext<'_>) -> String {

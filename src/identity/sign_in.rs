@@ -353,16 +353,12 @@ impl SignIn {
             Redeemed::Late(hand_off) => return Ok(Entered::Late(hand_off)),
             Redeemed::Unknown => return Ok(Entered::Unknown),
         };
-        let known = self.directory.member(hand_off.member);
-        let member = match known.filter(|member| member.org == hand_off.org) {
-            Some(member) => member,
-            None => {
-                // Another replica may have made them a moment ago.
-                refresh::once(&self.directory, &*self.members).await?;
-                let known = self.directory.member(hand_off.member);
-                known.filter(|member| member.org == hand_off.org).ok_or(SignInError::NoAccount)?
-            }
-        };
+        let known = || self.directory.member(hand_off.member).filter(|member| member.org == hand_off.org);
+        if known().is_none() {
+            // Another replica may have made them a moment ago.
+            refresh::once(&self.directory, &*self.members).await?;
+        }
+        let member = known().ok_or(SignInError::NoAccount)?;
         let org = self.directory.by_id(&hand_off.org);
         if let Some(suspended) = Suspended::of(org.as_deref(), Some(&member)) {
             return Err(SignInError::Suspended(suspended));

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
@@ -33,15 +34,7 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         return Err(Rejection::NotFound);
     }
     let head = session.req_header();
-    if head.method == http::Method::CONNECT {
-        return Err(Rejection::MethodNotAllowed { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
-    }
-    // A path, a whole URL, or the asterisk of `OPTIONS *`: any other target names a host and no path.
-    let target = head.raw_path();
-    let names_a_path = target.starts_with(b"/") || target == b"*" || target.windows(3).any(|three| three == b"://");
-    if !names_a_path || routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
-        return Err(Rejection::Malformed(Malformed::Target));
-    }
+    check_target(head)?;
     if origins::is_preflight(head) {
         let answer = origins::preflight(app, session, ctx)?;
         super::reject::write(session, ctx, answer).await;
@@ -89,6 +82,20 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         }
         _ => Ok(Admitted::Forward),
     }
+}
+
+/// Refuses what names no path, or one that could be read in two ways.
+fn check_target(head: &RequestHeader) -> Result<(), Rejection> {
+    if head.method == http::Method::CONNECT {
+        return Err(Rejection::MethodNotAllowed { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
+    }
+    // A path, a whole URL, or the asterisk of `OPTIONS *`: any other target names a host and no path.
+    let target = head.raw_path();
+    let names_a_path = target.starts_with(b"/") || target == b"*" || target.windows(3).any(|three| three == b"://");
+    if !names_a_path || routes::is_ambiguous(head.method.as_str(), head.uri.path()) {
+        return Err(Rejection::Malformed(Malformed::Target));
+    }
+    Ok(())
 }
 
 /// What can be told from the head alone.

@@ -51,7 +51,7 @@ impl Application {
     }
 
     async fn hears(&mut self, chromium: &Chromium) -> Value {
-        let heard = tokio::time::timeout(Duration::from_secs(60), self.hearing.recv()).await;
+        let heard = tokio::time::timeout(Duration::from_mins(1), self.hearing.recv()).await;
         heard.unwrap_or_else(|_| panic!("the page heard nothing:\n{}", chromium.log())).expect("the page is there")
     }
 }

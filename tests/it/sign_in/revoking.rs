@@ -64,10 +64,10 @@ async fn a_session_that_is_revoked_ends_its_answers_and_tokens_on_every_replica(
     let mut shown = ann_other.listen(&conversation, started["generationCreatedAt"].as_i64()).await.expect("a stream");
     shown.until("on_message_delta").await.expect("its first words");
 
-    let sid = payload(&token)["sid"].as_str().expect("a session").to_owned();
+    let session = payload(&token)["sid"].as_str().expect("a session").to_owned();
     let listed = site.command(&["session", "list", "--org", "acme"]).await;
-    assert!(listed.contains(&sid) && listed.contains("ann@acme.test"), "{listed}");
-    let said = site.command(&["session", "revoke", "--org", "acme", "--id", &sid]).await;
+    assert!(listed.contains(&session) && listed.contains("ann@acme.test"), "{listed}");
+    let said = site.command(&["session", "revoke", "--org", "acme", "--id", &session]).await;
     assert!(said.starts_with("1 session ended"), "{said}");
 
     let rest = tokio::time::timeout(Duration::from_secs(10), shown.all()).await.expect("the stream ends").expect("frames");
