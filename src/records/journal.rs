@@ -11,6 +11,8 @@
 //!
 //! Appending is grouped: one task (`writer.rs`) takes what has come meanwhile, and commits it with one write to the disk.
 
+#[cfg(test)]
+mod growing;
 mod sqlite;
 mod writer;
 

@@ -254,11 +254,16 @@ impl Source {
         Ok(deleted.rows_affected() >= u64::from(TIDIED_AT_ONCE))
     }
 
-    /// Brings the log back into the file, without holding anyone up.
+    /// Brings the log back into the file, most of it without holding anyone up. What was appended meanwhile is little, and
+    /// appends wait for it: only when all is in the file does the log begin anew, and while chats come and go without a break
+    /// it would grow for ever.
     pub(in crate::records) async fn checkpoint(&self) -> Result<(), String> {
         let mut reader = self.connections.reader.lock().await;
         let reader = reader.as_mut().ok_or_else(closed)?;
-        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(reader).await.map_err(text).map(|_| ())
+        let bring = "PRAGMA wal_checkpoint(PASSIVE)";
+        sqlx::query(bring).execute(&mut *reader).await.map_err(text)?;
+        let _nothing_is_appended = self.connections.writer.lock().await;
+        sqlx::query(bring).execute(reader).await.map_err(text).map(|_| ())
     }
 
     /// How many bytes of the file are in use.
