@@ -7,7 +7,10 @@ SHELL := /bin/bash
 # What `make run` gives to `tollgate serve`, for example: make run ARGS="--config my.toml"
 ARGS ?=
 
-.PHONY: help demo run test soak bench check fmt lint doc deny unused walls advisories build-deps test-deps check-tools
+# What `make env` takes LibreChat's two JWT secrets from, for example: make env LIBRECHAT_ENV=../librechat/.env
+LIBRECHAT_ENV ?=
+
+.PHONY: help demo run test soak bench check fmt lint doc deny unused walls deploy env advisories build-deps test-deps check-tools
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -20,6 +23,9 @@ demo: build-deps ## Show the whole job against a scripted LibreChat; needs nothi
 run: build-deps ## Serve for real, from the optimised build: make run ARGS="--config FILE".
 	cargo run --locked --release -- serve $(ARGS)
 
+env: ## Write .env for docker-compose.yml, with secrets of its own: make env LIBRECHAT_ENV=/path/to/librechat/.env
+	@LIBRECHAT_ENV="$(LIBRECHAT_ENV)" scripts/make-env.sh
+
 test: build-deps test-deps ## Every test, with real Redis and PostgreSQL servers that the tests start themselves.
 	cargo test --locked --features demo
 
@@ -29,7 +35,7 @@ soak: build-deps test-deps ## The bad days at their full length: outages of a mi
 bench: build-deps test-deps ## Compare with no proxy and with a bare one, side by side.
 	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features demo --bench gateway --bench counting --bench sse --bench reserving --bench records
 
-check: fmt lint doc deny unused walls ## Everything that can be said without running it.
+check: fmt lint doc deny unused walls deploy ## Everything that can be said without running it.
 
 fmt: check-tools
 	cargo fmt --check
@@ -54,6 +60,10 @@ unused: check-tools
 
 walls:
 	scripts/check-walls.sh
+
+# Compose, the image's recipe, Kubernetes, systemd, Prometheus and Alertmanager, without an engine.
+deploy: check-tools
+	scripts/check-deploy.sh
 
 build-deps:
 	@scripts/install-build-deps.sh

@@ -16,6 +16,7 @@ mod cli;
 #[cfg(test)]
 mod config;
 mod demo;
+mod deploying;
 mod directory;
 mod docs;
 mod following;
