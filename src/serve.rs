@@ -286,6 +286,7 @@ async fn retention(app: Arc<App>) {
     let mut pause = RETENTION_AGAIN;
     loop {
         tokio::time::sleep(pause).await;
+        app.tidy_keys().await;
         pause = if app.retain_records().await { RETENTION_AGAIN } else { RETENTION };
     }
 }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::db::{Database, Status};
 use crate::identity::Org;
 use crate::identity::directory::store::DirectoryStore;
+use crate::identity::keys::ApiKeyStore;
 use crate::records::audit_keys::{AuditFiles, AuditKeys};
 use crate::records::ledger::{Ledger, Span};
 use crate::records::member_keys::MemberKeys;
@@ -66,6 +67,11 @@ impl Opened {
 
     pub(super) fn member_keys(&self) -> Arc<dyn MemberKeys> {
         self.database.member_keys()
+    }
+
+    /// API keys.
+    pub(super) fn api_keys(&self) -> Arc<dyn ApiKeyStore> {
+        self.database.api_keys()
     }
 
     /// Where orgs and members are.

@@ -6,6 +6,7 @@
 //! allowed. A [`Config`] that exists is good.
 
 mod access;
+mod api_keys;
 mod chats;
 mod environment;
 mod errors;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+pub use api_keys::ApiKeySettings;
 pub use chats::{Body, Estimate, Generations};
 pub use errors::{ConfigError, ConfigErrors};
 pub use librechat::{AgentApi, LibreChat, Upstream};
@@ -75,6 +77,8 @@ pub struct Config {
     pub limits_defaults: LimitsDefaults,
     /// Watching sign-ins with LibreChat's own accounts; nothing where they are not watched.
     pub logins: Option<LoginSettings>,
+    /// Keys of members for their own programs.
+    pub api_keys: ApiKeySettings,
     /// The opening estimate of a chat.
     pub estimate: Estimate,
     /// Where counters and reservations live.
@@ -164,6 +168,7 @@ struct Sections {
     #[serde(default)]
     limits_defaults: LimitsDefaults,
     logins: logins::LoginsKeys,
+    api_keys: ApiKeySettings,
     estimate: Estimate,
     store: store::StoreKeys,
     records: records::RecordsKeys,
@@ -211,6 +216,7 @@ impl Sections {
             limits,
             limits_defaults: self.limits_defaults,
             logins,
+            api_keys: self.api_keys,
             estimate: self.estimate,
             store: store?,
             records: records?,

@@ -100,6 +100,15 @@ impl Accounts {
         Ok(user)
     }
 
+    /// The LibreChat user with this id, of whom the directory knows that it is theirs.
+    ///
+    /// # Errors
+    ///
+    /// An [`AccountError`] when there is no such user, or LibreChat could not be asked.
+    pub async fn known(&self, user_id: &str) -> Result<LibreChatUser, AccountError> {
+        self.user(user_id).await?.ok_or(AccountError::NoSuchUser)
+    }
+
     async fn user(&self, id: &str) -> Found {
         let id: Arc<str> = id.into();
         let ask = || async {

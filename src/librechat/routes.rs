@@ -41,6 +41,13 @@ pub enum Route {
     Auth,
     /// `GET /api/auth/verify`, which Tollgate answers: whose a token is.
     Verify,
+    /// `POST /api/api-keys`: LibreChat makes a key for `/api/agents/v1`.
+    NewAgentKey,
+    /// `DELETE /api/api-keys/:id`: LibreChat deletes one.
+    AgentKeyDeletion {
+        /// LibreChat's id of the key, in lower case.
+        key_id: String,
+    },
     /// Any other API route.
     Api,
     /// API routes that anyone may call, with or without a token.
@@ -175,6 +182,8 @@ impl Route {
             ["auth", "2fa", "verify-temp"] | ["auth", "cloudfront", "refresh"] => Self::PublicApi,
             ["auth", "verify"] if reads => Self::Verify,
             ["auth", ..] => Self::Auth,
+            ["api-keys"] if method.eq_ignore_ascii_case("POST") => Self::NewAgentKey,
+            ["api-keys", key_id] if method.eq_ignore_ascii_case("DELETE") => Self::AgentKeyDeletion { key_id: (*key_id).to_owned() },
             ["endpoints" | "models" | "roles" | "categories" | "search" | "startup", ..] if method.eq_ignore_ascii_case("GET") => {
                 Self::Catalogue
             }
@@ -200,7 +209,7 @@ impl Route {
 
     /// Whether the answer's body is read, and must therefore come uncompressed.
     pub fn answer_is_read(&self) -> bool {
-        matches!(self, Self::Chat(_) | Self::Steer | Self::Stream { .. } | Self::AgentApi(_) | Self::Login(_))
+        matches!(self, Self::Chat(_) | Self::Steer | Self::Stream { .. } | Self::AgentApi(_) | Self::Login(_) | Self::NewAgentKey)
     }
 
     /// The name of the route's class in metrics and audit rows.
@@ -217,7 +226,7 @@ impl Route {
             Self::Catalogue => "catalogue",
             Self::Login(_) => "login",
             Self::Auth | Self::Verify => "auth",
-            Self::Api => "api",
+            Self::Api | Self::NewAgentKey | Self::AgentKeyDeletion { .. } => "api",
             Self::PublicApi => "public_api",
             Self::Page => "page",
             Self::Own => "own",

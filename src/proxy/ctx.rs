@@ -14,6 +14,7 @@ use super::logins::Login;
 use super::origins::Cors;
 use super::relay::Reading;
 use crate::generations::{Generation, Phase};
+use crate::identity::keys::ApiKey;
 use crate::identity::{Identity, Org};
 use crate::librechat::routes::Route;
 
@@ -36,6 +37,8 @@ pub struct Ctx {
     pub is_https: bool,
     /// Whose request it is.
     pub identity: Option<Identity>,
+    /// The API key that it came with.
+    pub key: Option<Arc<ApiKey>>,
     /// The org whose own the host name is that was asked for.
     pub host_org: Option<Arc<Org>>,
     /// Which page of another origin may read the answer.
@@ -116,6 +119,7 @@ impl Ctx {
             address: None,
             is_https: false,
             identity: None,
+            key: None,
             host_org: None,
             cors: Cors::default(),
             swapped_token: None,

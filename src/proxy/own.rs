@@ -63,7 +63,7 @@ pub fn whose(verified: &Verified) -> Answer {
 }
 
 /// A JSON answer that nobody may cache.
-fn json_answer(status: u16, body: &serde_json::Value) -> Answer {
+pub fn json_answer(status: u16, body: &serde_json::Value) -> Answer {
     let headers = vec![("Content-Type", "application/json".to_owned()), ("Cache-Control", "no-store".to_owned())];
     Answer { status, headers, body: Bytes::from(body.to_string()) }
 }

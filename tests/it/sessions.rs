@@ -44,7 +44,14 @@ fn secrets_differ_and_nothing_else_is_taken_for_one() {
     let (one, other) = (Secret::make().expect("randomness"), Secret::make().expect("randomness"));
     assert_ne!(one.hash(), other.hash());
     assert_eq!(Secret::shown(one.expose()).map(|shown| shown.hash()), Some(one.hash()));
-    for odd in ["", "a", &one.expose()[1..], &format!("{}A", one.expose()), &format!("{}=", one.expose()), "../../../../../../../../../../../../../etc"] {
+    for odd in [
+        "",
+        "a",
+        &one.expose()[1..],
+        &format!("{}A", one.expose()),
+        &format!("{}=", one.expose()),
+        "../../../../../../../../../../../../../etc",
+    ] {
         assert_eq!(Secret::shown(odd), None, "{odd:?}");
     }
     assert!(!format!("{one:?}").contains(one.expose()), "it is not printed by accident");
@@ -74,7 +81,9 @@ async fn a_code_opens_once_and_not_too_late() {
 async fn a_session_lasts_until_its_end_or_until_it_is_revoked() {
     for (place, store) in places().await {
         let revoked = async || place.database.directory().changes(-1).await.map(|Changes { revoked, .. }| revoked).expect("changes");
-        for (secret, one) in [("a", session(1, "acme", 1)), ("b", session(2, "acme", 1)), ("c", session(3, "acme", 2)), ("d", session(4, "blue", 3))] {
+        for (secret, one) in
+            [("a", session(1, "acme", 1)), ("b", session(2, "acme", 1)), ("c", session(3, "acme", 2)), ("d", session(4, "blue", 3))]
+        {
             store.start(secret, &one).await.expect("a session");
         }
         let is_there = async |secret: &str, now| store.session(secret, now).await.expect("an answer").is_some();

@@ -4,6 +4,7 @@
 //! [`store`] keeps them, [`refresh`] brings what changed there, [`arrivals`] writes down who is seen.
 
 pub mod arrivals;
+mod keys;
 pub mod refresh;
 mod sql;
 pub mod store;
@@ -20,11 +21,14 @@ use uuid::Uuid;
 
 use crate::limits::{Period, Window};
 use crate::records::Capture;
+use keys::Keys;
 pub use sql::{PostgresDirectory, SqliteDirectory};
 use store::Changes;
 
 use super::Suspended;
 use super::access::{Access, Entrances};
+use super::addresses::Networks;
+use super::keys::{AgentKey, ApiKey};
 use super::lockouts::LoginName;
 
 /// The longest e-mail address that is looked at, in bytes (RFC 5321 4.5.3.1.3 allows a path of 256 with its brackets).
@@ -190,6 +194,8 @@ pub struct Member {
     pub role: Arc<str>,
     /// Whether they may use what costs something.
     pub standing: Standing,
+    /// Where they may come from, on top of where their org lets them; anywhere when left out.
+    pub addresses: Option<Networks>,
     /// When they were last seen, to some minutes; only as the database has it.
     pub last_seen: Option<Timestamp>,
 }
@@ -216,6 +222,7 @@ struct State {
     by_login_name: HashMap<LoginName, Vec<Uuid>>,
     /// Sessions that were revoked, and when they would have been over.
     revoked: HashMap<Uuid, Timestamp>,
+    keys: Keys,
     revision: i64,
 }
 
@@ -268,6 +275,41 @@ impl Directory {
     pub fn by_email(&self, email: &str) -> Option<Arc<Org>> {
         let domain = domain_of(email)?.to_ascii_lowercase();
         self.state.read().by_domain.get(&domain).cloned()
+    }
+
+    /// The member with this id.
+    pub fn member(&self, id: Uuid) -> Option<Arc<Member>> {
+        self.state.read().members.get(&id).cloned()
+    }
+
+    /// The API key that is kept under this hash, revoked and ended ones too.
+    pub fn api_key(&self, hash: &str) -> Option<Arc<ApiKey>> {
+        self.state.read().keys.made_here(hash)
+    }
+
+    /// Whose the key of LibreChat's with this hash is: their id in LibreChat.
+    pub fn agent_key_owner(&self, hash: &str) -> Option<Arc<str>> {
+        self.state.read().keys.owner(hash)
+    }
+
+    /// How many keys of LibreChat's somebody is known to have.
+    pub fn agent_keys_of(&self, owner: &str) -> usize {
+        self.state.read().keys.count_of(owner)
+    }
+
+    /// Takes in a key of LibreChat's that has just been seen, before the database has it.
+    pub fn learn_agent_key(&self, key: AgentKey) {
+        self.state.write().keys.put_agent_key(key);
+    }
+
+    /// Forgets a key of LibreChat's that has just been deleted.
+    pub fn forget_agent_key(&self, owner: &str, id: &str) {
+        self.state.write().keys.forget_agent_key(owner, id);
+    }
+
+    /// Forgets API keys that ended or were revoked before.
+    pub fn forget_keys(&self, before: Timestamp) {
+        self.state.write().keys.tidy(before);
     }
 
     /// The member with this LibreChat id.
@@ -341,6 +383,12 @@ impl Directory {
             }
         }
         state.revoked.extend(changes.revoked);
+        for (hash, key) in changes.keys {
+            state.keys.put(hash, key);
+        }
+        for key in changes.agent_keys {
+            state.keys.put_agent_key(key);
+        }
         state.revision = state.revision.max(changes.revision);
         drop(state);
         if lost != Lost::default() {
@@ -505,6 +553,7 @@ mod tests {
             name: None,
             role: "user".into(),
             standing: Standing::Active,
+            addresses: None,
             last_seen: None,
         };
         let apply = |members| directory.apply(Changes { revision: 1, members, ..Changes::default() });

@@ -16,8 +16,7 @@ const ADD_HAND_OFF: &str = "INSERT INTO hand_offs (code_hash, org_id, member_id,
 const REDEEM: &str = "UPDATE hand_offs SET redeemed_at = $2 WHERE code_hash = $1 AND redeemed_at IS NULL AND expires_at > $2 \
     RETURNING org_id, member_id, plan, org_tokens_per_month, expires_at, redeemed_at";
 
-const HAND_OFF: &str =
-    "SELECT org_id, member_id, plan, org_tokens_per_month, expires_at, redeemed_at FROM hand_offs WHERE code_hash = $1";
+const HAND_OFF: &str = "SELECT org_id, member_id, plan, org_tokens_per_month, expires_at, redeemed_at FROM hand_offs WHERE code_hash = $1";
 
 const START: &str = "INSERT INTO sessions (id, secret_hash, org_id, member_id, plan, org_tokens_per_month, started_at, expires_at, revision) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)";
