@@ -102,6 +102,17 @@ pub enum Closing {
     Key,
 }
 
+impl Closing {
+    /// As it stands in rows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Org => "org",
+            Self::Account => "account",
+            Self::Key => "key",
+        }
+    }
+}
+
 /// Where the people of an org may come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OrgAddresses {

@@ -2,7 +2,7 @@
 //! tokens are, so that a flood of them is one row.
 
 use pingora_proxy::Session;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ctx::Ctx;
 use super::settle;
@@ -47,7 +47,7 @@ pub fn refuse(app: &App, session: &Session, ctx: &mut Ctx, action: &'static str,
         cost_nanousd: None,
         count: 1,
         reference: Some(reference(&id)),
-        detail: key.as_deref().map(|key| json!({ "api_key": key })),
+        detail: detail(&rejection, key.as_deref()),
         link: None,
     });
     if let Some(row) = row {
@@ -55,4 +55,13 @@ pub fn refuse(app: &App, session: &Session, ctx: &mut Ctx, action: &'static str,
     }
     ctx.counted_by = Some(id);
     rejection
+}
+
+/// What a row says besides: whose list of addresses was in the way, which key it was.
+fn detail(rejection: &Rejection, key: Option<&str>) -> Option<Value> {
+    match (rejection, key) {
+        (Rejection::Elsewhere(closing), None) => Some(json!({ "closed_by": closing.as_str() })),
+        (Rejection::Elsewhere(closing), Some(key)) => Some(json!({ "closed_by": closing.as_str(), "api_key": key })),
+        (_, key) => key.map(|key| json!({ "api_key": key })),
+    }
 }

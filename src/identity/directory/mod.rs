@@ -206,6 +206,8 @@ pub struct Directory {
     state: RwLock<State>,
     /// How often somebody lost something.
     losses: AtomicU64,
+    /// Whoever reads what changed takes it in before another reads.
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -245,7 +247,7 @@ impl Directory {
             state.orgs.insert(org.id.clone(), Arc::new(org));
         }
         state.index_orgs();
-        Self { state: RwLock::new(state), losses: AtomicU64::new(0) }
+        Self { state: RwLock::new(state), ..Self::default() }
     }
 
     /// Every org, in the order of their ids.

@@ -67,8 +67,10 @@ macro_rules! keys {
                     .execute(&mut *transaction)
                     .await
                     .map_err(away)?;
-                transaction.commit().await.map_err(away)?;
-                Ok(added.rows_affected() > 0)
+                let is_added = added.rows_affected() > 0;
+                // Where nothing changed there is no revision that others would have to look at.
+                if is_added { transaction.commit().await } else { transaction.rollback().await }.map_err(away)?;
+                Ok(is_added)
             }
 
             async fn keys(&self, whose: &WhoseKeys) -> Result<Vec<ApiKey>, ReadError> {
@@ -97,7 +99,7 @@ macro_rules! keys {
                     WhoseKeys::OfOrg(org) => revoke.bind(&**org),
                 };
                 let revoked = revoke.fetch_optional(&mut *transaction).await.map_err(away)?;
-                transaction.commit().await.map_err(away)?;
+                if revoked.is_some() { transaction.commit().await } else { transaction.rollback().await }.map_err(away)?;
                 revoked.as_ref().map(|row| key(row).map(|(_, key)| key)).transpose()
             }
 
@@ -122,8 +124,8 @@ macro_rules! keys {
                 let mut transaction = self.pool.begin_with($begin).await.map_err(away)?;
                 let revision: i64 = sqlx::query_scalar(NEXT_REVISION).fetch_one(&mut *transaction).await.map_err(away)?;
                 let forget = sqlx::query(FORGET).bind(owner).bind(id).bind($time(now)).bind(revision);
-                forget.execute(&mut *transaction).await.map_err(away)?;
-                transaction.commit().await.map_err(away)
+                let forgotten = forget.execute(&mut *transaction).await.map_err(away)?;
+                if forgotten.rows_affected() > 0 { transaction.commit().await } else { transaction.rollback().await }.map_err(away)
             }
 
             async fn tidy(&self, before: Timestamp) -> Result<(), ReadError> {

@@ -66,6 +66,7 @@ async fn a_key_is_told_of_until_it_is_revoked() {
         for (whose, id) in [(&mine, 2), (&theirs, 3), (&WhoseKeys::OfMember("blue".into(), Uuid::from_u128(1)), 1), (&theirs, 7)] {
             assert_eq!(store.revoke(whose, Uuid::from_u128(id), later(1)).await.expect("an answer"), None, "{whose:?} {id}");
         }
+        assert_eq!(changes(&place, -1).await.revision, all.revision, "where nothing changed nobody has to look");
         let gone = ApiKey { revoked: Some(later(1)), ..key(1, "acme", 1) };
         let before = changes(&place, -1).await.revision;
         assert_eq!(store.revoke(&mine, gone.id, later(1)).await.expect("an answer"), Some(gone.clone()));

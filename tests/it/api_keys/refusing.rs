@@ -169,7 +169,12 @@ async fn every_list_of_addresses_must_hold() {
     }
     let models = ask(&gateway, "GET /api/models", &format!("X-Forwarded-For: 10.2.0.1\r\n{token}"), "").await;
     assert_eq!(models.status, 200, "the page of a person loads");
-    assert!(!gateway.audit_rows("auth.address_refused", 2).await.is_empty());
+    wait_for("rows that say whose list it was", || async {
+        let rows = gateway.audit_rows("auth.address_refused", 1).await;
+        let closed_by = |whose: &str| rows.iter().any(|row| row.detail.as_ref().is_some_and(|detail| detail["closed_by"] == whose));
+        (closed_by("key") && closed_by("account") && closed_by("org")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
