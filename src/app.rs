@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -14,14 +15,18 @@ use crate::db::{Database, DatabaseError};
 use crate::generations::Generations;
 use crate::generations::redis_board::RedisBoard;
 use crate::generations::registry::{Parts, Settings};
+use crate::identity::access::TenantId;
 use crate::identity::directory::arrivals::Arrivals;
 use crate::identity::directory::refresh;
 use crate::identity::directory::store::{DirectoryError, DirectoryStore, PutStanding};
+use crate::identity::keys::ApiKeyStore;
+use crate::identity::keys::news::News;
+use crate::identity::keys::notes::Notes;
 use crate::identity::lockouts::Lockouts;
 use crate::identity::lockouts::memory::MemoryLockouts;
 use crate::identity::lockouts::redis::RedisLockouts;
 use crate::identity::sign_in::{self, SignIn};
-use crate::identity::{Accounts, ApiKeys, Directory, KeyStanding, LibreChatUser, Logins, LookupError, Minter, SettingsError, Verifier};
+use crate::identity::{Accounts, AgentKeys, Directory, KeyStanding, LibreChatUser, Logins, LookupError, Minter, SettingsError, Verifier};
 use crate::librechat::address::Address;
 use crate::librechat::client::{CallError, LibreChat, Person};
 use crate::limits::explain::{self, Explained};
@@ -45,6 +50,9 @@ use crate::telemetry::log_files::LogFiles;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
 use crate::tokens::TokenCounter;
 
+/// How long an API key is remembered that is over: whoever still uses it is told apart from who invents one.
+const KEPT_AFTER_ITS_END: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 /// Every shared handle of one gateway.
 #[derive(Debug)]
 pub struct App {
@@ -67,7 +75,13 @@ pub struct App {
     /// Signs people in for whom an application vouches, where that is done here.
     pub sign_in: Option<SignIn>,
     /// Confirms LibreChat's API keys.
-    pub api_keys: ApiKeys,
+    pub agent_keys: AgentKeys,
+    /// Where keys are kept.
+    pub api_keys: Arc<dyn ApiKeyStore>,
+    /// Hears of keys that were made a moment ago.
+    pub key_news: News,
+    /// Takes note of keys that are used, made and deleted.
+    pub key_notes: Notes,
     /// Watches sign-ins with LibreChat's own accounts, where they are watched.
     pub logins: Option<Logins>,
     /// What rows call names that people tried.
@@ -196,7 +210,7 @@ impl App {
         let verifier = config.verifier(directory.clone())?;
         let librechat = LibreChat::new(&config.librechat.upstream.to_string(), minter.clone(), clock.clone())?;
         let accounts = Arc::new(accounts(&librechat, &clock));
-        let api_keys = api_keys(&librechat, &directory, config.librechat.default_org.clone(), &clock);
+        let agent_keys = agent_keys(&librechat, &clock);
         let upstream = Address::of(&config.librechat.upstream);
         upstream.look_up().await;
 
@@ -207,6 +221,10 @@ impl App {
         let orgs_and_members = database.directory();
         orgs_and_members.put_orgs(&config.orgs, PutStanding::Kept, clock.now()).await?;
         refresh::once(&directory, &*orgs_and_members).await?;
+        // Nothing runs yet that could be ended.
+        directory.take_lost();
+        let api_keys = database.api_keys();
+        let key_notes = Notes::start(api_keys.clone(), clock.clone(), runtime);
         let arrivals = Arrivals::start(orgs_and_members.clone(), clock.clone(), runtime);
         let log_files = config.log.files.settings().map(|settings| LogFiles::start(settings, clock.clone())).transpose();
         let row_log = log_files.map_err(BuildError::LogFiles)?.map(|files| RowLog::new(files, config.log.files.personal_fields));
@@ -288,7 +306,10 @@ impl App {
             minter,
             accounts,
             sign_in,
+            agent_keys,
             api_keys,
+            key_news: News::default(),
+            key_notes,
             logins,
             names: NameKey::of(&audit_keys.chain),
             counter,
@@ -345,6 +366,26 @@ impl App {
         }
     }
 
+    /// Takes in what changed in the directory, at once. Answers whether the database did.
+    pub async fn refresh_directory(&self) -> bool {
+        match refresh::once(&self.directory, &*self.orgs_and_members).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(error = %error, "the directory cannot be read");
+                false
+            }
+        }
+    }
+
+    /// Forgets API keys that have been over for a while.
+    pub async fn tidy_keys(&self) {
+        let before = self.clock.now().saturating_sub(KEPT_AFTER_ITS_END).unwrap_or(Timestamp::MIN);
+        self.directory.forget_keys(before);
+        if let Err(error) = self.api_keys.tidy(before).await {
+            tracing::warn!(error = %error, "API keys that are over could not be removed");
+        }
+    }
+
     /// Closes the database, after everything was written.
     pub async fn close(&self) {
         self.database.close().await;
@@ -377,15 +418,13 @@ fn accounts(librechat: &LibreChat, clock: &SharedClock) -> Accounts {
     Accounts::new(lookup, clock.clone())
 }
 
-/// LibreChat is asked about a key with the key, in the tenant of the org that keys are counted to.
-fn api_keys(librechat: &LibreChat, directory: &Arc<Directory>, default_org: Option<Arc<str>>, clock: &SharedClock) -> ApiKeys {
-    let (librechat, directory) = (librechat.clone(), directory.clone());
-    let lookup = move |key: String, address: String| {
+/// LibreChat is asked about a key with the key, in the tenant of the org that it is counted to.
+fn agent_keys(librechat: &LibreChat, clock: &SharedClock) -> AgentKeys {
+    let librechat = librechat.clone();
+    let lookup = move |key: String, address: String, tenant: Option<TenantId>| {
         let librechat = librechat.clone();
-        let org = default_org.as_deref().and_then(|id| directory.by_id(id));
         async move {
-            let tenant = org.as_ref().and_then(|org| org.access.tenant.as_ref());
-            match librechat.models_of(&key, &address, tenant).await {
+            match librechat.models_of(&key, &address, tenant.as_ref()).await {
                 Ok(()) => Ok(KeyStanding::Good),
                 Err(CallError::Status(403)) => Ok(KeyStanding::Forbidden),
                 // Before 0.8.3 there are no keys, and nothing or the page at this path.
@@ -394,7 +433,7 @@ fn api_keys(librechat: &LibreChat, directory: &Arc<Directory>, default_org: Opti
             }
         }
     };
-    ApiKeys::new(lookup, clock.clone())
+    AgentKeys::new(lookup, clock.clone())
 }
 
 /// What several Tollgates share, where there is a Redis.

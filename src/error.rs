@@ -20,7 +20,9 @@ use jiff::tz::TimeZone;
 use facts::Facts;
 
 use crate::identity::Suspended;
+use crate::identity::addresses::Closing;
 use crate::identity::directory::Language;
+use crate::identity::keys::KeyScope;
 use crate::limits::Refusal;
 
 pub(crate) use amounts::thousands;
@@ -45,8 +47,10 @@ pub enum Rejection {
     Suspended(Suspended),
     /// A sign-in with LibreChat's own account is not let through.
     Login(LoginRefused),
-    /// The person's org, or their role there, does not allow requests from this address. 403.
-    Elsewhere,
+    /// The person's org or role there, their account or their key does not allow requests from this address. 403.
+    Elsewhere(Closing),
+    /// An API key is good, and not for this. 403; 409 where there are too many.
+    Key(KeyRefused),
     /// A page of another origin asks what only the place's own pages may ask for. 403.
     ForeignOrigin,
     /// The route or feature is not for this caller. 403.
@@ -82,10 +86,10 @@ pub enum Rejection {
     StoreClosed,
     /// What must be written down finds no room. 503.
     JournalFull,
-    /// Sessions, or the directory, cannot be read or written. 503.
-    SessionsAway,
     /// The keys of the token's issuer cannot be fetched, so that nothing can be said of the token. 503.
     IssuerAway,
+    /// The database does not answer, so that nobody can say whose the request is. 503.
+    IdentityAway,
     /// LibreChat cannot be reached; the request did not get there. 503.
     UpstreamAway,
     /// LibreChat broke the exchange off; the request may have got there. 502.
@@ -130,6 +134,24 @@ pub enum CodeRefused {
     Late,
     /// It is of another org than that whose host it was opened at.
     Foreign,
+}
+
+/// Why an API key of a member is refused, or not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyRefused {
+    /// It lacks this scope.
+    Scope(KeyScope),
+    /// No key may do this.
+    Never,
+    /// `/api/agents/v1/*` takes LibreChat's own keys only.
+    AgentApi,
+    /// The member may not have more.
+    TooMany {
+        /// How many they may have.
+        most: u32,
+    },
+    /// Viewers have no keys that chat.
+    ViewerChats,
 }
 
 /// What is forbidden, so that the sentence can say it.
@@ -255,7 +277,12 @@ impl Rejection {
             Self::Login(LoginRefused::Slowed { .. }) => (429, "login_slowed"),
             Self::Login(LoginRefused::Busy) => (429, "login_busy"),
             Self::Login(LoginRefused::Away) => (503, "logins_closed"),
-            Self::Elsewhere => (403, "address_refused"),
+            Self::Elsewhere(_) => (403, "address_refused"),
+            Self::Key(KeyRefused::Scope(_)) => (403, "key_scope"),
+            Self::Key(KeyRefused::Never) => (403, "key_not_allowed"),
+            Self::Key(KeyRefused::AgentApi) => (403, "key_of_tollgate"),
+            Self::Key(KeyRefused::TooMany { .. }) => (409, "too_many_keys"),
+            Self::Key(KeyRefused::ViewerChats) => (403, "viewer_key"),
             Self::ForeignOrigin => (403, "origin_refused"),
             Self::Forbidden(Forbidden::AgentApiOff) => (403, "agent_api_off"),
             Self::Forbidden(Forbidden::NoAccount) => (403, "no_account"),
@@ -276,8 +303,8 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => (405, "method_not_allowed"),
             Self::StoreClosed => (503, "store_closed"),
             Self::JournalFull => (503, "journal_full"),
-            Self::SessionsAway => (503, "sessions_away"),
             Self::IssuerAway => (503, "issuer_away"),
+            Self::IdentityAway => (503, "identity_away"),
             Self::UpstreamAway => (503, "upstream_away"),
             Self::UpstreamBroken => (502, "upstream_broken"),
             Self::UpstreamTimeout => (504, "upstream_timeout"),
@@ -334,8 +361,8 @@ impl Rejection {
             Self::Login(LoginRefused::Away)
             | Self::StoreClosed
             | Self::JournalFull
-            | Self::SessionsAway
             | Self::IssuerAway
+            | Self::IdentityAway
             | Self::UpstreamAway
             | Self::UpstreamBroken
             | Self::UpstreamTimeout => Some(AWAY_RETRY_SECONDS),

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use tollgate::cli::{
-    self, Asked, AuditAsked, Change, Exit, ExportAsked, ExportFormat, Exported, Format, ImportAsked, Making, MembersOf, Migration,
-    RebuildAsked, RepriceAsked, SessionsOf, Source, StatementAsked, StatementFormat, Wanted,
+    self, Asked, AuditAsked, Change, Exit, ExportAsked, ExportFormat, Exported, Format, ImportAsked, KeyAsked, Making, MembersOf,
+    Migration, RebuildAsked, RepriceAsked, SessionsOf, Source, StatementAsked, StatementFormat, Wanted,
 };
 use tollgate::identity::ROLES;
 
@@ -92,6 +92,9 @@ enum Command {
     /// Who is signed in through Tollgate
     #[command(subcommand)]
     Session(SessionCommand),
+    /// API keys of members
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// What failed sign-ins with LibreChat's own accounts have locked
     #[command(subcommand)]
     Lockouts(LockoutsCommand),
@@ -318,6 +321,14 @@ enum MemberCommand {
         #[command(flatten)]
         member: OneMember,
     },
+    /// Say where a member may come from, on top of where their org lets them
+    Ranges {
+        /// Networks with commas between them, or anywhere
+        #[arg(value_name = "RANGES")]
+        ranges: String,
+        #[command(flatten)]
+        member: OneMember,
+    },
     /// Show when a member signed in with LibreChat's own account, or somebody tried to
     Logins {
         /// So many days back
@@ -368,6 +379,49 @@ struct WhoseSessions {
     id: Option<uuid::Uuid>,
     #[command(flatten)]
     settings: Settings,
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make a key for a member, and show it this once
+    Create {
+        /// What it is called
+        #[arg(long)]
+        name: String,
+        /// What it may, with commas between: chat, read, usage
+        #[arg(long)]
+        scopes: String,
+        /// After how many days it ends; as late as it may when left out
+        #[arg(long, value_name = "DAYS")]
+        expires_days: Option<u32>,
+        /// Where it may be used: networks with commas between them; anywhere when left out
+        #[arg(long, value_name = "RANGES")]
+        address_ranges: Option<String>,
+        #[command(flatten)]
+        shown: Shown,
+        #[command(flatten)]
+        member: OneMember,
+    },
+    /// Show the keys of an org, or of one member
+    List {
+        /// The org's id
+        #[arg(long)]
+        org: String,
+        /// A LibreChat id, an external id, or an e-mail address; everyone when left out
+        #[arg(long)]
+        member: Option<String>,
+        #[command(flatten)]
+        shown: Shown,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// End a key, on every replica within a second
+    Revoke {
+        /// The key's id
+        id: String,
+        #[command(flatten)]
+        org: OneOrg,
+    },
 }
 
 #[derive(Subcommand)]
@@ -499,6 +553,7 @@ fn run(command: Command) -> Exit {
         Command::Org(command) => command.run(),
         Command::Member(command) => command.run(),
         Command::Session(command) => command.run(),
+        Command::Key(command) => command.run(),
         Command::Lockouts(LockoutsCommand::List { settings }) => cli::list_lockouts(&settings.source()),
         Command::Lockouts(LockoutsCommand::Open { name, settings }) => cli::open_lockout(&settings.source(), &name),
     }
@@ -543,6 +598,20 @@ impl WhoseSessions {
     }
 }
 
+impl KeyCommand {
+    fn run(self) -> Exit {
+        match self {
+            Self::Create { name, scopes, expires_days, address_ranges, shown, member } => {
+                let OneMember { org, member, settings } = member;
+                let asked = KeyAsked { org, member, name, scopes, expires_days, address_ranges };
+                cli::create_key(&settings.source(), &asked, shown.format())
+            }
+            Self::List { org, member, shown, settings } => cli::list_keys(&settings.source(), &org, member.as_deref(), shown.format()),
+            Self::Revoke { id, org } => cli::revoke_key(&org.settings.source(), &org.org, &id),
+        }
+    }
+}
+
 impl MemberCommand {
     fn run(self) -> Exit {
         match self {
@@ -555,6 +624,7 @@ impl MemberCommand {
             Self::Suspend(member) => member.change(&Change::Suspend),
             Self::Resume(member) => member.change(&Change::Resume),
             Self::Role { role, member } => member.change(&Change::Role(role)),
+            Self::Ranges { ranges, member } => member.change(&Change::Ranges(ranges)),
             Self::Logins { days, member } => cli::member_logins(&member.settings.source(), &member.org, &member.member, days),
             Self::Erase { org, member, settings } => cli::erase_member(&settings.source(), &org, &member),
         }

@@ -33,7 +33,7 @@ const NAMES: [&str; 15] = [
 const SCHEMES: [&str; 3] = ["bearer", "basic", "digest"];
 
 /// What keys begin with that their makers marked as such.
-const PREFIXES: [&str; 12] = ["sk-", "pk-", "rk-", "sk_", "pk_", "ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "xoxb-", "xoxp-"];
+const PREFIXES: [&str; 13] = ["tgk_", "sk-", "pk-", "rk-", "sk_", "pk_", "ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "xoxb-", "xoxp-"];
 
 /// The first `most` characters of a text on one line, without its secrets.
 pub fn beginning(text: &str, most: usize) -> String {

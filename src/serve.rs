@@ -291,6 +291,7 @@ async fn retention(app: Arc<App>) {
         {
             tracing::warn!(%error, "sessions that are over cannot be removed");
         }
+        app.tidy_keys().await;
         pause = if app.retain_records().await { RETENTION_AGAIN } else { RETENTION };
     }
 }

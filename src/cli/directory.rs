@@ -11,6 +11,7 @@ use super::table::{aligned, at};
 use super::{Exit, Source, failed, misconfigured, wait_for};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
+use crate::identity::addresses::Networks;
 use crate::identity::directory::store::{Changes, DirectoryStore, PutStanding};
 use crate::identity::{Directory, Member, Org, ROLES, Standing};
 
@@ -23,6 +24,8 @@ pub enum Change {
     Resume,
     /// Another role, for members.
     Role(String),
+    /// Where a member may come from: networks with commas between them, or `anywhere`.
+    Ranges(String),
 }
 
 /// Which members are shown.
@@ -129,7 +132,7 @@ pub fn list_members(source: &Source, of: &MembersOf) -> Exit {
         if theirs.is_empty() {
             return Ok("Nobody.\n".to_owned());
         }
-        let head = ["LIBRECHAT ID", "EXTERNAL ID", "E-MAIL", "NAME", "ROLE", "STATUS", "LAST SEEN"].map(str::to_owned);
+        let head = ["LIBRECHAT ID", "EXTERNAL ID", "E-MAIL", "NAME", "ROLE", "STATUS", "LAST SEEN", "ADDRESSES"].map(str::to_owned);
         let or_dash = |text: &Option<std::sync::Arc<str>>| text.as_deref().unwrap_or("-").to_owned();
         let rows = theirs.iter().map(|member| {
             [
@@ -140,6 +143,7 @@ pub fn list_members(source: &Source, of: &MembersOf) -> Exit {
                 member.role.to_string(),
                 member.standing.as_str().to_owned(),
                 member.last_seen.map_or_else(|| "-".to_owned(), |seen| at(seen, &zone)),
+                member.addresses.as_ref().map_or_else(|| "-".to_owned(), |networks| networks.text().replace(',', " ")),
             ]
         });
         Ok(aligned(&std::iter::once(head).chain(rows).collect::<Vec<_>>()))
@@ -154,6 +158,7 @@ pub fn change_org(source: &Source, org: &str, change: &Change) -> Exit {
             Change::Suspend => (Standing::Suspended, "org.suspended"),
             Change::Resume => (Standing::Active, "org.resumed"),
             Change::Role(_) => return Err("an org has no role".to_owned()),
+            Change::Ranges(_) => return Err("the addresses of an org stand in the configuration".to_owned()),
         };
         let changed = Org { standing, ..(*org).clone() };
         let noted = Noted { action, org: Some(&org), kind: "org", which: org.id.to_string(), detail: None };
@@ -163,28 +168,49 @@ pub fn change_org(source: &Source, org: &str, change: &Change) -> Exit {
     })
 }
 
-/// `tollgate member suspend`, `tollgate member resume` and `tollgate member role`.
+/// `tollgate member suspend`, `tollgate member resume`, `tollgate member role` and `tollgate member ranges`.
 pub fn change_member(source: &Source, org: &str, member: &str, change: &Change) -> Exit {
     if let Change::Role(role) = change
         && !ROLES.contains(&role.as_str())
     {
         return misconfigured(&format_args!("\"{role}\" is no role; the roles are: {}", ROLES.join(", ")));
     }
+    let addresses = match change {
+        Change::Ranges(written) => match read_ranges(written) {
+            Ok(addresses) => addresses,
+            Err(reason) => return misconfigured(&reason),
+        },
+        _ => None,
+    };
     with_directory(source, async |_, place, now| {
         let org = known(place, org)?;
         let before = place.member(&org.id, member)?;
+        let text = |member: &Member| member.addresses.as_ref().map_or_else(|| ANYWHERE.to_owned(), Networks::text);
+        let from = addresses.as_ref().map_or_else(|| "from anywhere".to_owned(), |networks| format!("only from {}", networks.text()));
         let (changed, action, is) = match change {
             Change::Suspend => (Member { standing: Standing::Suspended, ..before.clone() }, "member.suspended", "suspended"),
             Change::Resume => (Member { standing: Standing::Active, ..before.clone() }, "member.resumed", "active"),
             Change::Role(role) => (Member { role: role.as_str().into(), ..before.clone() }, "member.role_changed", role.as_str()),
+            Change::Ranges(_) => (Member { addresses: addresses.clone(), ..before.clone() }, "member.ranges_changed", from.as_str()),
         };
-        let detail = serde_json::json!({ "role": { "before": &*before.role, "after": &*changed.role } });
-        let detail = matches!(change, Change::Role(_)).then_some(detail);
+        let detail = match change {
+            Change::Role(_) => Some(serde_json::json!({ "role": { "before": &*before.role, "after": &*changed.role } })),
+            Change::Ranges(_) => Some(serde_json::json!({ "addresses": { "before": text(&before), "after": text(&changed) } })),
+            Change::Suspend | Change::Resume => None,
+        };
         let noted = Noted { action, org: Some(&org), kind: "member", which: id_of(&before), detail };
         place.opened.note(noted, now).await?;
         place.store.put_members(&[changed], now).await.map_err(|error| error.to_string())?;
         Ok(format!("Member {member} of org {} is {is} now, on every replica within a second.\n", org.id))
     })
+}
+
+/// What stands for no list of networks.
+const ANYWHERE: &str = "anywhere";
+
+/// Networks as they are typed, with commas between them.
+pub(super) fn read_ranges(written: &str) -> Result<Option<Networks>, String> {
+    if written == ANYWHERE { Ok(None) } else { Networks::read(written.split(',')).map(Some) }
 }
 
 /// The org with this id.

@@ -153,7 +153,15 @@ fn reason(word: &str) -> &str {
         "limit" => "a limit did not leave room",
         "shadow" => "a limit in shadow mode did not leave room",
         "no_org" => "the person belongs to no org: default_org names none, and no domain or token puts them into one",
-        "address_refused" => "the address is in none of the networks that the org allows, or that it allows for the person's role",
+        "address_refused" => {
+            "the address is in none of the networks that the org or its role, the account or the API key allows; closed_by says whose (--json)"
+        }
+        "key_scope" => "the API key does not have the scope that this needs",
+        "key_not_allowed" => "no API key may do this",
+        "key_of_tollgate" => "/api/agents/v1 takes LibreChat's own keys only",
+        "too_many_keys" => "the member has as many API keys as api_keys.per_member allows, those revoked in the last day included",
+        "viewer_key" => "viewers have no API keys with the scope chat",
+        "identity_away" => "the database did not answer, so that nobody could say whose it was",
         "origin_refused" => "a page of an origin that is neither this place's own nor in cors_origins sent the request",
         "login_locked" => "too many sign-ins with this name had failed; tollgate lockouts open NAME opens it",
         "login_slowed" => "too many sign-ins from this address had failed",

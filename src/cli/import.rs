@@ -12,14 +12,15 @@ use super::ledger::Noted;
 use super::{Exit, Source};
 use crate::config::orgs::from_words;
 use crate::identity::access::TenantId;
+use crate::identity::addresses::Networks;
 use crate::identity::directory::store::PutStanding;
 use crate::identity::{DEFAULT_ROLE, Member, Org, ROLES, Standing, is_user_id};
 
 /// The columns of a file of orgs. `domains` and `join` hold words with a semicolon between them.
 const ORG_COLUMNS: [&str; 10] = ["id", "name", "domains", "plan", "time_zone", "policy", "tenant_id", "join", "language", "status"];
 
-/// The columns of a file of members.
-const MEMBER_COLUMNS: [&str; 7] = ["org", "external_id", "librechat_id", "email", "name", "role", "status"];
+/// The columns of a file of members. `addresses` holds networks with a semicolon between them.
+const MEMBER_COLUMNS: [&str; 8] = ["org", "external_id", "librechat_id", "email", "name", "role", "status", "addresses"];
 
 /// So many lines of a report are shown.
 const SHOWN: usize = 200;
@@ -305,6 +306,7 @@ fn member_of<'a>(line: &Line, place: &Place, known: &Known<'a>) -> Result<(Optio
         return Err(format!("\"{role}\" is no role; the roles are: {}", ROLES.join(", ")));
     }
     let standing = standing_of(line)?;
+    let addresses = line.word("addresses").map(|list| Networks::read(list.split(';'))).transpose()?;
     let before = librechat_id
         .as_deref()
         .and_then(|id| known.librechat_id.get(id))
@@ -323,6 +325,7 @@ fn member_of<'a>(line: &Line, place: &Place, known: &Known<'a>) -> Result<(Optio
             name: line.word("name").or_else(|| before.name.clone()),
             role: role.unwrap_or_else(|| before.role.clone()),
             standing: standing.unwrap_or(before.standing),
+            addresses: addresses.or_else(|| before.addresses.clone()),
             ..before.clone()
         },
         None => Member {
@@ -334,6 +337,7 @@ fn member_of<'a>(line: &Line, place: &Place, known: &Known<'a>) -> Result<(Optio
             name: line.word("name"),
             role: role.unwrap_or_else(|| DEFAULT_ROLE.into()),
             standing: standing.unwrap_or_default(),
+            addresses,
             last_seen: None,
         },
     };
@@ -350,5 +354,6 @@ fn member_fields(member: &Member) -> Vec<(&'static str, String)> {
         ("name", or_dash(&member.name)),
         ("role", member.role.to_string()),
         ("status", member.standing.as_str().to_owned()),
+        ("addresses", member.addresses.as_ref().map_or_else(|| "-".to_owned(), |networks| networks.text().replace(',', ";"))),
     ]
 }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::db::{Database, Status};
 use crate::identity::Org;
 use crate::identity::directory::store::DirectoryStore;
+use crate::identity::keys::ApiKeyStore;
 use crate::identity::sessions::SessionStore;
 use crate::records::audit_keys::{AuditFiles, AuditKeys};
 use crate::records::ledger::{Ledger, Span};
@@ -72,6 +73,11 @@ impl Opened {
     /// Where sessions are.
     pub(super) fn sessions(&self) -> Arc<dyn SessionStore> {
         self.database.sessions()
+    }
+
+    /// API keys.
+    pub(super) fn api_keys(&self) -> Arc<dyn ApiKeyStore> {
+        self.database.api_keys()
     }
 
     /// Where orgs and members are.

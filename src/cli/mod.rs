@@ -9,6 +9,7 @@ mod directory;
 mod explain;
 mod export;
 mod import;
+mod keys;
 mod ledger;
 mod limits;
 mod live;
@@ -39,6 +40,7 @@ pub use directory::{Change, MembersOf, change_member, change_org, list_members, 
 pub use explain::explain;
 pub use export::{ExportAsked, ExportFormat, Exported, export};
 pub use import::{ImportAsked, import_members, import_orgs};
+pub use keys::{KeyAsked, create_key, list_keys, revoke_key};
 pub use limits::{Asked, explain_limits};
 pub use live::check_live;
 pub use lockouts::{list_lockouts, open_lockout};

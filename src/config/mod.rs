@@ -6,6 +6,7 @@
 //! allowed. A [`Config`] that exists is good.
 
 mod access;
+mod api_keys;
 mod chats;
 mod environment;
 mod errors;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+pub use api_keys::ApiKeySettings;
 pub use chats::{Body, Estimate, Generations};
 pub use errors::{ConfigError, ConfigErrors};
 pub use librechat::{AgentApi, LibreChat, Upstream};
@@ -79,6 +81,8 @@ pub struct Config {
     pub logins: Option<LoginSettings>,
     /// Signing in through Tollgate; nothing where nobody does.
     pub sign_in: Option<SignInSettings>,
+    /// Keys of members for their own programs.
+    pub api_keys: ApiKeySettings,
     /// The opening estimate of a chat.
     pub estimate: Estimate,
     /// Where counters and reservations live.
@@ -169,6 +173,7 @@ struct Sections {
     limits_defaults: LimitsDefaults,
     logins: logins::LoginsKeys,
     sign_in: sign_in::SignInKeys,
+    api_keys: ApiKeySettings,
     estimate: Estimate,
     store: store::StoreKeys,
     records: records::RecordsKeys,
@@ -218,6 +223,7 @@ impl Sections {
             limits_defaults: self.limits_defaults,
             logins,
             sign_in,
+            api_keys: self.api_keys,
             estimate: self.estimate,
             store: store?,
             records: records?,

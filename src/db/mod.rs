@@ -13,6 +13,7 @@ use sqlx::migrate::Migrator;
 
 use crate::identity::directory::store::DirectoryStore;
 use crate::identity::directory::{PostgresDirectory, SqliteDirectory};
+use crate::identity::keys::{ApiKeyStore, PostgresApiKeys, SqliteApiKeys};
 use crate::identity::sessions::{PostgresSessions, SessionStore, SqliteSessions};
 use crate::records::RecordStore;
 use crate::records::chains::AuditChains;
@@ -243,6 +244,14 @@ impl Database {
         match &self.0 {
             Kind::Sqlite(sqlite) => Arc::new(SqliteSessions::new(sqlite.pool.clone())),
             Kind::Postgres(postgres) => Arc::new(PostgresSessions::new(postgres.pool.clone())),
+        }
+    }
+
+    /// API keys of members, and whose the keys of LibreChat's are.
+    pub fn api_keys(&self) -> Arc<dyn ApiKeyStore> {
+        match &self.0 {
+            Kind::Sqlite(sqlite) => Arc::new(SqliteApiKeys::new(sqlite.pool.clone())),
+            Kind::Postgres(postgres) => Arc::new(PostgresApiKeys::new(postgres.pool.clone())),
         }
     }
 

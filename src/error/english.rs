@@ -1,12 +1,13 @@
 //! Every sentence in English.
 
 use crate::identity::Suspended;
+use crate::identity::addresses::Closing;
 use jiff::civil::Weekday;
 
 use super::amounts::{Money, thousands};
 use super::facts::{Day, Facts, Opening, Reason};
 use super::texts::{clean, opening, size};
-use super::{AnswerContext, Forbidden, LoginRefused, Malformed, Rejection, minutes_until};
+use super::{AnswerContext, Forbidden, KeyRefused, LoginRefused, Malformed, Rejection, minutes_until};
 use crate::limits::{Refusal, Resource, Scope, Window};
 
 /// What a person is told.
@@ -38,9 +39,14 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::Suspended(Suspended::Member) => {
             "Your account is suspended here, so you cannot send messages. Please ask your administrator."
         }
-        Rejection::Elsewhere => {
+        Rejection::Key(refused) => return key(*refused),
+        Rejection::Elsewhere(Closing::Org) => {
             "Your organization does not allow access from this network. Please use a network that it allows, or ask your administrator."
         }
+        Rejection::Elsewhere(Closing::Account) => {
+            "Your account may not be used from this network. Please use a network that it allows, or ask your administrator."
+        }
+        Rejection::Elsewhere(Closing::Key) => "This API key may not be used from this network.",
         Rejection::Forbidden(what) => forbidden(*what),
         Rejection::ForeignOrigin => "This request came from a page of another site, which is not allowed here.",
         Rejection::TooSlow => "The request took too long to arrive. Please try again.",
@@ -50,8 +56,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::MethodNotAllowed { .. } => "This address does not take this method.",
         Rejection::StoreClosed => "Limits cannot be checked right now, so no messages are accepted. Please try again in a minute.",
         Rejection::JournalFull => "Messages cannot be recorded right now. Please try again in a minute.",
-        Rejection::SessionsAway => "You cannot be signed in right now. Please try again in a minute.",
-        Rejection::IssuerAway => "Your sign-in cannot be checked right now. Please try again in a minute.",
+        Rejection::IssuerAway | Rejection::IdentityAway => "Your sign-in cannot be checked right now. Please try again in a minute.",
         Rejection::UpstreamAway => "The chat service cannot be reached right now. Please try again in a minute.",
         Rejection::UpstreamBroken => {
             "The connection to the chat service was lost. Your message may have arrived: please reload the page, and try again in a minute if it is not there."
@@ -79,6 +84,21 @@ fn forbidden(what: Forbidden) -> &'static str {
         }
         Forbidden::OtherPerson => "You are signed in as somebody else in this browser. Please reload the page.",
         Forbidden::Route => "You are not allowed to do this. Please ask your administrator.",
+    }
+}
+
+fn key(refused: KeyRefused) -> String {
+    match refused {
+        KeyRefused::Scope(scope) => format!("This API key does not have the scope \"{}\", which this needs.", scope.as_str()),
+        KeyRefused::Never => "API keys cannot be used for this.".to_owned(),
+        KeyRefused::AgentApi => {
+            "The agents API takes LibreChat's own API keys (sk-...), which are made in its settings. This key is for the other routes."
+                .to_owned()
+        }
+        KeyRefused::TooMany { most } => {
+            format!("You have as many API keys as you may ({most}). Please revoke some; those revoked in the last day are still counted.")
+        }
+        KeyRefused::ViewerChats => "Viewers do not send messages, so a key of yours cannot have the scope \"chat\".".to_owned(),
     }
 }
 

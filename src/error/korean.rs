@@ -1,12 +1,13 @@
 //! Every sentence in Korean, in the polite form.
 
 use crate::identity::Suspended;
+use crate::identity::addresses::Closing;
 use jiff::civil::Weekday;
 
 use super::amounts::{Money, thousands};
 use super::facts::{Day, Facts, Opening, Reason};
 use super::texts::{clean, opening, size};
-use super::{AnswerContext, Forbidden, LoginRefused, Malformed, Rejection, minutes_until};
+use super::{AnswerContext, Forbidden, KeyRefused, LoginRefused, Malformed, Rejection, minutes_until};
 use crate::limits::{Refusal, Resource, Scope, Window};
 
 /// What a person is told.
@@ -32,9 +33,14 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::TokenTooOld => "로그인한 지 너무 오래되었습니다. 이용 중인 애플리케이션에 다시 로그인해 주세요.",
         Rejection::Suspended(Suspended::Org) => "소속 조직의 이용이 정지되어 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
         Rejection::Suspended(Suspended::Member) => "계정이 정지되어 메시지를 보내실 수 없습니다. 관리자에게 문의해 주세요.",
-        Rejection::Elsewhere => {
+        Rejection::Key(refused) => return key(*refused),
+        Rejection::Elsewhere(Closing::Org) => {
             "소속 조직에서 현재 네트워크를 통한 접속을 허용하지 않습니다. 허용된 네트워크에서 이용하시거나 관리자에게 문의해 주세요."
         }
+        Rejection::Elsewhere(Closing::Account) => {
+            "현재 네트워크에서는 이 계정을 사용하실 수 없습니다. 허용된 네트워크에서 이용하시거나 관리자에게 문의해 주세요."
+        }
+        Rejection::Elsewhere(Closing::Key) => "현재 네트워크에서는 이 API 키를 사용하실 수 없습니다.",
         Rejection::Forbidden(what) => forbidden(*what),
         Rejection::ForeignOrigin => "다른 사이트의 페이지에서 보낸 요청은 허용되지 않습니다.",
         Rejection::TooSlow => "요청이 도착하는 데 시간이 너무 오래 걸렸습니다. 다시 시도해 주세요.",
@@ -44,8 +50,7 @@ pub(super) fn say(rejection: &Rejection, context: &AnswerContext<'_>) -> String 
         Rejection::MethodNotAllowed { .. } => "이 주소에서는 사용할 수 없는 메서드입니다.",
         Rejection::StoreClosed => "지금은 사용 한도를 확인할 수 없어 메시지를 받을 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::JournalFull => "지금은 메시지를 기록할 수 없습니다. 1분 후에 다시 시도해 주세요.",
-        Rejection::SessionsAway => "지금은 로그인할 수 없습니다. 잠시 후 다시 시도해 주세요.",
-        Rejection::IssuerAway => "지금은 로그인 정보를 확인할 수 없습니다. 1분 후에 다시 시도해 주세요.",
+        Rejection::IssuerAway | Rejection::IdentityAway => "지금은 로그인 정보를 확인할 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::UpstreamAway => "지금은 채팅 서비스에 연결할 수 없습니다. 1분 후에 다시 시도해 주세요.",
         Rejection::UpstreamBroken => {
             "채팅 서비스와의 연결이 끊어졌습니다. 메시지가 이미 전달되었을 수 있으니 페이지를 새로 고쳐 확인하신 뒤, 보이지 않으면 1분 후에 다시 시도해 주세요."
@@ -71,6 +76,23 @@ fn forbidden(what: Forbidden) -> &'static str {
         }
         Forbidden::OtherPerson => "이 브라우저에는 다른 사람으로 로그인되어 있습니다. 페이지를 새로 고쳐 주세요.",
         Forbidden::Route => "이 작업을 수행할 권한이 없습니다. 관리자에게 문의해 주세요.",
+    }
+}
+
+fn key(refused: KeyRefused) -> String {
+    match refused {
+        KeyRefused::Scope(scope) => format!("이 API 키에는 이 요청에 필요한 \"{}\" 권한이 없습니다.", scope.as_str()),
+        KeyRefused::Never => "이 작업에는 API 키를 사용하실 수 없습니다.".to_owned(),
+        KeyRefused::AgentApi => {
+            "에이전트 API에는 LibreChat 설정에서 발급한 API 키(sk-...)만 사용하실 수 있습니다. 이 키는 다른 경로에서 사용해 주세요."
+                .to_owned()
+        }
+        KeyRefused::TooMany { most } => {
+            format!(
+                "API 키는 {most}개까지 보유하실 수 있습니다. 사용하지 않는 키를 폐기해 주세요. 최근 하루 안에 폐기한 키도 개수에 포함됩니다."
+            )
+        }
+        KeyRefused::ViewerChats => "보기 전용 사용자는 메시지를 보낼 수 없으므로 키에 \"chat\" 권한을 주실 수 없습니다.".to_owned(),
     }
 }
 

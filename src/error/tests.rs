@@ -1,6 +1,8 @@
 //! Every rejection for every audience in every language, and the laws of the body that LibreChat shows.
 
 use crate::identity::Suspended;
+use crate::identity::addresses::Closing;
+use crate::identity::keys::KeyScope;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -73,7 +75,14 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::Login(LoginRefused::Suspended(Suspended::Org)),
         Rejection::Login(LoginRefused::Suspended(Suspended::Member)),
         Rejection::Login(LoginRefused::Away),
-        Rejection::Elsewhere,
+        Rejection::Elsewhere(Closing::Org),
+        Rejection::Elsewhere(Closing::Account),
+        Rejection::Elsewhere(Closing::Key),
+        Rejection::Key(KeyRefused::Scope(KeyScope::Chat)),
+        Rejection::Key(KeyRefused::Never),
+        Rejection::Key(KeyRefused::AgentApi),
+        Rejection::Key(KeyRefused::TooMany { most: 20 }),
+        Rejection::Key(KeyRefused::ViewerChats),
         Rejection::ForeignOrigin,
         Rejection::Forbidden(Forbidden::AgentApiOff),
         Rejection::Forbidden(Forbidden::NoAccount),
@@ -100,8 +109,8 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::MethodNotAllowed { allow: "GET, HEAD" },
         Rejection::StoreClosed,
         Rejection::JournalFull,
-        Rejection::SessionsAway,
         Rejection::IssuerAway,
+        Rejection::IdentityAway,
         Rejection::UpstreamAway,
         Rejection::UpstreamBroken,
         Rejection::UpstreamTimeout,

@@ -43,6 +43,26 @@ impl Networks {
         Self(IpNet::aggregate(&networks.to_vec()))
     }
 
+    /// As it stands in the database and in answers: networks with commas between them.
+    pub fn text(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// The same, read.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::read(text.split(',')).ok()
+    }
+
+    /// Reads a list of at least one network, at most [`MOST_NETWORKS`] of them. Says what is wrong with the first that cannot be read.
+    pub fn read<'a>(written: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let networks = written.into_iter().map(read_network).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        match networks.len() {
+            0 => Err("a list without a network would let nobody in".to_owned()),
+            1..=MOST_NETWORKS => Ok(Self::of(&networks)),
+            many => Err(format!("{many} networks are too many; at most {MOST_NETWORKS}")),
+        }
+    }
+
     /// Whether a request from this address is within the list. Who comes from nowhere is outside.
     pub fn hold(&self, address: Option<IpAddr>) -> bool {
         let Some(address) = address.map(|address| address.to_canonical()) else { return false };
@@ -69,6 +89,28 @@ fn without_clothes(network: Ipv6Net) -> Option<Ipv4Net> {
     let is_mapped = |address: Ipv6Addr| address.to_ipv4_mapped();
     let prefix = network.prefix_len().checked_sub(MAPPED_PREFIX)?;
     Ipv4Net::new(is_mapped(network.addr())?, prefix).ok()
+}
+
+/// Whose list an address is not in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// The org's, or that of a role there.
+    Org,
+    /// The account's.
+    Account,
+    /// The API key's.
+    Key,
+}
+
+impl Closing {
+    /// As it stands in rows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Org => "org",
+            Self::Account => "account",
+            Self::Key => "key",
+        }
+    }
 }
 
 /// Where the people of an org may come from.
@@ -120,6 +162,17 @@ mod tests {
         }
         assert!(!networks(&office).hold(None), "who comes from nowhere is outside");
         assert!(!networks(&["0.0.0.0/0", "::/0"]).hold(None), "even where all addresses are inside");
+    }
+
+    #[test]
+    fn a_list_is_kept_as_a_text() {
+        let office = networks(&["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]);
+        assert_eq!(office.text(), "10.0.0.0/8,192.0.2.7/32,2001:db8::/32");
+        assert_eq!(Networks::from_text(&office.text()), Some(office));
+        for odd in ["", ",", "10.0.0.0/8,", "10.1.0.0/8", "acme.test"] {
+            assert_eq!(Networks::from_text(odd), None, "{odd:?}");
+        }
+        assert!(Networks::read([]).is_err() && Networks::read(vec!["10.0.0.1"; MOST_NETWORKS + 1]).is_err());
     }
 
     #[test]

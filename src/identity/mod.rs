@@ -2,7 +2,7 @@
 //!
 //! A request's `Authorization` header is read by [`bearer()`], the token in it is judged by [`Verifier`], and a person of
 //! an embedding application becomes a LibreChat user through [`Accounts`] and [`Minter`]. [`Logins`] watches those who sign in
-//! with LibreChat's own accounts.
+//! with LibreChat's own accounts. Programs come with [`keys`].
 
 pub mod bearer;
 pub mod tokens;
@@ -10,9 +10,10 @@ pub mod tokens;
 pub mod access;
 pub mod accounts;
 pub mod addresses;
+pub mod agent_keys;
 mod answers;
-pub mod api_keys;
 pub mod directory;
+pub mod keys;
 pub mod lockouts;
 pub mod logins;
 pub mod mint;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use accounts::{AccountError, Accounts, LibreChatUser, LookupError};
-pub use api_keys::{ApiKeys, KeyName, KeyStanding};
+pub use agent_keys::{AgentKeys, KeyName, KeyStanding};
 pub use bearer::bearer;
 pub use directory::{Directory, Member, Org, Standing};
 pub use logins::Logins;

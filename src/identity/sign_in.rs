@@ -304,6 +304,7 @@ impl SignIn {
             name: name_of(person),
             role: person.role.clone(),
             standing: Standing::Active,
+            addresses: None,
             last_seen: Some(now),
         };
         self.members.add_member(&member, now).await?;
@@ -427,7 +428,7 @@ impl SignIn {
     /// Where the database does not answer.
     pub async fn revoke(&self, session: Uuid) -> Result<(), SignInError> {
         self.sessions.revoke(&WhichSessions::One(session), self.clock.now()).await?;
-        Ok(refresh::once(&self.directory, &*self.members).await.map(|_| ())?)
+        Ok(refresh::once(&self.directory, &*self.members).await?)
     }
 
     /// The LibreChat token of somebody who is signed in.

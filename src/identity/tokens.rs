@@ -234,7 +234,7 @@ impl Verifier {
         }
         let org = match (minted, &member) {
             (true, _) => self.org_of_minted(claims.org.as_deref())?,
-            (false, Some(member)) if !member.org.is_empty() => self.directory.by_id(&member.org),
+            (false, Some(member)) if !member.org.is_empty() => self.org_of(member),
             (false, _) => self.org_of_email(claims.email.as_deref()),
         };
         let role = match &member {
@@ -255,6 +255,11 @@ impl Verifier {
         };
         times.check(now, self.leeway, || Whose::from(&identity))?;
         Ok(identity)
+    }
+
+    /// The org of a member whom LibreChat vouches for.
+    pub fn org_of(&self, member: &Member) -> Option<Arc<Org>> {
+        if member.org.is_empty() { self.org_of_email(member.email.as_deref()) } else { self.directory.by_id(&member.org) }
     }
 
     /// The org of a token that we minted: the one it names, and none when it names none.

@@ -2,10 +2,12 @@
 //!
 //! [`routes`] tells which of its routes a request is for, [`chat`] reads what a chat start asks, [`start`] what
 //! LibreChat answers to it, [`frames`] the stream of the answer, [`saved`] answers as they are kept, [`tools`] the tool calls in
-//! both, [`login`] sign-ins, [`openai`] the OpenAI-compatible API, [`client`] speaks to LibreChat on a person's behalf, and [`address`] is where it is.
+//! both, [`login`] sign-ins, [`openai`] the OpenAI-compatible API, [`agent_keys`] the keys for that,
+//! [`reach`] says what programs may use, [`client`] speaks to LibreChat on a person's behalf, and [`address`] is where it is.
 
 pub mod actions;
 pub mod address;
+pub mod agent_keys;
 pub mod chat;
 pub mod client;
 mod deltas;
@@ -13,6 +15,7 @@ pub mod frames;
 pub mod login;
 pub mod openai;
 pub mod page_config;
+pub mod reach;
 pub mod routes;
 pub mod saved;
 pub mod start;

@@ -53,6 +53,13 @@ pub enum Route {
     Register,
     /// `GET /api/config`: what the page shows.
     Config,
+    /// `POST /api/api-keys`: LibreChat makes a key for `/api/agents/v1`.
+    NewAgentKey,
+    /// `DELETE /api/api-keys/:id`: LibreChat deletes one.
+    AgentKeyDeletion {
+        /// LibreChat's id of the key, in lower case.
+        key_id: String,
+    },
     /// Any other API route.
     Api,
     /// API routes that anyone may call, with or without a token.
@@ -194,6 +201,8 @@ impl Route {
             ["auth", "2fa", "verify-temp"] | ["auth", "cloudfront", "refresh"] => Self::PublicApi,
             ["auth", "verify"] if reads => Self::Verify,
             ["auth", ..] => Self::Auth,
+            ["api-keys"] if method.eq_ignore_ascii_case("POST") => Self::NewAgentKey,
+            ["api-keys", key_id] if method.eq_ignore_ascii_case("DELETE") => Self::AgentKeyDeletion { key_id: (*key_id).to_owned() },
             ["endpoints" | "models" | "roles" | "categories" | "search" | "startup", ..] if method.eq_ignore_ascii_case("GET") => {
                 Self::Catalogue
             }
@@ -219,7 +228,7 @@ impl Route {
 
     /// Whether the answer's body is read, and must therefore come uncompressed.
     pub fn answer_is_read(&self) -> bool {
-        matches!(self, Self::Chat(_) | Self::Steer | Self::Stream { .. } | Self::AgentApi(_) | Self::Login(_))
+        matches!(self, Self::Chat(_) | Self::Steer | Self::Stream { .. } | Self::AgentApi(_) | Self::Login(_) | Self::NewAgentKey)
     }
 
     /// The name of the route's class in metrics and audit rows.
@@ -236,7 +245,7 @@ impl Route {
             Self::Catalogue => "catalogue",
             Self::Login(_) => "login",
             Self::Auth | Self::Verify | Self::HandOff | Self::Enter | Self::Logout => "auth",
-            Self::Api => "api",
+            Self::Api | Self::NewAgentKey | Self::AgentKeyDeletion { .. } => "api",
             Self::PublicApi | Self::Refresh | Self::Register | Self::Config => "public_api",
             Self::Page => "page",
             Self::Own => "own",

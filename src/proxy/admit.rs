@@ -7,13 +7,10 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{chat, client, logins, origins, own, ranges, sign_in};
+use super::{agent_keys, chat, client, keys, keys_made, logins, origins, own, ranges, sign_in};
 use crate::app::App;
-use crate::config::AgentApi;
 use crate::error::{Forbidden, Malformed, Rejection};
-use crate::identity::{
-    DEFAULT_ROLE, Identity, KeyName, KeyStanding, LibreChatUser, Member, OrgScoped, Suspended, TokenError, Verified, bearer, is_user_id,
-};
+use crate::identity::{Identity, LibreChatUser, Member, OrgScoped, TokenError, Verified, bearer, is_user_id};
 use crate::librechat::routes::{self, Credential, Route};
 use crate::records::{AuditRow, Category, Outcome, Severity};
 use crate::telemetry::metrics;
@@ -41,7 +38,7 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         return Ok(Admitted::Answered);
     }
     origins::check(app, session, ctx)?;
-    if ctx.route == Route::Verify {
+    if ctx.route == Route::Verify && keys::shown(session).is_none() {
         let verified = verify(app, session).await.map_err(|reason| refuse_token(app, session, ctx, reason))?;
         super::reject::write(session, ctx, own::whose(&verified)).await;
         return Ok(Admitted::Answered);
@@ -63,7 +60,12 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
     }
     match ctx.route {
         Route::Own => {
-            let answer = Box::pin(own::answer(app, session, ctx)).await?;
+            let is_about_keys = keys_made::are_asked_for(session);
+            let answer = if is_about_keys {
+                Box::pin(keys_made::answer(app, session, ctx)).await?
+            } else {
+                Box::pin(own::answer(app, session, ctx)).await?
+            };
             super::reject::write(session, ctx, answer).await;
             Ok(Admitted::Answered)
         }
@@ -117,6 +119,9 @@ fn recognise(app: &App, session: &Session, ctx: &mut Ctx) {
 }
 
 async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(), Rejection> {
+    if let Some(shown) = keys::shown(session) {
+        return Box::pin(keys::authenticate(app, session, ctx, &shown)).await;
+    }
     let head = session.req_header();
     let identity = match ctx.route.credential(head.method.as_str()) {
         Credential::None => return Ok(()),
@@ -124,7 +129,7 @@ async fn authenticate(app: &App, session: &Session, ctx: &mut Ctx) -> Result<(),
             ctx.identity = identity_if_any(app, session, ctx).await;
             return Ok(());
         }
-        Credential::AgentKey => agent_key(app, session, ctx).await?,
+        Credential::AgentKey => agent_keys::identity(app, session, ctx).await?,
         Credential::Required => match verify(app, session).await {
             Ok(Verified::LibreChat(identity)) => identity,
             Ok(Verified::OrgScoped(person)) => Box::pin(swap(app, &person, ctx)).await?,
@@ -187,36 +192,6 @@ async fn named(app: &App, person: &OrgScoped) -> Result<(LibreChatUser, Option<A
         return Err(Rejection::Forbidden(Forbidden::NotInvited));
     }
     Ok((user, member))
-}
-
-/// A caller with one of LibreChat's own API keys. LibreChat vouches for the key before anything is counted to the org.
-async fn agent_key(app: &App, session: &Session, ctx: &Ctx) -> Result<Identity, Rejection> {
-    if app.config.librechat.agent_api == AgentApi::Refuse {
-        return Err(Rejection::Forbidden(Forbidden::AgentApiOff));
-    }
-    let key = bearer(session.req_header().headers.get_all("authorization"))
-        .map_err(|_| Rejection::Malformed(Malformed::Header("Authorization")))?
-        .ok_or_else(|| refuse_token(app, session, ctx, NoIdentity::Missing))?;
-    let name = KeyName::of(key);
-    match app.api_keys.standing(key, &name, ctx.address_text()).await {
-        KeyStanding::Good => {}
-        KeyStanding::Unknown => return Err(refuse_token(app, session, ctx, NoIdentity::UnknownKey)),
-        KeyStanding::Forbidden => return Err(Rejection::Forbidden(Forbidden::Route)),
-        KeyStanding::Away => return Err(Rejection::UpstreamAway),
-    }
-    let org = app.config.librechat.default_org.as_deref().and_then(|id| app.directory.by_id(id));
-    let suspended = Suspended::of(org.as_deref(), None);
-    Ok(Identity {
-        plan: org.as_ref().and_then(|org| org.plan.clone()),
-        org,
-        user: name.text(),
-        name: None,
-        role: DEFAULT_ROLE.into(),
-        org_tokens_per_month: None,
-        email: None,
-        suspended,
-        session: None,
-    })
 }
 
 /// Refuses a token: the answer says nothing that would help an attacker, the audit row says why.

@@ -2,6 +2,7 @@
 //! tokens are, so that a flood of them is one row.
 
 use pingora_proxy::Session;
+use serde_json::{Value, json};
 
 use super::ctx::Ctx;
 use super::settle;
@@ -13,7 +14,9 @@ use crate::records::{AuditRow, Category, Outcome, Severity};
 pub fn refuse(app: &App, session: &Session, ctx: &mut Ctx, action: &'static str, rejection: Rejection) -> Rejection {
     let identity = ctx.identity.as_ref();
     let org = identity.and_then(|identity| identity.org.as_ref());
-    let whom = identity.map(|identity| format!("{}/{}", org.map_or("", |org| &*org.id), identity.user)).unwrap_or_default();
+    let key = ctx.key.as_ref().map(|key| key.id.to_string());
+    let named_key = key.as_deref().unwrap_or_default();
+    let whom = identity.map(|identity| format!("{}/{}/{named_key}", org.map_or("", |org| &*org.id), identity.user)).unwrap_or_default();
     let address = ctx.address_text();
     let (id, row) = app.refused_tokens.count_of(&address, rejection.kind(), &whom, |id| AuditRow {
         id,
@@ -44,7 +47,7 @@ pub fn refuse(app: &App, session: &Session, ctx: &mut Ctx, action: &'static str,
         cost_nanousd: None,
         count: 1,
         reference: Some(reference(&id)),
-        detail: None,
+        detail: detail(&rejection, key.as_deref()),
         link: None,
     });
     if let Some(row) = row {
@@ -52,4 +55,13 @@ pub fn refuse(app: &App, session: &Session, ctx: &mut Ctx, action: &'static str,
     }
     ctx.counted_by = Some(id);
     rejection
+}
+
+/// What a row says besides: whose list of addresses was in the way, which key it was.
+fn detail(rejection: &Rejection, key: Option<&str>) -> Option<Value> {
+    match (rejection, key) {
+        (Rejection::Elsewhere(closing), None) => Some(json!({ "closed_by": closing.as_str() })),
+        (Rejection::Elsewhere(closing), Some(key)) => Some(json!({ "closed_by": closing.as_str(), "api_key": key })),
+        (_, key) => key.map(|key| json!({ "api_key": key })),
+    }
 }

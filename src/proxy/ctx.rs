@@ -14,6 +14,7 @@ use super::logins::Login;
 use super::origins::Cors;
 use super::relay::Reading;
 use crate::generations::{Generation, Phase};
+use crate::identity::keys::ApiKey;
 use crate::identity::{Identity, Org};
 use crate::librechat::page_config::Hidden;
 use crate::librechat::routes::Route;
@@ -37,6 +38,8 @@ pub struct Ctx {
     pub is_https: bool,
     /// Whose request it is.
     pub identity: Option<Identity>,
+    /// The API key that it came with.
+    pub key: Option<Arc<ApiKey>>,
     /// The org whose own the host name is that was asked for.
     pub host_org: Option<Arc<Org>>,
     /// What of LibreChat's configuration is not shown, where that is asked for.
@@ -121,6 +124,7 @@ impl Ctx {
             address: None,
             is_https: false,
             identity: None,
+            key: None,
             host_org: None,
             hides: None,
             cors: Cors::default(),

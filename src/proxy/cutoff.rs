@@ -27,7 +27,7 @@ pub enum Standing {
 /// ends when its connection does.
 pub fn apply(app: &App, session: &Session, chunk: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
     let is_direct = match &ctx.reading {
-        Reading::Nothing | Reading::Start(_) | Reading::Login(_) | Reading::Config(_) => return Ok(()),
+        Reading::Nothing | Reading::Start(_) | Reading::Login(_) | Reading::Config(_) | Reading::NewKey(_) => return Ok(()),
         Reading::Direct(..) | Reading::Api(_) => true,
         Reading::Stream(_) => false,
     };

@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use super::{rewrite, sign_in};
 use crate::app::App;
+use crate::identity::keys::PREFIX;
 use crate::librechat::routes::Route;
 
 /// LibreChat (Node) closes idle connections after 5 s; ours go before.
@@ -39,6 +40,7 @@ pub fn peer(app: &App, ctx: &Ctx) -> Result<Box<HttpPeer>> {
     peer.options.idle_timeout = Some(POOL_IDLE_TIMEOUT);
     peer.options.read_timeout = Some(match ctx.route {
         Route::Login(_) => LOGIN_READ_TIMEOUT,
+        Route::NewAgentKey => READ_TIMEOUT,
         _ if ctx.route.answer_is_read() => STREAM_READ_TIMEOUT,
         _ => READ_TIMEOUT,
     });
@@ -76,8 +78,18 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
     }
     if let Some(token) = &ctx.swapped_token {
         request.insert_header("Authorization", format!("Bearer {token}"))?;
+    } else if request.headers.get_all("authorization").iter().any(names_our_key) {
+        request.remove_header("authorization");
     }
     Ok(())
+}
+
+/// Whether this carries what looks like a key of ours, which is nothing to LibreChat.
+fn names_our_key(value: &http::HeaderValue) -> bool {
+    value
+        .as_bytes()
+        .split(u8::is_ascii_whitespace)
+        .any(|word| word.get(..PREFIX.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(PREFIX.as_bytes())))
 }
 
 /// HTTP/2 clients send their cookies in several headers; HTTP/1.1 knows only one (RFC 9113 8.2.3). The cookie of a session is

@@ -2,12 +2,13 @@
 //! Pingora calls only hands over.
 //!
 //! [`door`] is where connections come in, [`ctx`] what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
-//! [`chat`] how a chat start is admitted, [`logins`] how sign-ins are watched, [`client`] whose address it comes from, [`ranges`] which addresses a person may come
+//! [`chat`] how a chat start is admitted, [`logins`] how sign-ins are watched, [`keys`] how programs come with API keys, [`keys_made`] how keys are made, [`agent_keys`] whose LibreChat's own keys are, [`client`] whose address it comes from, [`ranges`] which addresses a person may come
 //! from, [`origins`] what pages of other origins may send and read, [`framing`] which of them may show LibreChat's, [`own`] what
 //! Tollgate answers itself, [`reject`] how a rejection is sent, [`sign_in`] how people are signed in, [`rewrite`] what is changed of an answer, [`counted`] how one is written down that floods, [`cutoff`] how
 //! a stream ends whose person was suspended.
 
 pub mod admit;
+pub mod agent_keys;
 pub mod body;
 pub mod chat;
 pub mod client;
@@ -17,6 +18,8 @@ pub mod cutoff;
 pub mod door;
 pub mod forward;
 pub mod framing;
+pub mod keys;
+pub mod keys_made;
 pub mod logins;
 pub mod origins;
 pub mod own;

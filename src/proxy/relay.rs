@@ -10,11 +10,12 @@ use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::rewrite::{self, HeldBack};
-use super::{framing, origins};
+use super::{agent_keys, framing, origins};
 use crate::app::App;
 use crate::generations::reader::StreamReader;
 use crate::generations::telling::OwnerElsewhere;
 use crate::generations::{End, Generation, Observation, Watch};
+use crate::librechat::agent_keys::NewKeyReader;
 use crate::librechat::login::LoginReader;
 use crate::librechat::openai::ApiAnswerReader;
 use crate::librechat::routes::{Route, created_at};
@@ -38,6 +39,8 @@ pub enum Reading {
     Login(LoginReader),
     /// LibreChat's configuration, held back until it is whole.
     Config(HeldBack),
+    /// A key that LibreChat makes.
+    NewKey(NewKeyReader),
 }
 
 impl Reading {
@@ -96,6 +99,7 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
     if status < 200 {
         return Ok(());
     }
+    agent_keys::answered(app, ctx, status);
     if let Some(body) = &mut ctx.body {
         // LibreChat has it, and nothing is sent twice from here on; the answer may take half an hour.
         *body = Bytes::new();
@@ -104,6 +108,7 @@ pub fn head(app: &App, session: &Session, response: &mut ResponseHeader, ctx: &m
         return Ok(());
     }
     match (&ctx.route, &ctx.generation) {
+        (Route::NewAgentKey, _) if (200..300).contains(&status) => ctx.reading = Reading::NewKey(NewKeyReader::default()),
         (Route::Login(_), _) if ctx.login.is_some() => ctx.reading = Reading::Login(LoginReader::new(status)),
         (Route::Chat(_), Some(generation)) => ctx.reading = start_of_chat(app, generation, status, header("content-type")),
         (Route::Steer, Some(generation)) => {
@@ -195,6 +200,12 @@ pub fn chunk(app: &App, chunk: Option<&Bytes>, end_of_stream: bool, ctx: &mut Ct
                 && let Some(watch) = &stream.watch
             {
                 app.generations.tell_of_run(watch.generation(), stream.created_at, stream.reader.seen());
+            }
+        }
+        Reading::NewKey(reader) => {
+            if let Some(key) = chunk.and_then(|chunk| reader.push(chunk)) {
+                ctx.reading = Reading::Nothing;
+                agent_keys::made(app, ctx, &key);
             }
         }
         Reading::Login(reader) => chunk.into_iter().for_each(|chunk| reader.push(chunk)),

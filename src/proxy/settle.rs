@@ -43,7 +43,7 @@ fn end_reading(app: &App, ctx: &mut Ctx, client_left: bool) {
             }
         }
         // A start's JSON that broke off is an answer that was not seen.
-        Reading::Nothing | Reading::Start(_) | Reading::Login(_) | Reading::Config(_) => {}
+        Reading::Nothing | Reading::Start(_) | Reading::Login(_) | Reading::Config(_) | Reading::NewKey(_) => {}
         Reading::Direct(mut reader, watch) => {
             reader.close(now);
             tell_direct(app, watch.generation(), reader.seen());
@@ -149,7 +149,7 @@ fn audit_row(session: &Session, ctx: &mut Ctx, status: u16, error: Option<&Error
         cost_nanousd: None,
         count: 1,
         reference: refused.as_ref().map(|refused| refused.reference.clone()),
-        detail: detail(refused.and_then(|refused| refused.detail).or_else(|| ctx.detail.take()), ctx.asks.captured.take()),
+        detail: with_key(detail(refused.and_then(|refused| refused.detail).or_else(|| ctx.detail.take()), ctx.asks.captured.take()), ctx),
         link: None,
     }
 }
@@ -164,6 +164,16 @@ fn detail(decision: Option<Value>, captured: Option<Value>) -> Option<Value> {
     };
     detail.insert(CAPTURED.to_owned(), captured);
     Some(Value::Object(detail))
+}
+
+/// Which API key it came with, if it did.
+fn with_key(detail: Option<Value>, ctx: &Ctx) -> Option<Value> {
+    let Some(key) = &ctx.key else { return detail };
+    let mut detail = detail.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    if let Some(detail) = detail.as_object_mut() {
+        detail.insert("api_key".to_owned(), key.id.to_string().into());
+    }
+    Some(detail)
 }
 
 fn category(route: &Route) -> Category {

@@ -65,7 +65,7 @@ pub fn rejection(error: SignInError) -> Rejection {
         SignInError::AccountExists => Rejection::Forbidden(Forbidden::AccountExists),
         SignInError::NoAccount => Rejection::Forbidden(Forbidden::NoAccount),
         SignInError::LibreChatAway => Rejection::UpstreamAway,
-        SignInError::DatabaseAway => Rejection::SessionsAway,
+        SignInError::DatabaseAway => Rejection::IdentityAway,
     }
 }
 

@@ -85,7 +85,7 @@ impl RefusedTokens {
         let mut row = AuditRow { id, time: now, count: 1, ..row(id) };
         if folded {
             // It counts many people, of several orgs perhaps, and is about none of them.
-            row = AuditRow { org_id: None, org_day: None, actor_id: None, actor_name: None, actor_role: None, ..row };
+            row = AuditRow { org_id: None, org_day: None, actor_id: None, actor_name: None, actor_role: None, detail: None, ..row };
             row.address = Some(OTHER.to_owned());
             row.resource_id = row.resource_id.filter(|_| row.resource_type == Some("route"));
         }

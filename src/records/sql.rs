@@ -374,6 +374,11 @@ impl<C: Columns> Reader<'_, C> {
         from_word(&word).ok_or_else(|| self.unreadable(column, format!("`{word}` is no word of ours")))
     }
 
+    pub(crate) fn word_if_any<W>(&self, column: &'static str, from_word: fn(&str) -> Option<W>) -> Result<Option<W>, ReadError> {
+        let Some(word) = self.text_if_any(column)? else { return Ok(None) };
+        from_word(&word).map(Some).ok_or_else(|| self.unreadable(column, format!("`{word}` is no word of ours")))
+    }
+
     /// Sums come in two halves, the upper and the lower 32 bits, since the sum of stored numbers can be more than a
     /// stored number.
     fn sums(&self) -> Result<Sums, ReadError> {

@@ -40,6 +40,7 @@ pub struct Place {
     started: Mutex<LruCache<(String, String), Started>>,
     runs: Mutex<VecDeque<Arc<Mutex<RunSummary>>>>,
     replays: Mutex<VecDeque<Replay>>,
+    keys: Mutex<Vec<Key>>,
 }
 
 /// A start that was answered: what the same `clientRequestId` gets again.
@@ -93,6 +94,23 @@ pub struct Message {
     pub json: Node,
 }
 
+/// A key for the OpenAI-compatible API.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// The id of its document.
+    pub id: String,
+    /// Whose it is.
+    pub user: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// What its owner sends.
+    pub secret: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Whether it was deleted.
+    pub deleted: bool,
+}
+
 impl Place {
     /// An empty place.
     pub fn new(options: Options) -> Arc<Self> {
@@ -110,6 +128,7 @@ impl Place {
             started: Mutex::new(LruCache::new(keep)),
             runs: Mutex::default(),
             replays: Mutex::new(options.replays.iter().cloned().collect()),
+            keys: Mutex::default(),
             options,
         })
     }
@@ -176,6 +195,28 @@ impl Place {
         let count = made.entry(address.to_owned()).or_default();
         *count += 1;
         *count <= self.options.sign_ups_per_address
+    }
+
+    /// One more key.
+    pub fn add_key(&self, key: Key) {
+        self.keys.lock().push(key);
+    }
+
+    /// A person's keys.
+    pub fn keys(&self, user: &str) -> Vec<Key> {
+        self.keys.lock().iter().filter(|key| key.user == user && !key.deleted).cloned().collect()
+    }
+
+    /// Deletes a key of a person. Answers whether there was one.
+    pub fn delete_key(&self, user: &str, id: &str) -> bool {
+        let mut keys = self.keys.lock();
+        let found = keys.iter_mut().find(|key| key.user == user && key.id.eq_ignore_ascii_case(id) && !key.deleted);
+        found.map(|key| key.deleted = true).is_some()
+    }
+
+    /// Whether a key was deleted.
+    pub fn is_deleted(&self, key: &str) -> bool {
+        self.keys.lock().iter().any(|known| known.secret == key && known.deleted)
     }
 
     /// One more recording for a chat start to come.

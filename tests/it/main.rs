@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod api_keys;
 mod bad_days;
 mod bad_input;
 mod beside_chats;

@@ -67,6 +67,7 @@ impl Arrivals {
                 name: name.cloned(),
                 role: DEFAULT_ROLE.into(),
                 standing: Standing::Active,
+                addresses: None,
                 last_seen: Some(now),
             })),
         };

@@ -4,6 +4,7 @@
 //! [`store`] keeps them, [`refresh`] brings what changed there, [`arrivals`] writes down who is seen.
 
 pub mod arrivals;
+mod keys;
 pub mod refresh;
 mod sql;
 pub mod store;
@@ -14,17 +15,20 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::limits::{Period, Window};
 use crate::records::Capture;
+use keys::Keys;
 pub use sql::{PostgresDirectory, SqliteDirectory};
 use store::Changes;
 
 use super::Suspended;
 use super::access::{Access, Entrances};
+use super::addresses::Networks;
+use super::keys::{AgentKey, ApiKey};
 use super::lockouts::LoginName;
 
 /// The longest e-mail address that is looked at, in bytes (RFC 5321 4.5.3.1.3 allows a path of 256 with its brackets).
@@ -190,6 +194,8 @@ pub struct Member {
     pub role: Arc<str>,
     /// Whether they may use what costs something.
     pub standing: Standing,
+    /// Where they may come from, on top of where their org lets them; anywhere when left out.
+    pub addresses: Option<Networks>,
     /// When they were last seen, to some minutes; only as the database has it.
     pub last_seen: Option<Timestamp>,
 }
@@ -200,6 +206,10 @@ pub struct Directory {
     state: RwLock<State>,
     /// How often somebody lost something.
     losses: AtomicU64,
+    /// Whoever reads what changed takes it in before another reads.
+    reading: tokio::sync::Mutex<()>,
+    /// Who lost something by what was taken in, and has not been told of yet.
+    lost: Mutex<Lost>,
 }
 
 #[derive(Debug, Default)]
@@ -216,6 +226,7 @@ struct State {
     by_login_name: HashMap<LoginName, Vec<Uuid>>,
     /// Sessions that were revoked, and when they would have been over.
     revoked: HashMap<Uuid, Timestamp>,
+    keys: Keys,
     revision: i64,
 }
 
@@ -240,7 +251,7 @@ impl Directory {
             state.orgs.insert(org.id.clone(), Arc::new(org));
         }
         state.index_orgs();
-        Self { state: RwLock::new(state), losses: AtomicU64::new(0) }
+        Self { state: RwLock::new(state), ..Self::default() }
     }
 
     /// Every org, in the order of their ids.
@@ -272,6 +283,41 @@ impl Directory {
         self.state.read().by_domain.get(&domain).cloned()
     }
 
+    /// The member with this id.
+    pub fn member(&self, id: Uuid) -> Option<Arc<Member>> {
+        self.state.read().members.get(&id).cloned()
+    }
+
+    /// The API key that is kept under this hash, revoked and ended ones too.
+    pub fn api_key(&self, hash: &str) -> Option<Arc<ApiKey>> {
+        self.state.read().keys.made_here(hash)
+    }
+
+    /// Whose the key of LibreChat's with this hash is: their id in LibreChat.
+    pub fn agent_key_owner(&self, hash: &str) -> Option<Arc<str>> {
+        self.state.read().keys.owner(hash)
+    }
+
+    /// How many keys of LibreChat's somebody is known to have.
+    pub fn agent_keys_of(&self, owner: &str) -> usize {
+        self.state.read().keys.count_of(owner)
+    }
+
+    /// Takes in a key of LibreChat's that has just been seen, before the database has it.
+    pub fn learn_agent_key(&self, key: AgentKey) {
+        self.state.write().keys.put_agent_key(key);
+    }
+
+    /// Forgets a key of LibreChat's that has just been deleted.
+    pub fn forget_agent_key(&self, owner: &str, id: &str) {
+        self.state.write().keys.forget_agent_key(owner, id);
+    }
+
+    /// Forgets API keys that ended or were revoked before.
+    pub fn forget_keys(&self, before: Timestamp) {
+        self.state.write().keys.tidy(before);
+    }
+
     /// The member with this LibreChat id.
     pub fn by_librechat_id(&self, id: &str) -> Option<Arc<Member>> {
         self.state.read().by_librechat_id.get(id).cloned()
@@ -280,11 +326,6 @@ impl Directory {
     /// The member of an org with this id in its embedding application.
     pub fn by_external_id(&self, org: &str, id: &str) -> Option<Arc<Member>> {
         self.state.read().by_external_id.get(&(Arc::from(org), Arc::from(id))).cloned()
-    }
-
-    /// The member with this id in the directory.
-    pub fn member(&self, id: Uuid) -> Option<Arc<Member>> {
-        self.state.read().members.get(&id).cloned()
     }
 
     /// The one member of an org with this e-mail address whom neither LibreChat nor the embedding application has met: somebody
@@ -325,6 +366,19 @@ impl Directory {
         self.losses.load(Relaxed)
     }
 
+    /// Keeps who lost something, until it is taken.
+    fn keep_lost(&self, lost: Lost) {
+        let mut kept = self.lost.lock();
+        kept.orgs.extend(lost.orgs);
+        kept.members.extend(lost.members);
+        kept.sessions.extend(lost.sessions);
+    }
+
+    /// Who lost something since this was last asked.
+    pub fn take_lost(&self) -> Lost {
+        std::mem::take(&mut *self.lost.lock())
+    }
+
     /// The number of the last change that is known here.
     pub fn revision(&self) -> i64 {
         self.state.read().revision
@@ -360,6 +414,12 @@ impl Directory {
             if state.revoked.insert(session, expires).is_none() {
                 lost.sessions.push(session);
             }
+        }
+        for (hash, key) in changes.keys {
+            state.keys.put(hash, key);
+        }
+        for key in changes.agent_keys {
+            state.keys.put_agent_key(key);
         }
         state.revision = state.revision.max(changes.revision);
         drop(state);
@@ -525,6 +585,7 @@ mod tests {
             name: None,
             role: "user".into(),
             standing: Standing::Active,
+            addresses: None,
             last_seen: None,
         };
         let apply = |members| directory.apply(Changes { revision: 1, members, ..Changes::default() });

@@ -11,13 +11,15 @@ use uuid::Uuid;
 use super::store::{Changes, DirectoryError, DirectoryStore, PutStanding};
 use super::{Joining, Language, Member, Org, Standing};
 use crate::identity::access::{Access, TenantId};
+use crate::identity::addresses::Networks;
+use crate::identity::keys::sql::{KEY_COLUMNS, agent_key, key};
 use crate::records::sql::{Columns, Reader, unavailable};
 use crate::records::{Capture, ReadError, postgres, sqlite};
 
 const ORG_COLUMNS: &str = "id, name, domains, plan, time_zone, status, policy, tenant_id, join_by, language, capture, legal_hold, created_at, updated_at, revision";
 
 const MEMBER_COLUMNS: &str =
-    "id, org_id, external_id, librechat_id, email, name, role, status, created_at, updated_at, last_seen, revision";
+    "id, org_id, external_id, librechat_id, email, name, role, status, addresses, created_at, updated_at, last_seen, revision";
 
 /// The next revision. The row stays locked until the end of the transaction, so that revisions become visible in order.
 const NEXT_REVISION: &str = "UPDATE directory_revision SET revision = revision + 1 RETURNING revision";
@@ -30,12 +32,12 @@ const PUT_ORG: &str = "INSERT INTO orgs (id, name, domains, plan, time_zone, sta
     legal_hold = $12, updated_at = $13, revision = $14";
 
 const PUT_MEMBER: &str = "INSERT INTO members (id, org_id, external_id, librechat_id, email, name, role, status, created_at, updated_at, \
-    last_seen, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11) \
+    last_seen, revision, addresses) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12) \
     ON CONFLICT (id) DO UPDATE SET org_id = $2, external_id = $3, librechat_id = $4, email = $5, name = $6, role = $7, status = $8, \
-    updated_at = $9, revision = $11";
+    updated_at = $9, revision = $11, addresses = $12";
 
 const ADD_MEMBER: &str = "INSERT INTO members (id, org_id, external_id, librechat_id, email, name, role, status, created_at, updated_at, \
-    last_seen, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11) ON CONFLICT DO NOTHING";
+    last_seen, revision, addresses) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
 
 const SEEN: &str = "UPDATE members SET last_seen = $2 WHERE id = $1 AND (last_seen IS NULL OR last_seen < $2)";
 
@@ -69,8 +71,14 @@ macro_rules! directory {
                 let members = sqlx::query(AssertSqlSafe(members)).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
                 let revoked = "SELECT id, expires_at FROM sessions WHERE revoked_at IS NOT NULL AND revision > $1";
                 let revoked = sqlx::query(revoked).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
+                let keys = format!("SELECT {KEY_COLUMNS} FROM api_keys WHERE revision > $1");
+                let keys = sqlx::query(AssertSqlSafe(keys)).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
+                let agent_keys = "SELECT key_hash, key_id, owner_id, forgotten_at FROM agent_keys WHERE revision > $1";
+                let agent_keys = sqlx::query(agent_keys).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
                 Ok(Changes {
                     revision,
+                    keys: keys.iter().map(key).collect::<Result<_, _>>()?,
+                    agent_keys: agent_keys.iter().map(agent_key).collect::<Result<_, _>>()?,
                     revoked: revoked.iter().map(revoked_session).collect::<Result<_, _>>()?,
                     orgs: orgs.iter().map(org).collect::<Result<_, _>>()?,
                     members: members.iter().map(member).collect::<Result<_, _>>()?,
@@ -152,6 +160,7 @@ macro_rules! bound {
             .bind($time($now))
             .bind($member.last_seen.map($time))
             .bind($revision)
+            .bind($member.addresses.as_ref().map(Networks::text))
     };
 }
 
@@ -204,6 +213,7 @@ fn member(row: &impl Columns) -> Result<Member, ReadError> {
         name: words(row.text_if_any("name")?),
         role: row.text("role")?.into(),
         standing: row.word("status", Standing::from_word)?,
+        addresses: row.word_if_any("addresses", Networks::from_text)?,
         last_seen: row.time_if_any("last_seen")?,
     })
 }

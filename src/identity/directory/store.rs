@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Member, Org};
+use crate::identity::keys::{AgentKey, ApiKey};
 use crate::records::ReadError;
 
 /// What changed since a revision.
@@ -18,6 +19,10 @@ pub struct Changes {
     pub members: Vec<Member>,
     /// Sessions that were revoked and would not be over by themselves yet.
     pub revoked: Vec<(Uuid, Timestamp)>,
+    /// API keys that are new or revoked, with the hashes that they are kept under.
+    pub keys: Vec<(String, ApiKey)>,
+    /// Keys that LibreChat made or deleted.
+    pub agent_keys: Vec<AgentKey>,
 }
 
 /// Why the directory cannot be changed.

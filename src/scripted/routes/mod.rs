@@ -8,6 +8,7 @@ mod chat;
 mod compress;
 mod control;
 mod files;
+mod keys;
 mod manners;
 mod openai;
 mod page;
@@ -35,6 +36,7 @@ pub fn router(place: Arc<Place>) -> Router {
         .merge(catalogue::routes())
         .merge(chat_routes(wire))
         .merge(openai::routes())
+        .merge(keys::routes())
         .merge(files::routes())
         .route("/ws-echo", get(upgrade::echo))
         // What is recorded is bounded there, at LibreChat's own limit.

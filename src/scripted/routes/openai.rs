@@ -29,8 +29,8 @@ pub fn routes() -> Router<Arc<Place>> {
         .route("/api/agents/v1/models", get(models))
 }
 
-async fn models(headers: HeaderMap) -> Response {
-    if !has_key(&headers) {
+async fn models(State(place): State<Arc<Place>>, headers: HeaderMap) -> Response {
+    if !has_key(&place, &headers) {
         return error(StatusCode::UNAUTHORIZED, "Invalid API key", "invalid_api_key");
     }
     let agent = Object::new().put("id", "agent_scripted").put("object", "model").put("owned_by", "librechat");
@@ -113,10 +113,11 @@ async fn responses(State(place): State<Arc<Place>>, headers: HeaderMap, body: By
     stream(&headers, &call.directives, events).await
 }
 
-/// Whether there is a key that was made here: every one but those that say themselves that they are invented.
-fn has_key(headers: &HeaderMap) -> bool {
+/// Whether there is a key that was made here: every one but those that were deleted, and those that say themselves that they
+/// are invented.
+fn has_key(place: &Place, headers: &HeaderMap) -> bool {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
-    bearer.is_some_and(|key| key.starts_with("sk-") && !key.starts_with("sk-invented"))
+    bearer.is_some_and(|key| key.starts_with("sk-") && !key.starts_with("sk-invented") && !place.is_deleted(key))
 }
 
 /// What was asked.
@@ -131,7 +132,7 @@ struct Call {
 impl Call {
     /// Reads a request, or gives its refusal.
     fn read(place: &Place, headers: &HeaderMap, body: &[u8]) -> Result<Self, (StatusCode, &'static str, &'static str)> {
-        if !has_key(headers) {
+        if !has_key(place, headers) {
             return Err((StatusCode::UNAUTHORIZED, "Invalid API key", "invalid_api_key"));
         }
         let Ok(body) = serde_json::from_slice::<Value>(body) else {

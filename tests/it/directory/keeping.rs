@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use tollgate::identity::access::{Access, TenantId};
+use tollgate::identity::addresses::Networks;
 use tollgate::identity::directory::store::{Changes, DirectoryError, DirectoryStore, PutStanding};
 use tollgate::identity::directory::{Joining, Language, Lost};
 use tollgate::identity::{Directory, Member, Org, Standing};
@@ -39,6 +40,7 @@ fn member(number: u128, org: &str) -> Member {
         name: Some("Ada".into()),
         role: "admin".into(),
         standing: Standing::Active,
+        addresses: Networks::from_text("10.0.0.0/8,2001:db8::/32"),
         last_seen: None,
     }
 }

@@ -27,6 +27,7 @@ fn invited(email: &str) -> Member {
         name: None,
         role: "viewer".into(),
         standing: Standing::Active,
+        addresses: None,
         last_seen: None,
     }
 }

@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use sha2::{Digest as _, Sha256};
 
 use super::LookupError;
+use super::access::TenantId;
 use super::answers::Answers;
 use crate::clock::SharedClock;
 
@@ -55,23 +56,23 @@ impl KeyName {
 }
 
 /// LibreChat's API keys.
-pub struct ApiKeys {
+pub struct AgentKeys {
     lookup: Lookup,
     answers: Answers<KeyStanding>,
 }
 
-/// Asks LibreChat about a key, for a client at this address.
-type Lookup = Box<dyn Fn(String, String) -> BoxFuture<'static, Result<KeyStanding, LookupError>> + Send + Sync>;
+/// Asks LibreChat about a key, for a client at this address, in a tenant where there is one.
+type Lookup = Box<dyn Fn(String, String, Option<TenantId>) -> BoxFuture<'static, Result<KeyStanding, LookupError>> + Send + Sync>;
 
-impl std::fmt::Debug for ApiKeys {
+impl std::fmt::Debug for AgentKeys {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ApiKeys").field("known", &self.answers.len()).finish_non_exhaustive()
+        formatter.debug_struct("AgentKeys").field("known", &self.answers.len()).finish_non_exhaustive()
     }
 }
 
-impl ApiKeys {
-    /// Keys that are looked up with this function, from the key and the client's address. It must end by itself.
-    pub fn new<F>(lookup: impl Fn(String, String) -> F + Send + Sync + 'static, clock: SharedClock) -> Self
+impl AgentKeys {
+    /// Keys that are looked up with this function, from the key, the client's address and the tenant. It must end by itself.
+    pub fn new<F>(lookup: impl Fn(String, String, Option<TenantId>) -> F + Send + Sync + 'static, clock: SharedClock) -> Self
     where
         F: Future<Output = Result<KeyStanding, LookupError>> + Send + 'static,
     {
@@ -80,16 +81,16 @@ impl ApiKeys {
             KeyStanding::Unknown | KeyStanding::Forbidden => BAD_LASTS,
             KeyStanding::Away => FAILURE_LASTS,
         };
-        Self { lookup: Box::new(move |key, address| lookup(key, address).boxed()), answers: Answers::new(clock, lasts) }
+        Self { lookup: Box::new(move |key, address, tenant| lookup(key, address, tenant).boxed()), answers: Answers::new(clock, lasts) }
     }
 
-    /// What LibreChat says of a key.
-    pub async fn standing(&self, key: &str, name: &KeyName, address: String) -> KeyStanding {
+    /// What LibreChat says of a key of this tenant.
+    pub async fn standing(&self, key: &str, name: &KeyName, address: String, tenant: Option<&TenantId>) -> KeyStanding {
         if !key.starts_with("sk-") {
             return KeyStanding::Unknown;
         }
         let ask = || async {
-            (self.lookup)(key.to_owned(), address).await.unwrap_or_else(|error| {
+            (self.lookup)(key.to_owned(), address, tenant.cloned()).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, user.id = &*name.0, "LibreChat could not be asked about an API key");
                 KeyStanding::Away
             })
@@ -113,12 +114,12 @@ mod tests {
         let clock = ManualClock::at(start);
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = asked.clone();
-        let lookup = move |key: String, _| {
+        let lookup = move |key: String, _, _| {
             counter.fetch_add(1, Ordering::SeqCst);
             async move { Ok(if key == "sk-good" { KeyStanding::Good } else { KeyStanding::Unknown }) }
         };
-        let keys = ApiKeys::new(lookup, clock.clone());
-        let standing = async |key: &str| keys.standing(key, &KeyName::of(key), "127.0.0.1".into()).await;
+        let keys = AgentKeys::new(lookup, clock.clone());
+        let standing = async |key: &str| keys.standing(key, &KeyName::of(key), "127.0.0.1".into(), None).await;
         for _ in 0..3 {
             assert_eq!(standing("sk-good").await, KeyStanding::Good);
             assert_eq!(standing("sk-bad").await, KeyStanding::Unknown);
