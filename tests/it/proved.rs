@@ -39,10 +39,12 @@ async fn eventful() -> (ScriptedLibreChat, TollgateProcess) {
     let folder = tempfile::tempdir().expect("a folder");
     let setup = Setup { records: "sqlite:rows.db".to_owned(), ..Setup::with("capture = 'full'") };
     let mut process = TollgateProcess::start(&setup.text(&librechat, &folder)).await;
+    let database = Database::open(&format!("sqlite:{}", process.folder().join("rows.db").display())).expect("the database");
     for round in 0..3 {
         for person in ["ada", "bob"] {
             let client = ChatClient::new(&process.url(), &librechat.token(&format!("{person}@acme.test")));
-            client.chat(&format!("My secret wish, round {round} [[tokens=3]]")).await.expect("a chat");
+            let chat = client.chat(&format!("My secret wish, round {round} [[tokens=3]]")).await.expect("a chat");
+            assert_eq!(chat.start.status, 200, "{}", chat.start.text);
         }
         // Nobody: refused tokens are counted by the minute in a row that comes again.
         let stranger = ChatClient::new(&process.url(), "no token");
@@ -50,9 +52,16 @@ async fn eventful() -> (ScriptedLibreChat, TollgateProcess) {
             assert!(stranger.chat("hello").await.is_err() || round < 3, "whatever a stranger is told");
         }
         if round < 2 {
+            // What was being written down when it is killed may be lost; that is not asked here.
+            wait_for("both chats to be written down", || async {
+                let rows = database.records().audit_rows(1000).await.ok()?;
+                (rows.iter().filter(|row| row.action == "chat.started").count() == 2 * (round + 1)).then_some(())
+            })
+            .await;
             process.crash_and_restart().await;
         }
     }
+    database.close().await;
     assert!(process.terminate().await.success(), "{}", process.log());
     (librechat, process)
 }
