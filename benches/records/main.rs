@@ -30,7 +30,7 @@ const ROUNDS: usize = 3;
 
 /// Chat starts a second, and for how long.
 const STARTS_PER_SECOND: u32 = 500;
-const STARTS: u32 = 2_500;
+const STARTS: u32 = 5_000;
 
 /// Rows that are shipped in one round.
 const SHIPPED: u64 = 100_000;

@@ -20,6 +20,12 @@ const EVERY: Duration = Duration::from_millis(500);
 /// How often the log is brought back into the file, which makes chat starts wait for the disk a little longer meanwhile.
 const CHECKPOINTS_EVERY: Duration = Duration::from_secs(5);
 
+/// The pause between two steps of forgetting.
+const STEP_PAUSE: Duration = Duration::from_micros(1500);
+
+/// So many steps of one look have pauses between them; where there is more to forget, it must not fall behind.
+const PAUSED_STEPS: u32 = 150;
+
 /// Looks after it until it is stopped.
 pub(super) async fn run(journal: Journal, ledger: Arc<Ledger>, clock: SharedClock) {
     let mut ticks = tokio::time::interval(EVERY);
@@ -100,12 +106,12 @@ fn ends(episode: &WithoutRoom, losses: Losses, now: Timestamp) -> StoredAudit {
 
 async fn look_after(journal: &Journal, ledger: &Ledger, checkpoint: bool) -> Result<(), String> {
     let source = journal.source();
+    let mut steps = 0;
     while source.tidy().await? {
-        // Appends come first.
-        tokio::task::yield_now().await;
+        give_way(&mut steps).await;
     }
     while source.thin_heads().await? {
-        tokio::task::yield_now().await;
+        give_way(&mut steps).await;
     }
     if checkpoint {
         source.checkpoint().await?;
@@ -113,4 +119,10 @@ async fn look_after(journal: &Journal, ledger: &Ledger, checkpoint: bool) -> Res
     journal.state().measured(source.bytes().await?);
     *ledger.oldest.lock() = source.oldest().await?;
     Ok(())
+}
+
+/// Appends come first: each step holds them up a little, and one that follows at once would hold up the next.
+async fn give_way(steps: &mut u32) {
+    *steps += 1;
+    if *steps <= PAUSED_STEPS { tokio::time::sleep(STEP_PAUSE).await } else { tokio::task::yield_now().await }
 }
