@@ -7,7 +7,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{SignIn, SignInError, email_of, name_of};
+use super::arriving::{email_of, name_of};
+use super::{SignIn, SignInError};
 use crate::identity::logins::user_of_temp_token;
 use crate::identity::{OrgScoped, is_user_id};
 use crate::librechat::client::CallError;
