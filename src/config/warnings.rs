@@ -55,8 +55,25 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         config.limits_defaults.mode == Some(Mode::Shadow) && !config.limits.is_empty(),
         "limits_defaults.mode is shadow: limits are watched, and refuse nobody.",
     );
+    if let Some((one, other, org)) = two_applications(config) {
+        warnings.push(format!(
+            "Issuers \"{one}\" and \"{other}\" sign in people of org {org}: their ids (sub) must never be the same for different people, who would be one person here."
+        ));
+    }
     warnings.extend(unknown_plans(config));
     warnings
+}
+
+/// Two issuers of different applications that sign people into one org.
+fn two_applications(config: &Config) -> Option<(&str, &str, &str)> {
+    config.sign_in.as_ref()?;
+    let issuers = &config.issuers;
+    let pairs = issuers.iter().enumerate().flat_map(|(index, one)| issuers.iter().skip(index + 1).map(move |other| (one, other)));
+    // One application may have two while its keys are changed; it is known by its `iss`.
+    pairs.filter(|(one, other)| one.issuer.is_none() || one.issuer != other.issuer).find_map(|(one, other)| {
+        let org = one.orgs.iter().find(|org| other.orgs.contains(org))?;
+        Some((one.name.as_str(), other.name.as_str(), org.as_str()))
+    })
 }
 
 /// Limits for plans that no org has. Tokens of issuers may bring plans of their own, so without issuers only.

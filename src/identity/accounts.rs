@@ -109,8 +109,8 @@ impl Accounts {
         self.user(user_id).await
     }
 
-    /// Forgets what LibreChat said of this id, which it may have made just now.
-    pub(super) fn forget(&self, user_id: &str) {
+    /// Forgets what LibreChat said of this id, which it may have made or deleted just now.
+    pub fn forget(&self, user_id: &str) {
         self.answers.forget(user_id);
     }
 

@@ -127,7 +127,8 @@ fn audit_row(session: &Session, ctx: &mut Ctx, status: u16, error: Option<&Error
         severity,
         org_id: org.map(|org| org.id.clone()),
         org_day: org.map(|org| org.day(ctx.received_at)),
-        actor_id: identity.map(|identity| identity.user.clone()),
+        // Whoever is refused before they have an account has no id.
+        actor_id: identity.map(|identity| identity.user.clone()).filter(|user| !user.is_empty()),
         actor_name: identity.and_then(|identity| identity.name.clone()),
         actor_role: identity.map(|identity| identity.role.clone()),
         action: action(&ctx.route, head.method.as_str(), head.uri.path(), failed),

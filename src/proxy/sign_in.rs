@@ -46,7 +46,7 @@ pub async fn answer(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<O
             let refused = Rejection::Forbidden(Forbidden::Registration);
             Err(counted::refuse(app, session, ctx, "auth.registration_refused", refused))
         }
-        Route::Config => {
+        Route::Config if session.req_header().method == Method::GET => {
             let logins = sign_in.settings.hides_login_form || cookie(&session.req_header().headers).is_some();
             ctx.hides = Some(Hidden { logins, registration: sign_in.settings.makes_accounts });
             Ok(None)
@@ -252,7 +252,11 @@ async fn refresh(app: &App, sign_in: &SignIn, session: &Session, ctx: &mut Ctx) 
     ranges::check(app, session, ctx)?;
     match app.librechat.document(&person).await {
         Ok(user) => Ok(Some(json_answer(200, &json!({ "token": sign_in.token(&signed_in), "user": user })))),
-        Err(CallError::Status(401 | 404)) => Ok(Some(nobody())),
+        Err(CallError::Status(401 | 404)) => {
+            // The account is gone; the next time they come they get another.
+            app.accounts.forget(&person.user);
+            Ok(Some(nobody()))
+        }
         Err(error) => {
             tracing::warn!(request.id = %ctx.request_id, %error, "LibreChat could not be asked who is signed in");
             Err(Rejection::UpstreamAway)

@@ -19,7 +19,7 @@ use tollgate::records::RecordStore;
 use tollgate::scripted::client::{ChatBody, ChatClient};
 use tollgate::scripted::{ScriptedLibreChat, User};
 
-use crate::support::gateway::wait_for;
+use crate::support::gateway::{wait_for, wait_or_show};
 
 /// What every answer costs.
 const TOKENS: u64 = 157;
@@ -106,10 +106,12 @@ async fn every_answer_is_charged_once(
     log: impl Fn() -> String,
 ) {
     let runs = librechat.runs();
-    let rows = wait_for("every answer to be charged", || async {
-        let rows = records.usage_rows(1_000_000).await.ok()?;
+    let rows = wait_or_show("every answer to be charged", || async {
+        let rows = records.usage_rows(1_000_000).await.map_err(|error| error.to_string())?;
         let charged: HashSet<&str> = rows.iter().filter_map(|row| row.conversation_id.as_deref()).collect();
-        runs.iter().all(|run| charged.contains(&*run.conversation_id)).then_some(rows)
+        let missing: Vec<_> = runs.iter().filter(|run| !charged.contains(&*run.conversation_id)).collect();
+        let nowhere: Vec<_> = rows.iter().filter(|row| row.conversation_id.is_none()).collect();
+        if missing.is_empty() { Ok(rows.clone()) } else { Err(format!("missing: {missing:?}\nof no conversation: {nowhere:?}\n{}", log())) }
     })
     .await;
     let mut charged: HashMap<&str, Vec<u64>> = HashMap::new();
