@@ -300,8 +300,12 @@ impl SignIn {
     /// Where the database or LibreChat cannot be asked.
     pub async fn signed_in(&self, secret: &Secret) -> Result<Option<SignedIn>, SignInError> {
         let Some(session) = self.sessions.session(&secret.hash(), self.clock.now()).await? else { return Ok(None) };
-        let known = self.directory.member(session.member).filter(|member| member.org == session.org);
-        let Some(member) = known else {
+        let known = || self.directory.member(session.member).filter(|member| member.org == session.org);
+        if known().is_none() {
+            // Another replica may have made them, or moved them here, a moment ago.
+            refresh::once(&self.directory, &*self.members).await?;
+        }
+        let Some(member) = known() else {
             self.revoke(session.id).await?;
             return Ok(None);
         };

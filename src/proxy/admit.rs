@@ -185,10 +185,13 @@ async fn swap(app: &App, person: &OrgScoped, ctx: &mut Ctx) -> Result<Identity, 
 async fn named(app: &App, person: &OrgScoped) -> Result<(LibreChatUser, Option<Arc<Member>>), Rejection> {
     let Some(user_id) = &person.librechat_user_id else { return Err(Rejection::Forbidden(Forbidden::NoAccount)) };
     let user = app.accounts.confirmed(user_id, &person.claims.email).await.map_err(|error| sign_in::rejection(error.into()))?;
-    let member = app.directory.by_librechat_id(&user.id);
-    let is_member = member.as_ref().is_some_and(|member| member.org == person.org.id)
-        || app.directory.by_external_id(&person.org.id, &person.claims.sub).is_some();
-    if !is_member && !person.org.joining.by_token {
+    let by_account = app.directory.by_librechat_id(&user.id).filter(|member| !member.org.is_empty());
+    if by_account.as_ref().is_some_and(|member| member.org != person.org.id) {
+        return Err(Rejection::Forbidden(Forbidden::AccountExists));
+    }
+    // Whoever is known by either is held to what the directory says of them.
+    let member = by_account.or_else(|| app.directory.by_external_id(&person.org.id, &person.claims.sub));
+    if member.is_none() && !person.org.joining.by_token {
         return Err(Rejection::Forbidden(Forbidden::NotInvited));
     }
     Ok((user, member))

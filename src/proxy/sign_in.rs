@@ -29,6 +29,9 @@ pub const COOKIE: &str = "__Host-tollgate";
 /// What stands in it once nobody is signed in any more: who came signed in is shown no login form.
 const NOBODY: &str = "-";
 
+/// In how many forms a browser can hold the cookie: apart for each page that frames us, and as our own.
+const FORMS: usize = 2;
+
 /// How long that is remembered, in seconds.
 const NOBODY_LASTS: i64 = 30 * 24 * 3600;
 
@@ -51,7 +54,9 @@ pub async fn answer(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<O
             ctx.hides = Some(Hidden { logins, registration: sign_in.settings.makes_accounts });
             Ok(None)
         }
-        Route::Page if session.req_header().method == Method::GET => token_in_address(app, sign_in, session, ctx).await,
+        Route::Page if matches!(session.req_header().method, Method::GET | Method::HEAD) => {
+            token_in_address(app, sign_in, session, ctx).await
+        }
         _ => Ok(None),
     }
 }
@@ -189,11 +194,28 @@ async fn opened(
 
 /// Ends the session of somebody else that the browser had until now.
 async fn leave_other(sign_in: &SignIn, session: &Session, signed_in: &SignedIn) -> Result<(), Rejection> {
-    let Some(Cookie::Session(before)) = cookie(&session.req_header().headers) else { return Ok(()) };
-    match sign_in.signed_in(&before).await {
-        Ok(Some(before)) if before.session.member != signed_in.session.member => sign_in.revoke(before.session.id).await.map_err(rejection),
-        _ => Ok(()),
+    let Some(Cookie::Sessions(before)) = cookie(&session.req_header().headers) else { return Ok(()) };
+    for secret in before {
+        if let Ok(Some(before)) = sign_in.signed_in(&secret).await
+            && before.session.member != signed_in.session.member
+        {
+            sign_in.revoke(before.session.id).await.map_err(rejection)?;
+        }
     }
+    Ok(())
+}
+
+/// Who is signed in with one of these secrets; nobody where two people are.
+async fn the_one(sign_in: &SignIn, secrets: &[Secret]) -> Result<Option<SignedIn>, Rejection> {
+    let mut found: Option<SignedIn> = None;
+    for secret in secrets {
+        let Some(signed_in) = sign_in.signed_in(secret).await.map_err(rejection)? else { continue };
+        if found.is_some() {
+            return Ok(None);
+        }
+        found = Some(signed_in);
+    }
+    Ok(found)
 }
 
 /// `?token=...&org=...` on a page: exchanged, and gone from the address at once.
@@ -203,6 +225,9 @@ async fn token_in_address(app: &App, sign_in: &SignIn, session: &Session, ctx: &
     // LibreChat's own pages take a token too, of another kind and for no org.
     let (Some(token), Some(org)) = (parameter("token"), parameter("org")) else { return Ok(None) };
     ctx.route = Route::Enter;
+    if session.req_header().method != Method::GET {
+        return Err(Rejection::MethodNotAllowed { allow: "GET" });
+    }
     if !sign_in.settings.token_in_url {
         return Err(Rejection::Forbidden(Forbidden::TokenInAddress));
     }
@@ -234,12 +259,12 @@ fn clean_address(path: &str, query: &str) -> String {
 
 /// `POST /api/auth/refresh`: LibreChat's page asks for a token, with each load and every 15 minutes. The cookie says whose.
 async fn refresh(app: &App, sign_in: &SignIn, session: &Session, ctx: &mut Ctx) -> Result<Option<Answer>, Rejection> {
-    let secret = match cookie(&session.req_header().headers) {
-        Some(Cookie::Session(secret)) => secret,
+    let secrets = match cookie(&session.req_header().headers) {
+        Some(Cookie::Sessions(secrets)) => secrets,
         Some(Cookie::Unreadable) => return Ok(Some(nobody())),
         Some(Cookie::Nobody) | None => return Ok(None),
     };
-    let Some(signed_in) = sign_in.signed_in(&secret).await.map_err(rejection)? else { return Ok(Some(nobody())) };
+    let Some(signed_in) = the_one(sign_in, &secrets).await? else { return Ok(Some(nobody())) };
     let identity = identity_of(app, &signed_in);
     let person = Person {
         user: identity.user.clone(),
@@ -267,7 +292,7 @@ async fn refresh(app: &App, sign_in: &SignIn, session: &Session, ctx: &mut Ctx) 
 /// `POST /api/auth/logout`.
 async fn logout(app: &App, sign_in: &SignIn, session: &Session, ctx: &mut Ctx) -> Result<Option<Answer>, Rejection> {
     let of_cookie = match cookie(&session.req_header().headers) {
-        Some(Cookie::Session(secret)) => sign_in.signed_in(&secret).await.map_err(rejection)?,
+        Some(Cookie::Sessions(secrets)) => the_one(sign_in, &secrets).await?,
         _ => None,
     };
     let of_token = match verify(app, session).await {
@@ -325,25 +350,30 @@ fn identity_of(app: &App, SignedIn { session, arrived }: &SignedIn) -> Identity 
     }
 }
 
-/// What the session's cookie holds.
+/// What the session's cookie holds. A browser keeps one for pages that frame us and another for our own, and may send both: what
+/// is said in one form does not replace what was in the other.
 enum Cookie {
-    /// A secret, which may be anybody's.
-    Session(Secret),
+    /// One or two secrets, which may be anybody's and over.
+    Sessions(Vec<Secret>),
     /// That nobody is signed in any more.
     Nobody,
-    /// Something that we never wrote, or several.
+    /// Something that we never wrote.
     Unreadable,
 }
 
 fn cookie(headers: &HeaderMap) -> Option<Cookie> {
     let cookies = headers.get_all(COOKIE_HEADER).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    let mut values = cookies.filter_map(|cookie| cookie.trim_ascii().strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"="));
-    let value = values.next()?;
-    let Some(value) = std::str::from_utf8(value).ok().filter(|_| values.next().is_none()) else { return Some(Cookie::Unreadable) };
-    Some(match Secret::shown(value) {
-        Some(secret) => Cookie::Session(secret),
-        None if value == NOBODY => Cookie::Nobody,
-        None => Cookie::Unreadable,
+    let values = cookies.filter_map(|cookie| cookie.trim_ascii().strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"="));
+    let values: Vec<&[u8]> = values.take(FORMS + 1).collect();
+    if values.is_empty() {
+        return None;
+    }
+    let said = values.iter().filter(|value| **value != NOBODY.as_bytes());
+    let secrets: Option<Vec<Secret>> = said.map(|value| Secret::shown(std::str::from_utf8(value).ok()?)).collect();
+    Some(match secrets {
+        Some(secrets) if secrets.is_empty() => Cookie::Nobody,
+        Some(secrets) if values.len() <= FORMS => Cookie::Sessions(secrets),
+        _ => Cookie::Unreadable,
     })
 }
 
@@ -381,7 +411,7 @@ mod tests {
             }
             match cookie(&headers) {
                 None => "none",
-                Some(Cookie::Session(_)) => "session",
+                Some(Cookie::Sessions(secrets)) => ["none", "session", "two"][secrets.len()],
                 Some(Cookie::Nobody) => "nobody",
                 Some(Cookie::Unreadable) => "unreadable",
             }
@@ -394,6 +424,9 @@ mod tests {
         assert_eq!(read(&[format!("x{ours}")]), "none");
         assert_eq!(read(&[format!("{COOKIE}=-")]), "nobody");
         assert_eq!(read(&[format!("{COOKIE}=x")]), "unreadable");
-        assert_eq!(read(&[format!("{ours}; {ours}")]), "unreadable", "one of them is not ours");
+        assert_eq!(read(&[format!("{ours}; {COOKIE}=-")]), "session", "signed in again after signing out in the other form");
+        assert_eq!(read(&[format!("{COOKIE}=-; {COOKIE}=-")]), "nobody");
+        assert_eq!(read(&[format!("{ours}; {ours}")]), "two");
+        assert_eq!(read(&[format!("{ours}; {ours}; {ours}")]), "unreadable", "one of them is not ours");
     }
 }

@@ -446,11 +446,17 @@ impl State {
     fn put(&mut self, member: Arc<Member>) -> Option<(Arc<str>, Standing)> {
         let before = self.members.insert(member.id, member.clone());
         if let Some(before) = &before {
-            if let Some(id) = &before.librechat_id {
+            // Somebody else may have the id by now.
+            if let Some(id) = &before.librechat_id
+                && self.by_librechat_id.get(id).is_some_and(|known| known.id == before.id)
+            {
                 self.by_librechat_id.remove(id);
             }
             if let Some(id) = &before.external_id {
-                self.by_external_id.remove(&(before.org.clone(), id.clone()));
+                let key = (before.org.clone(), id.clone());
+                if self.by_external_id.get(&key).is_some_and(|known| known.id == before.id) {
+                    self.by_external_id.remove(&key);
+                }
             }
             self.forget_login_name(before);
         }
