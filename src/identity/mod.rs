@@ -19,6 +19,7 @@ pub mod logins;
 pub mod mint;
 pub mod sessions;
 pub mod sign_in;
+mod sql;
 pub mod web_origin;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use super::{Joining, Language, Member, Org, Standing};
 use crate::identity::access::{Access, TenantId};
 use crate::identity::addresses::Networks;
 use crate::identity::keys::sql::{KEY_COLUMNS, agent_key, key};
+use crate::identity::sql::{NEXT_REVISION, as_text, as_uuid};
 use crate::records::sql::{Columns, Reader, unavailable};
 use crate::records::{Capture, ReadError, postgres, sqlite};
 
@@ -20,9 +21,6 @@ const ORG_COLUMNS: &str = "id, name, domains, plan, time_zone, status, policy, t
 
 const MEMBER_COLUMNS: &str =
     "id, org_id, external_id, librechat_id, email, name, role, status, addresses, created_at, updated_at, last_seen, revision";
-
-/// The next revision. The row stays locked until the end of the transaction, so that revisions become visible in order.
-const NEXT_REVISION: &str = "UPDATE directory_revision SET revision = revision + 1 RETURNING revision";
 
 /// Nothing is written, and no revision made, where an org is as it is to be.
 const PUT_ORG: &str = "INSERT INTO orgs (id, name, domains, plan, time_zone, status, policy, tenant_id, join_by, language, capture, \
@@ -172,14 +170,6 @@ directory! {
 directory! {
     /// The directory in PostgreSQL.
     PostgresDirectory, PgPool, "BEGIN", postgres::timestamptz, as_uuid
-}
-
-fn as_text(id: Uuid) -> String {
-    id.to_string()
-}
-
-fn as_uuid(id: Uuid) -> Uuid {
-    id
 }
 
 fn org(row: &impl Columns) -> Result<Org, ReadError> {

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{AgentKey, ApiKey, ApiKeyStore, KeyScopes, WhoseKeys};
 use crate::identity::addresses::Networks;
-use crate::records::sql::{Columns, Reader, unavailable};
+use crate::identity::sql::{NEXT_REVISION, as_text, as_uuid, away};
+use crate::records::sql::{Columns, Reader};
 use crate::records::{ReadError, postgres, sqlite};
 
 pub(in crate::identity) const KEY_COLUMNS: &str = "id, secret_hash, org_id, member_id, name, ending, scopes, addresses, created_at, \
@@ -26,9 +27,6 @@ const LEARN: &str = "INSERT INTO agent_keys (key_hash, key_id, owner_id, created
 const FORGET: &str = "UPDATE agent_keys SET forgotten_at = $3, revision = $4 WHERE owner_id = $1 AND key_id = $2 AND forgotten_at IS NULL";
 
 const TIDY: [&str; 2] = ["DELETE FROM api_keys WHERE expires_at < $1 OR revoked_at < $1", "DELETE FROM agent_keys WHERE forgotten_at < $1"];
-
-/// See [`crate::identity::directory`]: the row stays locked, so that revisions become visible in order.
-const NEXT_REVISION: &str = "UPDATE directory_revision SET revision = revision + 1 RETURNING revision";
 
 macro_rules! keys {
     ($(#[$docs:meta])* $name:ident, $pool:ty, $begin:expr, $time:path, $id:path) => {
@@ -146,19 +144,6 @@ keys! {
 keys! {
     /// Keys in PostgreSQL.
     PostgresApiKeys, PgPool, "BEGIN", postgres::timestamptz, as_uuid
-}
-
-fn as_text(id: Uuid) -> String {
-    id.to_string()
-}
-
-fn as_uuid(id: Uuid) -> Uuid {
-    id
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped with")]
-fn away(error: sqlx::Error) -> ReadError {
-    unavailable(&error)
 }
 
 /// A key, and the hash that it is kept under.

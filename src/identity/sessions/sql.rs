@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
-use uuid::Uuid;
 
 use super::{HandOff, Redeemed, Session, SessionStore, WhichSessions};
-use crate::records::sql::{Columns, Reader, unavailable};
+use crate::identity::sql::{NEXT_REVISION, as_text, as_uuid, away};
+use crate::records::sql::{Columns, Reader};
 use crate::records::{ReadError, postgres, sqlite};
 
 const ADD_HAND_OFF: &str = "INSERT INTO hand_offs (code_hash, org_id, member_id, plan, org_tokens_per_month, made_at, expires_at) \
@@ -22,9 +22,6 @@ const START: &str = "INSERT INTO sessions (id, secret_hash, org_id, member_id, p
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)";
 
 const SESSION_COLUMNS: &str = "id, org_id, member_id, plan, org_tokens_per_month, started_at, expires_at";
-
-/// See [`crate::identity::directory`]: the row stays locked, so that revisions become visible in order.
-const NEXT_REVISION: &str = "UPDATE directory_revision SET revision = revision + 1 RETURNING revision";
 
 macro_rules! sessions {
     ($(#[$docs:meta])* $name:ident, $pool:ty, $begin:expr, $time:path, $id:path) => {
@@ -155,21 +152,8 @@ impl WhichSessions {
     }
 }
 
-fn as_text(id: Uuid) -> String {
-    id.to_string()
-}
-
-fn as_uuid(id: Uuid) -> Uuid {
-    id
-}
-
 fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped with")]
-fn away(error: sqlx::Error) -> ReadError {
-    unavailable(&error)
 }
 
 fn hand_off(row: &impl Columns) -> Result<HandOff, ReadError> {
