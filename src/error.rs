@@ -171,6 +171,8 @@ pub enum Forbidden {
     TokenInAddress,
     /// The cookie and the token of a request are of different people.
     OtherPerson,
+    /// The person looks on, and sends nothing.
+    Viewer,
     /// This caller may not use this route.
     Route,
 }
@@ -291,6 +293,7 @@ impl Rejection {
             Self::Forbidden(Forbidden::Registration) => (403, "registration_closed"),
             Self::Forbidden(Forbidden::TokenInAddress) => (403, "token_in_address"),
             Self::Forbidden(Forbidden::OtherPerson) => (403, "other_person"),
+            Self::Forbidden(Forbidden::Viewer) => (403, "viewer"),
             Self::Forbidden(Forbidden::Route) => (403, "forbidden"),
             Self::UnknownModel { .. } => (403, "unknown_model"),
             Self::Limit(_) => (429, "limit"),

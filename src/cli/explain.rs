@@ -160,6 +160,7 @@ fn reason(word: &str) -> &str {
         "key_not_allowed" => "no API key may do this",
         "key_of_tollgate" => "/api/agents/v1 takes LibreChat's own keys only",
         "too_many_keys" => "the member has as many API keys as api_keys.per_member allows, those revoked in the last day included",
+        "viewer" => "viewers look on and send nothing; tollgate member role gives them another role",
         "viewer_key" => "viewers have no API keys with the scope chat",
         "identity_away" => "the database did not answer, so that nobody could say whose it was",
         "origin_refused" => "a page of an origin that is neither this place's own nor in cors_origins sent the request",

@@ -102,7 +102,7 @@ fn may_have(settings: &ApiKeySettings, member: &Member, scopes: KeyScopes) -> Re
     if member.librechat_id.is_none() {
         return Err("this member has no account in LibreChat yet, as whom a program could come".to_owned());
     }
-    if &*member.role == "viewer" && scopes.hold(KeyScope::Chat) {
+    if member.is_viewer() && scopes.hold(KeyScope::Chat) {
         return Err("a viewer has no keys with the scope chat".to_owned());
     }
     Ok(())

@@ -83,6 +83,7 @@ fn forbidden(what: Forbidden) -> &'static str {
             "This address holds a sign-in, which is not accepted here. Please open the chat from your application, or ask your administrator."
         }
         Forbidden::OtherPerson => "You are signed in as somebody else in this browser. Please reload the page.",
+        Forbidden::Viewer => "You can read here, but not send messages. Please ask your administrator.",
         Forbidden::Route => "You are not allowed to do this. Please ask your administrator.",
     }
 }

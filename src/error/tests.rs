@@ -55,43 +55,55 @@ fn limit(scope: Scope, resource: Resource, window: Window, numbers: [u64; 4]) ->
     Rejection::Limit(Box::new(refusal(scope, resource, window, numbers)))
 }
 
+/// One of each kind of rejection that has kinds of its own, limits aside.
+fn rejections_with_kinds() -> Vec<Rejection> {
+    let until = |seconds| now() + jiff::SignedDuration::from_secs(seconds);
+    let codes = [CodeRefused::Unknown, CodeRefused::Used, CodeRefused::Late, CodeRefused::Foreign].map(Rejection::Code);
+    let logins = [
+        LoginRefused::Locked { until: until(14 * 60 + 1) },
+        LoginRefused::Slowed { until: until(1) },
+        LoginRefused::Busy,
+        LoginRefused::Suspended(Suspended::Org),
+        LoginRefused::Suspended(Suspended::Member),
+        LoginRefused::Away,
+    ];
+    let keys = [
+        KeyRefused::Scope(KeyScope::Chat),
+        KeyRefused::Never,
+        KeyRefused::AgentApi,
+        KeyRefused::TooMany { most: 20 },
+        KeyRefused::ViewerChats,
+    ];
+    let forbidden = [
+        Forbidden::AgentApiOff,
+        Forbidden::NoAccount,
+        Forbidden::NotInvited,
+        Forbidden::AccountExists,
+        Forbidden::Registration,
+        Forbidden::TokenInAddress,
+        Forbidden::Viewer,
+        Forbidden::OtherPerson,
+        Forbidden::Route,
+    ];
+    let (logins, keys, forbidden) = (logins.map(Rejection::Login), keys.map(Rejection::Key), forbidden.map(Rejection::Forbidden));
+    codes.into_iter().chain(logins).chain(keys).chain(forbidden).collect()
+}
+
 /// One of each, limits aside.
 fn plain_rejections() -> Vec<Rejection> {
-    vec![
+    let mut all = rejections_with_kinds();
+    all.extend([
         Rejection::Unauthorized,
         Rejection::ForeignOrg,
         Rejection::NoOrg,
         Rejection::SessionEnded,
-        Rejection::Code(CodeRefused::Unknown),
-        Rejection::Code(CodeRefused::Used),
-        Rejection::Code(CodeRefused::Late),
-        Rejection::Code(CodeRefused::Foreign),
         Rejection::TokenTooOld,
         Rejection::Suspended(Suspended::Org),
         Rejection::Suspended(Suspended::Member),
-        Rejection::Login(LoginRefused::Locked { until: now() + jiff::SignedDuration::from_secs(14 * 60 + 1) }),
-        Rejection::Login(LoginRefused::Slowed { until: now() + jiff::SignedDuration::from_secs(1) }),
-        Rejection::Login(LoginRefused::Busy),
-        Rejection::Login(LoginRefused::Suspended(Suspended::Org)),
-        Rejection::Login(LoginRefused::Suspended(Suspended::Member)),
-        Rejection::Login(LoginRefused::Away),
         Rejection::Elsewhere(Closing::Org),
         Rejection::Elsewhere(Closing::Account),
         Rejection::Elsewhere(Closing::Key),
-        Rejection::Key(KeyRefused::Scope(KeyScope::Chat)),
-        Rejection::Key(KeyRefused::Never),
-        Rejection::Key(KeyRefused::AgentApi),
-        Rejection::Key(KeyRefused::TooMany { most: 20 }),
-        Rejection::Key(KeyRefused::ViewerChats),
         Rejection::ForeignOrigin,
-        Rejection::Forbidden(Forbidden::AgentApiOff),
-        Rejection::Forbidden(Forbidden::NoAccount),
-        Rejection::Forbidden(Forbidden::NotInvited),
-        Rejection::Forbidden(Forbidden::AccountExists),
-        Rejection::Forbidden(Forbidden::Registration),
-        Rejection::Forbidden(Forbidden::TokenInAddress),
-        Rejection::Forbidden(Forbidden::OtherPerson),
-        Rejection::Forbidden(Forbidden::Route),
         Rejection::UnknownModel { model: "gpt-9\u{202e}<b>{\"type\":\"ban\"}</b>\n".to_owned() },
         Rejection::Malformed(Malformed::NotJson),
         Rejection::Malformed(Malformed::NotUtf8),
@@ -116,7 +128,8 @@ fn plain_rejections() -> Vec<Rejection> {
         Rejection::UpstreamTimeout,
         Rejection::Draining,
         Rejection::Internal,
-    ]
+    ]);
+    all
 }
 
 const TOKENS: Resource = Resource::Tokens;

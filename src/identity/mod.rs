@@ -41,6 +41,9 @@ pub use tokens::{
 /// The role of whoever has no other: the first of [`ROLES`].
 pub const DEFAULT_ROLE: &str = ROLES[0];
 
+/// The role of those who look on: they start nothing that costs something.
+pub const VIEWER: &str = ROLES[3];
+
 /// What authentication proved about a request.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -62,6 +65,13 @@ pub struct Identity {
     pub suspended: Option<Suspended>,
     /// The session that the token belongs to, where it is of one.
     pub session: Option<Uuid>,
+}
+
+impl Identity {
+    /// Whether they look on, and send no messages.
+    pub fn is_viewer(&self) -> bool {
+        *self.role == *VIEWER
+    }
 }
 
 /// Who may not use what costs something.

@@ -7,17 +7,16 @@
 mod arriving;
 mod making;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::DecodingKey;
-use lru::LruCache;
-use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::answers::Answers;
 use super::directory::refresh;
 use super::directory::store::{DirectoryError, DirectoryStore};
 use super::sessions::{HandOff, Redeemed, Secret, Session, SessionStore, WhichSessions};
@@ -32,8 +31,12 @@ const CODE_LASTS: SignedDuration = SignedDuration::from_secs(60);
 /// How long the session of a token lasts that was given to an application and not to a browser: nobody could renew it.
 const PLAIN_SESSION_LASTS: SignedDuration = SignedDuration::from_mins(15);
 
-/// How many people's accounts can be made at once.
-const MAKING: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+/// How many look for codes and sessions in the database at once. Anybody can invent those; what else waits for the database, as the
+/// directory's changes do, finds room beside them.
+const LOOKING: usize = 2;
+
+/// How long somebody waits for their turn.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How people are signed in.
 #[derive(Debug, Clone)]
@@ -69,6 +72,8 @@ pub enum SignInError {
     AccountExists,
     /// They have no LibreChat account, and none can be made.
     NoAccount,
+    /// Who they are was changed in the same moment.
+    Changed,
     /// LibreChat cannot be asked.
     LibreChatAway,
     /// The database does not answer, or there is no randomness.
@@ -144,7 +149,9 @@ pub struct SignIn {
     temp_tokens: DecodingKey,
     clock: SharedClock,
     service_account: OnceCell<()>,
-    making: Mutex<LruCache<String, Arc<tokio::sync::Mutex<()>>>>,
+    looking: Semaphore,
+    /// Whose account was made, or why not, a moment ago.
+    made: Answers<Result<Arc<str>, SignInError>>,
 }
 
 impl std::fmt::Debug for SignIn {
@@ -184,9 +191,10 @@ impl SignIn {
             librechat,
             minter,
             temp_tokens: DecodingKey::from_secret(librechat_secret),
-            clock,
             service_account: OnceCell::new(),
-            making: Mutex::new(LruCache::new(MAKING)),
+            looking: Semaphore::new(LOOKING),
+            made: Answers::new(clock.clone(), arriving::account_lasts),
+            clock,
         }
     }
 
@@ -235,7 +243,10 @@ impl SignIn {
     ///
     /// Why nobody is signed in, though the code was good.
     pub async fn enter(&self, code: &Secret, host_org: Option<&str>) -> Result<Entered, SignInError> {
-        let hand_off = match self.sessions.redeem(&code.hash(), self.clock.now()).await? {
+        let turn = self.turn().await?;
+        let redeemed = self.sessions.redeem(&code.hash(), self.clock.now()).await?;
+        drop(turn);
+        let hand_off = match redeemed {
             Redeemed::Opens(hand_off) if host_org.is_some_and(|org| *org != *hand_off.org) => return Ok(Entered::Foreign(hand_off)),
             Redeemed::Opens(hand_off) => hand_off,
             Redeemed::Again(hand_off) => return Ok(Entered::Again(hand_off)),
@@ -299,7 +310,7 @@ impl SignIn {
     ///
     /// Where the database or LibreChat cannot be asked.
     pub async fn signed_in(&self, secret: &Secret) -> Result<Option<SignedIn>, SignInError> {
-        let Some(session) = self.sessions.session(&secret.hash(), self.clock.now()).await? else { return Ok(None) };
+        let Some(session) = self.session(secret).await? else { return Ok(None) };
         let known = || self.directory.member(session.member).filter(|member| member.org == session.org);
         if known().is_none() {
             // Another replica may have made them, or moved them here, a moment ago.
@@ -311,6 +322,22 @@ impl SignIn {
         };
         let user = self.user_of(&member).await?;
         Ok(user.map(|user| SignedIn { session, arrived: Arrived { member, user } }))
+    }
+
+    /// The session with this secret; none once it is over.
+    ///
+    /// # Errors
+    ///
+    /// Where the database does not answer.
+    pub async fn session(&self, secret: &Secret) -> Result<Option<Session>, SignInError> {
+        let _turn = self.turn().await?;
+        Ok(self.sessions.session(&secret.hash(), self.clock.now()).await?)
+    }
+
+    /// Waits until few enough others look.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, SignInError> {
+        let turn = timeout(PATIENCE, self.looking.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or(SignInError::DatabaseAway)
     }
 
     /// Ends a session, on every replica within a second.

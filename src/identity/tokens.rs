@@ -118,7 +118,7 @@ impl OrgScoped {
             email: Some(Arc::from(&*self.claims.email)),
             user,
             name: self.claims.username.as_deref().or(self.claims.name.as_deref()).map(Arc::from),
-            role: self.role.clone(),
+            role: member.filter(|_| !self.names_role).map_or_else(|| self.role.clone(), |member| member.role.clone()),
             plan: self.plan.clone(),
             org_tokens_per_month: self.org_tokens_per_month,
             session: None,

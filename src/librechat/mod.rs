@@ -2,7 +2,7 @@
 //!
 //! [`routes`] tells which of its routes a request is for, [`chat`] reads what a chat start asks, [`start`] what
 //! LibreChat answers to it, [`frames`] the stream of the answer, [`saved`] answers as they are kept, [`tools`] the tool calls in
-//! both, [`login`] sign-ins, [`openai`] the OpenAI-compatible API, [`agent_keys`] the keys for that,
+//! both, [`login`] sign-ins, [`cookies`] what a browser holds of them, [`openai`] the OpenAI-compatible API, [`agent_keys`] the keys for that,
 //! [`reach`] says what programs may use, [`client`] speaks to LibreChat on a person's behalf, and [`address`] is where it is.
 
 pub mod actions;
@@ -10,6 +10,7 @@ pub mod address;
 pub mod agent_keys;
 pub mod chat;
 pub mod client;
+pub mod cookies;
 mod deltas;
 pub mod frames;
 pub mod login;

@@ -347,17 +347,22 @@ pub fn created_at(query: &str) -> Option<i64> {
     query_value(query, "generationCreatedAt")?.parse().ok()
 }
 
-/// The value of a parameter in a query string, escapes undone.
+/// The value of a parameter in a query string, escapes undone in both.
 pub fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    query.split('&').find_map(|pair| {
+    query_values(query).find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// Every parameter of a query string, escapes undone.
+pub fn query_values(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split('&').map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then(|| decode(value))
+        (decode(key), decode(value))
     })
 }
 
-/// A query without these parameters, in whatever spelling.
-pub fn without_parameters(query: &str, names: &[&str]) -> String {
-    let stays = |pair: &&str| !names.contains(&&*decode(pair.split('=').next().unwrap_or_default()));
+/// A query without the parameters with these names, in whatever spelling.
+pub fn without_parameters(query: &str, goes: impl Fn(&str) -> bool) -> String {
+    let stays = |pair: &&str| !goes(&decode(pair.split('=').next().unwrap_or_default()));
     query.split('&').filter(|pair| !pair.is_empty()).filter(stays).collect::<Vec<_>>().join("&")
 }
 
@@ -551,7 +556,7 @@ mod tests {
     #[test]
     fn query_values() {
         assert_eq!(query_value("a=1&generationCreatedAt=17&b", "generationCreatedAt").as_deref(), Some("17"));
-        assert_eq!(query_value("a=%31", "a").as_deref(), Some("1"));
+        assert_eq!(query_value("%61=%31", "a").as_deref(), Some("1"));
         assert_eq!(query_value("", "a"), None);
     }
 

@@ -50,13 +50,9 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
     authenticate(app, session, ctx).await?;
     origins::narrow(ctx);
     ranges::check(app, session, ctx)?;
-    if ctx.route.spends() && ctx.identity.as_ref().is_some_and(|identity| identity.org.is_none()) {
+    if let Some(refused) = ctx.identity.as_ref().filter(|_| ctx.route.spends()).and_then(may_not_spend) {
         app.metrics.decision(metrics::Outcome::Policy, None);
-        return Err(Rejection::NoOrg);
-    }
-    if let Some(suspended) = ctx.identity.as_ref().filter(|_| ctx.route.spends()).and_then(|identity| identity.suspended) {
-        app.metrics.decision(metrics::Outcome::Policy, None);
-        return Err(Rejection::Suspended(suspended));
+        return Err(refused);
     }
     match ctx.route {
         Route::Own => {
@@ -84,6 +80,17 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
         }
         _ => Ok(Admitted::Forward),
     }
+}
+
+/// Why somebody may not use what costs something, whatever is left of their limits.
+fn may_not_spend(identity: &Identity) -> Option<Rejection> {
+    if identity.org.is_none() {
+        return Some(Rejection::NoOrg);
+    }
+    if let Some(suspended) = identity.suspended {
+        return Some(Rejection::Suspended(suspended));
+    }
+    identity.is_viewer().then_some(Rejection::Forbidden(Forbidden::Viewer))
 }
 
 /// Refuses what names no path, or one that could be read in two ways.
@@ -177,6 +184,7 @@ async fn swap(app: &App, person: &OrgScoped, ctx: &mut Ctx) -> Result<Identity, 
         None => named(app, person).await?,
     };
     let identity = person.identity_as(Arc::from(user.id.as_str()), member.as_deref());
+    ctx.role_is_tokens = person.names_role;
     ctx.swapped_token = Some(app.minter.mint_swapped(&user, &identity, person.expires, app.clock.now()));
     Ok(identity)
 }

@@ -48,6 +48,8 @@ pub struct Ctx {
     pub cors: Cors,
     /// The token LibreChat is to see in place of the client's.
     pub swapped_token: Option<String>,
+    /// Whether its person's role is what an application says, whatever the directory has.
+    pub role_is_tokens: bool,
     /// The body that was read, to be replayed byte for byte.
     pub body: Option<Bytes>,
     /// The generation that it starts.
@@ -129,6 +131,7 @@ impl Ctx {
             hides: None,
             cors: Cors::default(),
             swapped_token: None,
+            role_is_tokens: false,
             body: None,
             generation: None,
             login: None,

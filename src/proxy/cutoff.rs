@@ -8,7 +8,7 @@ use super::ctx::Ctx;
 use super::reject;
 use super::relay::Reading;
 use crate::app::App;
-use crate::error::Rejection;
+use crate::error::{Forbidden, Rejection};
 use crate::identity::Identity;
 
 /// Whether a stream goes on.
@@ -41,7 +41,7 @@ pub fn apply(app: &App, session: &Session, chunk: &mut Option<Bytes>, ctx: &mut 
             return Ok(());
         }
     }
-    let lost = ctx.identity.as_ref().and_then(|identity| lost(app, identity));
+    let lost = ctx.identity.as_ref().and_then(|identity| lost(app, identity, ctx.role_is_tokens));
     if let (Some(lost), true) = (&lost, chunk.is_some()) {
         ctx.standing = Standing::Ended;
         *chunk = Some(reject::event(app, session, ctx, lost));
@@ -52,9 +52,17 @@ pub fn apply(app: &App, session: &Session, chunk: &mut Option<Bytes>, ctx: &mut 
 }
 
 /// Why a person may no longer have a stream, if so.
-fn lost(app: &App, identity: &Identity) -> Option<Rejection> {
+fn lost(app: &App, identity: &Identity, role_is_tokens: bool) -> Option<Rejection> {
     if identity.session.is_some_and(|session| app.directory.is_revoked(session)) {
         return Some(Rejection::SessionEnded);
     }
-    app.directory.suspended(&identity.org.as_ref()?.id, &identity.user).map(Rejection::Suspended)
+    let org = identity.org.as_ref()?;
+    if let Some(suspended) = app.directory.suspended(&org.id, &identity.user) {
+        return Some(Rejection::Suspended(suspended));
+    }
+    let member = app.directory.by_librechat_id(&identity.user).filter(|member| !member.org.is_empty())?;
+    if member.org != org.id {
+        return Some(Rejection::ForeignOrg);
+    }
+    (member.is_viewer() && !role_is_tokens && !identity.is_viewer()).then_some(Rejection::Forbidden(Forbidden::Viewer))
 }

@@ -129,7 +129,7 @@ fn may(session: &Session, ctx: &Ctx, key: &ApiKey, identity: &Identity) -> Resul
         return if reads_own { needs(key.scopes.hold(KeyScope::Usage), KeyScope::Usage) } else { Err(KeyRefused::Never) };
     }
     // Whoever became a viewer since it was made does not chat any more.
-    let chats = key.scopes.hold(KeyScope::Chat) && &*identity.role != "viewer";
+    let chats = key.scopes.hold(KeyScope::Chat) && !identity.is_viewer();
     match Reach::of(&ctx.route, head.method.as_str(), path) {
         Reach::Chat => needs(chats, KeyScope::Chat),
         Reach::Read => needs(key.scopes.hold(KeyScope::Chat) || key.scopes.hold(KeyScope::Read), KeyScope::Read),

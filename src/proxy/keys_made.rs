@@ -16,9 +16,10 @@ use super::{body, own, settle};
 use crate::app::App;
 use crate::error::{Answer, KeyRefused, Malformed, Rejection};
 use crate::identity::addresses::Networks;
+use crate::identity::directory::kept_email;
 use crate::identity::directory::store::DirectoryError;
 use crate::identity::keys::{ApiKey, COUNTED_AFTER_REVOKED, KeyScope, KeyScopes, KeySecret, WhoseKeys, is_name};
-use crate::identity::{Identity, Member, Org, Standing, is_user_id};
+use crate::identity::{Identity, Member, Org, is_user_id};
 use crate::librechat::routes::decode;
 use crate::records::{AuditRow, Category, ReadError, Severity};
 
@@ -71,16 +72,10 @@ async fn member(app: &App, identity: &Identity, org: &Org) -> Result<Arc<Member>
         return Err(Rejection::NoOrg);
     }
     let new = Member {
-        id: Uuid::now_v7(),
-        org: org.id.clone(),
-        external_id: None,
         librechat_id: Some(identity.user.clone()),
-        email: identity.email.as_deref().map(|email| email.trim().to_lowercase().into()),
+        email: identity.email.as_deref().map(kept_email),
         name: identity.name.clone(),
-        role: crate::identity::DEFAULT_ROLE.into(),
-        standing: Standing::Active,
-        addresses: None,
-        last_seen: Some(app.clock.now()),
+        ..Member::seen_first(org.id.clone(), app.clock.now())
     };
     app.orgs_and_members.add_member(&new, app.clock.now()).await.map_err(|error: DirectoryError| unwritten(&error))?;
     app.refresh_directory().await;
@@ -216,7 +211,7 @@ async fn make(app: &App, session: &mut Session, ctx: &mut Ctx, identity: &Identi
     let body = body::read(session, MAX_BYTES).await?;
     let (settings, now) = (app.config.api_keys, app.clock.now());
     let terms = Wanted::read(&body)?.terms(settings.longest(), now).map_err(|field| Rejection::Malformed(Malformed::Field(field)))?;
-    if &*identity.role == "viewer" && terms.scopes.hold(KeyScope::Chat) {
+    if identity.is_viewer() && terms.scopes.hold(KeyScope::Chat) {
         return Err(Rejection::Key(KeyRefused::ViewerChats));
     }
     let member = member(app, identity, org).await?;

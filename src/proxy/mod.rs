@@ -100,7 +100,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        relay::head(&self.app, session, response, ctx)
+        relay::head(&self.app, session, response, ctx)?;
+        if sign_in::gives_way(&self.app, session, response) {
+            Box::pin(sign_in::give_way(&self.app, session, response)).await;
+        }
+        Ok(())
     }
 
     fn response_body_filter(

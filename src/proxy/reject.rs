@@ -65,7 +65,11 @@ pub async fn write(session: &mut Session, ctx: &Ctx, answer: Answer) {
 async fn write_answer(session: &mut Session, ctx: &Ctx, answer: Answer) -> pingora_core::Result<()> {
     let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len() + 2))?;
     for (name, value) in answer.headers {
-        head.insert_header(name, value)?;
+        if name == "Set-Cookie" {
+            head.append_header(name, value)?;
+        } else {
+            head.insert_header(name, value)?;
+        }
     }
     if answer.status != 204 {
         head.insert_header("Content-Length", answer.body.len().to_string())?;

@@ -4,36 +4,32 @@
 //! A browser is known by a cookie with the session's secret, and only here: LibreChat's own routes go by the token that
 //! `POST /api/auth/refresh` hands out, so that a request cannot be sent as one person and be taken for another's.
 
+mod address;
+mod cookies;
+
 use http::Method;
-use http::header::{COOKIE as COOKIE_HEADER, HeaderMap};
+use http::header::SET_COOKIE;
+use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::admit::{NoIdentity, refuse_token, verify};
+use super::admit::{refuse_token, verify};
 use super::ctx::Ctx;
 use super::own::json_answer;
 use super::{counted, origins, ranges, settle};
 use crate::app::App;
 use crate::error::{Answer, CodeRefused, Forbidden, Malformed, Rejection};
-use crate::identity::sessions::{HandOff, Secret};
+use crate::identity::sessions::{HandOff, Secret, Session as SessionOf};
 use crate::identity::sign_in::{Entered, SignIn, SignInError, SignedIn};
 use crate::identity::web_origin::{OriginUse, WebOrigin, split_port};
-use crate::identity::{Identity, Org, OrgScoped, Suspended, TokenError, Verified};
+use crate::identity::{Identity, LibreChatUser, Member, Org, OrgScoped, Suspended, Verified};
+use crate::librechat;
 use crate::librechat::client::{CallError, Person};
 use crate::librechat::page_config::Hidden;
-use crate::librechat::routes::{Route, query_value, without_parameters};
-
-/// The cookie of a session. Its prefix has browsers take it only over TLS, from this host, for all of it (RFC 6265bis 4.1.3.2).
-pub const COOKIE: &str = "__Host-tollgate";
-
-/// What stands in it once nobody is signed in any more: who came signed in is shown no login form.
-const NOBODY: &str = "-";
-
-/// In how many forms a browser can hold the cookie: apart for each page that frames us, and as our own.
-const FORMS: usize = 2;
-
-/// How long that is remembered, in seconds.
-const NOBODY_LASTS: i64 = 30 * 24 * 3600;
+use crate::librechat::routes::{Route, query_value};
+pub use cookies::COOKIE;
+use cookies::{Cookie, Form, cookie};
 
 /// Answers what is asked about signing in. `None` where the request goes on to LibreChat.
 pub async fn answer(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Option<Answer>, Rejection> {
@@ -55,7 +51,7 @@ pub async fn answer(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<O
             Ok(None)
         }
         Route::Page if matches!(session.req_header().method, Method::GET | Method::HEAD) => {
-            token_in_address(app, sign_in, session, ctx).await
+            address::exchange(app, sign_in, session, ctx).await
         }
         _ => Ok(None),
     }
@@ -70,7 +66,7 @@ pub fn rejection(error: SignInError) -> Rejection {
         SignInError::AccountExists => Rejection::Forbidden(Forbidden::AccountExists),
         SignInError::NoAccount => Rejection::Forbidden(Forbidden::NoAccount),
         SignInError::LibreChatAway => Rejection::UpstreamAway,
-        SignInError::DatabaseAway => Rejection::IdentityAway,
+        SignInError::Changed | SignInError::DatabaseAway => Rejection::IdentityAway,
     }
 }
 
@@ -173,9 +169,10 @@ async fn opened(
     secret: &Secret,
     to: &str,
 ) -> Result<Answer, Rejection> {
-    let identity = identity_of(app, &signed_in);
+    let identity = identity_of_signed_in(app, &signed_in);
     ctx.detail = Some(json!({ "session": signed_in.session.id }));
     let framed = identity.org.as_ref().is_some_and(|org| org.access.framing.is_open());
+    let form = if framed { Form::Framed } else { Form::Own };
     ctx.identity = Some(identity);
     if let Err(refused) = ranges::check(app, session, ctx) {
         sign_in.revoke(signed_in.session.id).await.map_err(rejection)?;
@@ -183,12 +180,9 @@ async fn opened(
     }
     leave_other(sign_in, session, &signed_in).await?;
     let seconds = signed_in.session.expires.as_second().saturating_sub(signed_in.session.started.as_second());
-    let headers = vec![
-        ("Location", to.to_owned()),
-        ("Set-Cookie", set_cookie(secret.expose(), seconds, framed)),
-        ("Cache-Control", "no-store".to_owned()),
-        ("Referrer-Policy", "no-referrer".to_owned()),
-    ];
+    let mut headers =
+        vec![("Location", to.to_owned()), ("Cache-Control", "no-store".to_owned()), ("Referrer-Policy", "no-referrer".to_owned())];
+    headers.extend(cookies::entered(secret, seconds, form));
     Ok(Answer { status: 302, headers, body: bytes::Bytes::new() })
 }
 
@@ -196,10 +190,10 @@ async fn opened(
 async fn leave_other(sign_in: &SignIn, session: &Session, signed_in: &SignedIn) -> Result<(), Rejection> {
     let Some(Cookie::Sessions(before)) = cookie(&session.req_header().headers) else { return Ok(()) };
     for secret in before {
-        if let Ok(Some(before)) = sign_in.signed_in(&secret).await
-            && before.session.member != signed_in.session.member
+        if let Ok(Some(before)) = sign_in.session(&secret).await
+            && before.member != signed_in.session.member
         {
-            sign_in.revoke(before.session.id).await.map_err(rejection)?;
+            sign_in.revoke(before.id).await.map_err(rejection)?;
         }
     }
     Ok(())
@@ -218,45 +212,6 @@ async fn the_one(sign_in: &SignIn, secrets: &[Secret]) -> Result<Option<SignedIn
     Ok(found)
 }
 
-/// `?token=...&org=...` on a page: exchanged, and gone from the address at once.
-async fn token_in_address(app: &App, sign_in: &SignIn, session: &Session, ctx: &mut Ctx) -> Result<Option<Answer>, Rejection> {
-    let uri = session.req_header().uri.clone();
-    let parameter = |name| uri.query().and_then(|query| query_value(query, name));
-    // LibreChat's own pages take a token too, of another kind and for no org.
-    let (Some(token), Some(org)) = (parameter("token"), parameter("org")) else { return Ok(None) };
-    ctx.route = Route::Enter;
-    if session.req_header().method != Method::GET {
-        return Err(Rejection::MethodNotAllowed { allow: "GET" });
-    }
-    if !sign_in.settings.token_in_url {
-        return Err(Rejection::Forbidden(Forbidden::TokenInAddress));
-    }
-    let verified = app.verifier.verify_or_ask(&token, app.clock.now()).await;
-    let person = match verified {
-        Ok(Verified::OrgScoped(person)) if *person.org.id == *org => person,
-        Ok(Verified::OrgScoped(_)) => return Err(refuse_token(app, session, ctx, NoIdentity::Refused(TokenError::ForeignOrg))),
-        Ok(Verified::LibreChat(_)) => return Err(Rejection::Forbidden(Forbidden::Route)),
-        Err(error) => return Err(refuse_token(app, session, ctx, NoIdentity::Refused(error))),
-    };
-    if ctx.host_org.as_ref().is_some_and(|host| host.id != person.org.id) {
-        return Err(refuse_token(app, session, ctx, NoIdentity::Refused(TokenError::ForeignOrg)));
-    }
-    let arrived = welcome(sign_in, &person, ctx).await?;
-    let (signed_in, secret) = sign_in.begin_in_browser(&person, arrived).await.map_err(rejection)?;
-    let to = clean_address(uri.path(), uri.query().unwrap_or_default());
-    opened(app, sign_in, session, ctx, signed_in, &secret, &to).await.map(Some)
-}
-
-/// The address without the token. What a browser could take for another host's address becomes the start page.
-fn clean_address(path: &str, query: &str) -> String {
-    let begins_a_host = path.get(1..2).is_some_and(|second| matches!(second, "/" | "\\"));
-    let path = if path.starts_with('/') && !begins_a_host { path } else { "/" };
-    match without_parameters(query, &["token", "org"]) {
-        query if query.is_empty() => path.to_owned(),
-        query => format!("{path}?{query}"),
-    }
-}
-
 /// `POST /api/auth/refresh`: LibreChat's page asks for a token, with each load and every 15 minutes. The cookie says whose.
 async fn refresh(app: &App, sign_in: &SignIn, session: &Session, ctx: &mut Ctx) -> Result<Option<Answer>, Rejection> {
     let secrets = match cookie(&session.req_header().headers) {
@@ -265,7 +220,7 @@ async fn refresh(app: &App, sign_in: &SignIn, session: &Session, ctx: &mut Ctx) 
         Some(Cookie::Nobody) | None => return Ok(None),
     };
     let Some(signed_in) = the_one(sign_in, &secrets).await? else { return Ok(Some(nobody())) };
-    let identity = identity_of(app, &signed_in);
+    let identity = identity_of_signed_in(app, &signed_in);
     let person = Person {
         user: identity.user.clone(),
         org: signed_in.session.org.clone(),
@@ -289,144 +244,105 @@ async fn refresh(app: &App, sign_in: &SignIn, session: &Session, ctx: &mut Ctx) 
     }
 }
 
-/// `POST /api/auth/logout`.
+/// `POST /api/auth/logout`. Nobody but the database is asked: whoever leaves can, whatever is away.
 async fn logout(app: &App, sign_in: &SignIn, session: &Session, ctx: &mut Ctx) -> Result<Option<Answer>, Rejection> {
-    let of_cookie = match cookie(&session.req_header().headers) {
-        Some(Cookie::Sessions(secrets)) => the_one(sign_in, &secrets).await?,
-        _ => None,
-    };
+    let mut ending = sessions_of_cookie(sign_in, session).await?;
     let of_token = match verify(app, session).await {
         Ok(Verified::LibreChat(identity)) => Some(identity),
         _ => None,
     };
-    let sessions = match (of_cookie, of_token) {
-        (Some(signed_in), Some(identity)) if *identity.user != *signed_in.arrived.user.id => {
-            ctx.identity = Some(identity);
+    if let Some(identity) = of_token {
+        let is_theirs =
+            |of: &SessionOf| app.directory.member(of.member).is_some_and(|member| member.librechat_id.as_ref() == Some(&identity.user));
+        let of_others = !ending.is_empty() && !ending.iter().any(is_theirs);
+        ending.retain(is_theirs);
+        let also = identity.session;
+        ctx.identity = Some(identity);
+        if of_others {
             return Err(Rejection::Forbidden(Forbidden::OtherPerson));
         }
-        (Some(signed_in), of_token) => {
-            let also = of_token.and_then(|identity| identity.session);
-            ctx.identity = Some(identity_of(app, &signed_in));
-            [Some(signed_in.session.id), also.filter(|also| *also != signed_in.session.id)]
-        }
-        (None, Some(identity)) if identity.session.is_some() => {
-            let of_token = identity.session;
-            ctx.identity = Some(identity);
-            [of_token, None]
-        }
-        _ => return Ok(None),
-    };
-    for id in sessions.into_iter().flatten() {
+        end(sign_in, ending.iter().map(|of| of.id).chain(also)).await?;
+        return Ok((!ending.is_empty() || also.is_some()).then(signed_out));
+    }
+    if let Some(of) = ending.first() {
+        ctx.identity = app.directory.member(of.member).map(|member| identity_of(app, of, &member, None));
+    }
+    end(sign_in, ending.iter().map(|of| of.id)).await?;
+    Ok((!ending.is_empty()).then(signed_out))
+}
+
+async fn end(sign_in: &SignIn, sessions: impl Iterator<Item = Uuid>) -> Result<(), Rejection> {
+    for id in sessions {
         sign_in.revoke(id).await.map_err(rejection)?;
     }
+    Ok(())
+}
+
+/// The sessions whose secrets a request's cookie holds, as far as they are not over.
+async fn sessions_of_cookie(sign_in: &SignIn, session: &Session) -> Result<Vec<SessionOf>, Rejection> {
+    let mut sessions = Vec::new();
+    if let Some(Cookie::Sessions(secrets)) = cookie(&session.req_header().headers) {
+        for secret in secrets {
+            sessions.extend(sign_in.session(&secret).await.map_err(rejection)?);
+        }
+    }
+    Ok(sessions)
+}
+
+fn signed_out() -> Answer {
     let mut answer = json_answer(200, &json!({ "message": "Logout successful" }));
-    answer.headers.push(("Set-Cookie", set_cookie(NOBODY, NOBODY_LASTS, true)));
-    Ok(Some(answer))
+    answer.headers.extend(cookies::left());
+    answer
+}
+
+/// Whether somebody signs in with LibreChat's own account, by this answer, in a browser that came here signed in.
+pub fn gives_way(app: &App, session: &Session, response: &ResponseHeader) -> bool {
+    let signs_in = || response.headers.get_all(SET_COOKIE).iter().any(|set| librechat::cookies::signs_in(set.as_bytes()));
+    app.sign_in.is_some() && signs_in() && cookie(&session.req_header().headers).is_some()
+}
+
+/// Whoever signs in with LibreChat's own account, however that is done, is not taken for the one whose session the browser had.
+pub async fn give_way(app: &App, session: &Session, response: &mut ResponseHeader) {
+    let Some(sign_in) = &app.sign_in else { return };
+    for (name, value) in cookies::given_way() {
+        if let Err(error) = response.append_header(name, value) {
+            tracing::error!(%error, "a cookie could not be taken back");
+        }
+    }
+    // The browser holds it no longer; where the database is away it ends by itself.
+    let ended = match sessions_of_cookie(sign_in, session).await {
+        Ok(sessions) => end(sign_in, sessions.iter().map(|of| of.id)).await,
+        Err(error) => Err(error),
+    };
+    if ended.is_err() {
+        tracing::warn!("the session could not be ended of a browser in which somebody else signed in");
+    }
 }
 
 /// As LibreChat answers a browser in which nobody is signed in: its page then shows the way in.
 fn nobody() -> Answer {
-    let headers = vec![
-        ("Content-Type", "text/html; charset=utf-8".to_owned()),
-        ("Cache-Control", "no-store".to_owned()),
-        ("Set-Cookie", set_cookie(NOBODY, NOBODY_LASTS, true)),
-    ];
+    let mut headers = vec![("Content-Type", "text/html; charset=utf-8".to_owned()), ("Cache-Control", "no-store".to_owned())];
+    headers.extend(cookies::left());
     Answer { status: 200, headers, body: bytes::Bytes::from_static(b"Refresh token not provided") }
 }
 
-fn identity_of(app: &App, SignedIn { session, arrived }: &SignedIn) -> Identity {
-    let (member, user) = (&arrived.member, &arrived.user);
+/// Whose a session is, by their account where LibreChat was asked.
+fn identity_of(app: &App, session: &SessionOf, member: &Member, user: Option<&LibreChatUser>) -> Identity {
     let org = app.directory.by_id(&session.org);
+    let known_as = || member.librechat_id.clone().unwrap_or_default();
     Identity {
         suspended: Suspended::of(org.as_deref(), Some(member)),
         plan: session.plan.clone().or_else(|| org.as_ref().and_then(|org| org.plan.clone())),
         org,
-        user: user.id.as_str().into(),
-        name: user.username.as_deref().map(Into::into).or_else(|| member.name.clone()),
+        user: user.map_or_else(known_as, |user| user.id.as_str().into()),
+        name: user.and_then(|user| user.username.as_deref()).map(Into::into).or_else(|| member.name.clone()),
         role: member.role.clone(),
         org_tokens_per_month: session.org_tokens_per_month,
-        email: Some(user.email.as_str().into()),
+        email: user.map(|user| user.email.as_str().into()).or_else(|| member.email.clone()),
         session: Some(session.id),
     }
 }
 
-/// What the session's cookie holds. A browser keeps one for pages that frame us and another for our own, and may send both: what
-/// is said in one form does not replace what was in the other.
-enum Cookie {
-    /// One or two secrets, which may be anybody's and over.
-    Sessions(Vec<Secret>),
-    /// That nobody is signed in any more.
-    Nobody,
-    /// Something that we never wrote.
-    Unreadable,
-}
-
-fn cookie(headers: &HeaderMap) -> Option<Cookie> {
-    let cookies = headers.get_all(COOKIE_HEADER).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    let values = cookies.filter_map(|cookie| cookie.trim_ascii().strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"="));
-    let values: Vec<&[u8]> = values.take(FORMS + 1).collect();
-    if values.is_empty() {
-        return None;
-    }
-    let said = values.iter().filter(|value| **value != NOBODY.as_bytes());
-    let secrets: Option<Vec<Secret>> = said.map(|value| Secret::shown(std::str::from_utf8(value).ok()?)).collect();
-    Some(match secrets {
-        Some(secrets) if secrets.is_empty() => Cookie::Nobody,
-        Some(secrets) if values.len() <= FORMS => Cookie::Sessions(secrets),
-        _ => Cookie::Unreadable,
-    })
-}
-
-/// A page of another origin that frames LibreChat gets it its cookie only so, kept apart for each such page (CHIPS).
-fn set_cookie(value: &str, seconds: i64, framed: bool) -> String {
-    let site = if framed { "SameSite=None; Partitioned" } else { "SameSite=Lax" };
-    format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; {site}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_clean_address_leads_elsewhere() {
-        for (path, query, clean) in [
-            ("/", "token=a.b.c&org=acme", "/"),
-            ("/c/new", "a=1&token=a.b.c&b=%20&org=acme", "/c/new?a=1&b=%20"),
-            ("//evil.test/x", "token=t&org=o", "/"),
-            ("/\\evil.test", "token=t&org=o", "/"),
-            ("*", "token=t&org=o", "/"),
-            ("/c/x", "%74oken=t&%6frg=o&token=u", "/c/x"),
-        ] {
-            assert_eq!(clean_address(path, query), clean, "{path}?{query}");
-        }
-    }
-
-    #[test]
-    fn one_cookie_is_read_and_no_other() {
-        let secret = Secret::make().unwrap();
-        let read = |lines: &[String]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(COOKIE_HEADER, line.parse().unwrap());
-            }
-            match cookie(&headers) {
-                None => "none",
-                Some(Cookie::Sessions(secrets)) => ["none", "session", "two"][secrets.len()],
-                Some(Cookie::Nobody) => "nobody",
-                Some(Cookie::Unreadable) => "unreadable",
-            }
-        };
-        let ours = format!("{COOKIE}={}", secret.expose());
-        assert_eq!(read(&[]), "none");
-        assert_eq!(read(&["refreshToken=x".into()]), "none");
-        assert_eq!(read(&[format!("a=b; {ours}; c=d")]), "session");
-        assert_eq!(read(&["a=b".into(), ours.clone()]), "session");
-        assert_eq!(read(&[format!("x{ours}")]), "none");
-        assert_eq!(read(&[format!("{COOKIE}=-")]), "nobody");
-        assert_eq!(read(&[format!("{COOKIE}=x")]), "unreadable");
-        assert_eq!(read(&[format!("{ours}; {COOKIE}=-")]), "session", "signed in again after signing out in the other form");
-        assert_eq!(read(&[format!("{COOKIE}=-; {COOKIE}=-")]), "nobody");
-        assert_eq!(read(&[format!("{ours}; {ours}")]), "two");
-        assert_eq!(read(&[format!("{ours}; {ours}; {ours}")]), "unreadable", "one of them is not ours");
-    }
+fn identity_of_signed_in(app: &App, SignedIn { session, arrived }: &SignedIn) -> Identity {
+    identity_of(app, session, &arrived.member, Some(&arrived.user))
 }

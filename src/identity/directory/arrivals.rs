@@ -11,9 +11,8 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::store::{DirectoryError, DirectoryStore};
-use super::{Directory, Member, Org, Standing};
+use super::{Directory, Member, Org, kept_email};
 use crate::clock::SharedClock;
-use crate::identity::DEFAULT_ROLE;
 
 /// How often a member's last sight is written.
 const SEEN_EVERY: SignedDuration = SignedDuration::from_mins(5);
@@ -35,7 +34,7 @@ pub struct Arrivals {
 #[derive(Debug)]
 enum Sight {
     New(Box<Member>),
-    Claimed(Box<Member>),
+    Claimed { member: Arc<Member>, org: Arc<str> },
     Again(Uuid, Timestamp),
 }
 
@@ -56,19 +55,13 @@ impl Arrivals {
         }
         let org: Arc<str> = org.map_or_else(|| Arc::from(""), |org| org.id.clone());
         let sight = match directory.by_librechat_id(librechat_id) {
-            Some(member) if member.org.is_empty() && !org.is_empty() => Sight::Claimed(Box::new(Member { org, ..Member::clone(&member) })),
+            Some(member) if member.org.is_empty() && !org.is_empty() => Sight::Claimed { member, org },
             Some(member) => Sight::Again(member.id, now),
             None => Sight::New(Box::new(Member {
-                id: Uuid::now_v7(),
-                org,
-                external_id: None,
                 librechat_id: Some(librechat_id.clone()),
-                email: email.map(|email| email.trim().to_lowercase().into()),
+                email: email.map(kept_email),
                 name: name.cloned(),
-                role: DEFAULT_ROLE.into(),
-                standing: Standing::Active,
-                addresses: None,
-                last_seen: Some(now),
+                ..Member::seen_first(org, now)
             })),
         };
         if self.waiting.try_send(sight).is_ok() {
@@ -85,7 +78,11 @@ async fn write(store: Arc<dyn DirectoryStore>, mut sights: mpsc::Receiver<Sight>
         for sight in some.drain(..) {
             match sight {
                 Sight::New(member) => written = written.and(store.add_member(&member, clock.now()).await),
-                Sight::Claimed(member) => written = written.and(store.put_members(&[*member], clock.now()).await),
+                Sight::Claimed { member, org } => {
+                    // Where somebody else was faster, the member is in an org by now.
+                    let claimed = Member { org, ..Member::clone(&member) };
+                    written = written.and(store.amend_member(&member, &claimed, clock.now()).await.map(|_| ()));
+                }
                 Sight::Again(id, time) => again.push((id, time)),
             }
         }

@@ -25,11 +25,11 @@ use keys::Keys;
 pub use sql::{PostgresDirectory, SqliteDirectory};
 use store::Changes;
 
-use super::Suspended;
 use super::access::{Access, Entrances};
 use super::addresses::Networks;
 use super::keys::{AgentKey, ApiKey};
 use super::lockouts::LoginName;
+use super::{DEFAULT_ROLE, Suspended, VIEWER};
 
 /// The longest e-mail address that is looked at, in bytes (RFC 5321 4.5.3.1.3 allows a path of 256 with its brackets).
 const LONGEST_EMAIL: usize = 254;
@@ -200,6 +200,45 @@ pub struct Member {
     pub last_seen: Option<Timestamp>,
 }
 
+impl Member {
+    /// Somebody of this org, none where that is empty, who is seen for the first time now. Nothing else is known of them yet.
+    pub fn seen_first(org: Arc<str>, now: Timestamp) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            org,
+            external_id: None,
+            librechat_id: None,
+            email: None,
+            name: None,
+            role: DEFAULT_ROLE.into(),
+            standing: Standing::Active,
+            addresses: None,
+            last_seen: Some(now),
+        }
+    }
+
+    /// Whether they look on and send nothing.
+    pub fn is_viewer(&self) -> bool {
+        *self.role == *VIEWER
+    }
+
+    /// The LibreChat id of a member who lost something since they were as before: who is suspended now, has moved to another
+    /// org, or looks on only.
+    fn lost_since(&self, before: Option<&Self>) -> Option<Arc<str>> {
+        let suspended = |member: &Self| member.standing == Standing::Suspended;
+        let is_suspended = suspended(self) && !before.is_some_and(suspended);
+        let has_moved = before.is_some_and(|before| !before.org.is_empty() && before.org != self.org);
+        let looks_on = self.is_viewer() && before.is_some_and(|before| !before.is_viewer());
+        let id = before.and_then(|before| before.librechat_id.clone()).or_else(|| self.librechat_id.clone());
+        id.filter(|_| is_suspended || has_moved || looks_on)
+    }
+}
+
+/// An e-mail address as the directory keeps it.
+pub fn kept_email(email: &str) -> Arc<str> {
+    email.trim().to_lowercase().into()
+}
+
 /// Every org and member, as far as this process knows. Cheap to ask, from anywhere.
 #[derive(Debug, Default)]
 pub struct Directory {
@@ -235,7 +274,7 @@ struct State {
 pub struct Lost {
     /// Orgs that may no longer use what costs something.
     pub orgs: Vec<Arc<str>>,
-    /// LibreChat ids of members who may no longer.
+    /// LibreChat ids of members who may no longer, or no longer there.
     pub members: Vec<Arc<str>>,
     /// Sessions that were revoked.
     pub sessions: Vec<Uuid>,
@@ -403,12 +442,9 @@ impl Directory {
             state.index_orgs();
         }
         for member in changes.members {
-            let suspended = member.standing == Standing::Suspended;
-            let before = state.put(Arc::new(member));
-            let Some((librechat_id, was)) = before else { continue };
-            if suspended && was == Standing::Active {
-                lost.members.push(librechat_id);
-            }
+            let member = Arc::new(member);
+            let before = state.put(member.clone());
+            lost.members.extend(member.lost_since(before.as_deref()));
         }
         for (session, expires) in changes.revoked {
             if state.revoked.insert(session, expires).is_none() {
@@ -442,8 +478,8 @@ impl State {
         self.entrances = Arc::new(Entrances::of(self.orgs.values()));
     }
 
-    /// Puts a member in the place of who they were. Answers their LibreChat id, and how they stood.
-    fn put(&mut self, member: Arc<Member>) -> Option<(Arc<str>, Standing)> {
+    /// Puts a member in the place of who they were. Answers who that was.
+    fn put(&mut self, member: Arc<Member>) -> Option<Arc<Member>> {
         let before = self.members.insert(member.id, member.clone());
         if let Some(before) = &before {
             // Somebody else may have the id by now.
@@ -466,9 +502,10 @@ impl State {
         if let Some(id) = &member.external_id {
             self.by_external_id.insert((member.org.clone(), id.clone()), member.clone());
         }
-        let id = member.librechat_id.clone()?;
-        self.by_librechat_id.insert(id.clone(), member);
-        Some((id, before.map_or(Standing::Active, |before| before.standing)))
+        if let Some(id) = member.librechat_id.clone() {
+            self.by_librechat_id.insert(id, member);
+        }
+        before
     }
 
     fn forget_login_name(&mut self, member: &Member) {

@@ -88,6 +88,10 @@ mod tests {
             Ok(())
         }
 
+        async fn amend_member(&self, _: &Member, _: &Member, _: Timestamp) -> Result<bool, DirectoryError> {
+            Ok(true)
+        }
+
         async fn add_member(&self, _: &Member, _: Timestamp) -> Result<(), DirectoryError> {
             Ok(())
         }

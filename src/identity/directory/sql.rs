@@ -37,6 +37,11 @@ const PUT_MEMBER: &str = "INSERT INTO members (id, org_id, external_id, librecha
 const ADD_MEMBER: &str = "INSERT INTO members (id, org_id, external_id, librechat_id, email, name, role, status, created_at, updated_at, \
     last_seen, revision, addresses) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
 
+/// What is null here stays as it is, but for the ids, which are compared.
+const AMEND_MEMBER: &str = "UPDATE members SET org_id = $5, external_id = $6, librechat_id = $7, email = COALESCE($8, email), \
+    name = COALESCE($9, name), role = COALESCE($10, role), updated_at = $11, revision = $12 \
+    WHERE id = $1 AND org_id = $2 AND external_id IS NOT DISTINCT FROM $3 AND librechat_id IS NOT DISTINCT FROM $4";
+
 const SEEN: &str = "UPDATE members SET last_seen = $2 WHERE id = $1 AND (last_seen IS NULL OR last_seen < $2)";
 
 macro_rules! directory {
@@ -123,6 +128,29 @@ macro_rules! directory {
                     bound!(sqlx::query(PUT_MEMBER), member, now, revision, $time, $id).execute(&mut *transaction).await.map_err(refused)?;
                 }
                 transaction.commit().await.map_err(refused)
+            }
+
+            async fn amend_member(&self, known: &Member, told: &Member, now: Timestamp) -> Result<bool, DirectoryError> {
+                let mut transaction = self.pool.begin_with($begin).await.map_err(refused)?;
+                let revision: i64 = sqlx::query_scalar(NEXT_REVISION).fetch_one(&mut *transaction).await.map_err(refused)?;
+                let amended = sqlx::query(AMEND_MEMBER)
+                    .bind($id(known.id))
+                    .bind(&*known.org)
+                    .bind(known.external_id.as_deref())
+                    .bind(known.librechat_id.as_deref())
+                    .bind(&*told.org)
+                    .bind(told.external_id.as_deref())
+                    .bind(told.librechat_id.as_deref())
+                    .bind(told.email.as_deref().filter(|_| told.email != known.email))
+                    .bind(told.name.as_deref().filter(|_| told.name != known.name))
+                    .bind(Some(&*told.role).filter(|_| told.role != known.role))
+                    .bind($time(now))
+                    .bind(revision)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(refused)?;
+                transaction.commit().await.map_err(refused)?;
+                Ok(amended.rows_affected() == 1)
             }
 
             async fn add_member(&self, member: &Member, now: Timestamp) -> Result<(), DirectoryError> {

@@ -51,6 +51,11 @@ pub trait DirectoryStore: std::fmt::Debug + Send + Sync {
     /// Members as they are to be, by their ids, all or none.
     async fn put_members(&self, members: &[Member], now: Timestamp) -> Result<(), DirectoryError>;
 
+    /// What is learned of a member: where `told` differs from `known` in its org, ids, e-mail address, name or role, that is
+    /// written. Nothing else is, so that a suspension, a role or ranges that somebody writes meanwhile stay. `false`, and nothing
+    /// written, where the member's org or ids are no longer those of `known`.
+    async fn amend_member(&self, known: &Member, told: &Member, now: Timestamp) -> Result<bool, DirectoryError>;
+
     /// A member who was seen for the first time; nothing where somebody has their LibreChat id or external id by now.
     async fn add_member(&self, member: &Member, now: Timestamp) -> Result<(), DirectoryError>;
 

@@ -14,7 +14,7 @@ const ADD_HAND_OFF: &str = "INSERT INTO hand_offs (code_hash, org_id, member_id,
 
 /// Of several at once the database lets one through: the others find it redeemed.
 const REDEEM: &str = "UPDATE hand_offs SET redeemed_at = $2 WHERE code_hash = $1 AND redeemed_at IS NULL AND expires_at > $2 \
-    RETURNING org_id, member_id, plan, org_tokens_per_month, expires_at, redeemed_at";
+    RETURNING code_hash";
 
 const HAND_OFF: &str = "SELECT org_id, member_id, plan, org_tokens_per_month, expires_at, redeemed_at FROM hand_offs WHERE code_hash = $1";
 
@@ -55,15 +55,19 @@ macro_rules! sessions {
             }
 
             async fn redeem(&self, code_hash: &str, now: Timestamp) -> Result<Redeemed, ReadError> {
-                let opened = sqlx::query(REDEEM).bind(code_hash).bind($time(now)).fetch_optional(&self.pool).await.map_err(away)?;
-                if let Some(row) = opened {
-                    return Ok(Redeemed::Opens(hand_off(&row)?));
-                }
+                // Looked at first: whoever invents codes writes nothing.
                 let found = sqlx::query(HAND_OFF).bind(code_hash).fetch_optional(&self.pool).await.map_err(away)?;
                 let Some(row) = found else { return Ok(Redeemed::Unknown) };
                 let was_opened = Reader { row: &row, table: "hand_offs" }.time_if_any("redeemed_at")?.is_some();
-                let hand_off = hand_off(&row)?;
-                Ok(if was_opened { Redeemed::Again(hand_off) } else { Redeemed::Late(hand_off) })
+                let found = hand_off(&row)?;
+                if was_opened {
+                    return Ok(Redeemed::Again(found));
+                }
+                if found.expires <= now {
+                    return Ok(Redeemed::Late(found));
+                }
+                let opened = sqlx::query(REDEEM).bind(code_hash).bind($time(now)).fetch_optional(&self.pool).await.map_err(away)?;
+                Ok(if opened.is_some() { Redeemed::Opens(found) } else { Redeemed::Again(found) })
             }
 
             async fn start(&self, secret_hash: &str, session: &Session) -> Result<(), ReadError> {

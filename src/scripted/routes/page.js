@@ -5,7 +5,8 @@ const json = (method, path, token, body) => fetch(path, {
 });
 const tell = (what) => {
   document.getElementById('root').textContent = JSON.stringify(what);
-  if (parent !== window) parent.postMessage(what, '*');
+  const shownBy = parent === window ? opener : parent;
+  if (shownBy) shownBy.postMessage(what, '*');
 };
 let token;
 

@@ -113,6 +113,35 @@ async fn an_id_belongs_to_one_person() {
 }
 
 #[tokio::test]
+async fn what_is_learned_of_somebody_leaves_what_others_wrote_meanwhile() {
+    for (_place, store) in stores().await {
+        let store = &*store;
+        let known = Member { external_id: None, ..member(1, "acme") };
+        store.put_members(std::slice::from_ref(&known), noon()).await.expect("a member");
+        // An administrator suspends them and gives them another role and no ranges, which whoever learns something does not know.
+        let meanwhile = Member { standing: Standing::Suspended, role: "viewer".into(), addresses: None, ..known.clone() };
+        store.put_members(std::slice::from_ref(&meanwhile), noon()).await.expect("a change");
+        let told = Member { external_id: Some("ext-1".into()), email: Some("ada@acme.example".into()), ..known.clone() };
+        let before = changes(store, -1).await.revision;
+        assert_eq!(store.amend_member(&known, &told, noon()).await, Ok(true));
+        let expected = Member { external_id: told.external_id.clone(), email: told.email.clone(), ..meanwhile };
+        assert_eq!(changes(store, before).await.members, std::slice::from_ref(&expected), "others are told");
+        // Who has other ids by now, or is in another org, is not who was meant.
+        let claimed = Member { org: "blue".into(), ..told.clone() };
+        assert_eq!(store.amend_member(&known, &claimed, noon()).await, Ok(false), "the external id is new");
+        assert_eq!(store.amend_member(&Member { org: String::new().as_str().into(), ..told.clone() }, &claimed, noon()).await, Ok(false));
+        assert_eq!(changes(store, -1).await.members, [expected]);
+        let promoted = Member { role: "super_admin".into(), name: Some("Ada L.".into()), ..told.clone() };
+        assert_eq!(store.amend_member(&told, &promoted, noon()).await, Ok(true));
+        let now = changes(store, -1).await.members.remove(0);
+        assert_eq!((&*now.role, now.name.as_deref(), now.standing), ("super_admin", Some("Ada L."), Standing::Suspended));
+        store.put_members(&[member(2, "acme")], noon()).await.expect("another");
+        let taken = Member { librechat_id: member(2, "acme").librechat_id, ..told.clone() };
+        assert_eq!(store.amend_member(&told, &taken, noon()).await, Err(DirectoryError::Taken));
+    }
+}
+
+#[tokio::test]
 async fn when_somebody_was_last_seen_is_no_change() {
     for (_place, store) in stores().await {
         store.put_members(&[member(1, "acme")], noon()).await.expect("a member");
@@ -139,7 +168,7 @@ fn a_directory_knows_who_lost_something() {
     assert!(directory.suspended("acme", &id).is_some() && directory.suspended("blue", &id).is_none());
     assert_eq!(directory.losses(), losses + 1);
     let moved = Member { org: "blue".into(), ..member(1, "acme") };
-    directory.apply(changes(4, moved));
+    assert_eq!(directory.apply(changes(4, moved)).members, std::slice::from_ref(&id), "what runs for them in the old org ends");
     assert!(
         directory.by_external_id("acme", "ext-1").is_none() && directory.by_external_id("blue", "ext-1").is_some(),
         "who moved is gone there"
@@ -148,4 +177,7 @@ fn a_directory_knows_who_lost_something() {
     assert_eq!(directory.apply(gone).orgs, [std::sync::Arc::<str>::from("blue")]);
     assert!(directory.suspended("blue", &id).is_some() && directory.suspended("acme", &id).is_none());
     assert_eq!(directory.revision(), 5);
+    let as_role = |role: &str| Member { role: role.into(), ..member(1, "blue") };
+    let lost = |revision, role| !directory.apply(changes(revision, as_role(role))).members.is_empty();
+    assert_eq!((lost(6, "user"), lost(7, "viewer"), lost(8, "viewer"), lost(9, "admin")), (false, true, false, false));
 }

@@ -82,7 +82,14 @@ async fn a_token_in_an_address_signs_in_only_where_that_is_allowed() {
     let gateway = setup().start().await;
     let refused = open(&format!("{}/c/new?token={token}&org=acme", gateway.url())).await;
     assert_eq!((refused.status.as_u16(), refused.headers.get("set-cookie")), (403, None));
+    for spelled in
+        [format!("token={token}"), format!("%74oken={token}&org=acme"), format!("a=1&token[]={token}"), format!("token=1&token={token}")]
+    {
+        let refused = open(&format!("{}/c/new?{spelled}", gateway.url())).await;
+        assert_eq!((refused.status.as_u16(), refused.headers.get("set-cookie")), (403, None), "{spelled}");
+    }
     assert_eq!(open(&format!("{}/reset-password?token=abc&userId=1", gateway.url())).await.status, 200, "LibreChat's own tokens pass");
+    assert!(!format!("{:?}", gateway.librechat.requests()).contains(&token), "LibreChat never hears it");
 
     let gateway = Setup { config: format!("{CONFIG}[insecure]\ntoken_in_url = true\n"), ..setup() }.start().await;
     let base = gateway.url();
@@ -93,6 +100,7 @@ async fn a_token_in_an_address_signs_in_only_where_that_is_allowed() {
     for (query, status) in [
         (format!("token={token}&org=beta"), 403),
         (format!("token={token}&org="), 403),
+        (format!("token={token}"), 400),
         ("token=a.b.c&org=acme".to_owned(), 401),
         (format!("token={}&org=acme", sign(&with(claims("ann"), "exp", json!(1)))), 401),
     ] {

@@ -1,4 +1,4 @@
-//! In a real browser: LibreChat in a frame of another site's page, signed in.
+//! In a real browser: LibreChat in a frame of another site's page and in a window of its own, signed in.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -26,6 +26,25 @@ const PAGE: &str = r#"<!DOCTYPE html>
     if (order) frame.contentWindow.postMessage(order, origin);
   });
 </script>"#;
+
+/// The application's page that opens LibreChat in a window of its own, again and again.
+const OPENER: &str = r"<!DOCTYPE html>
+<script>
+  const orders = ORDERS;
+  let shown;
+  const next = () => {
+    const order = orders.shift();
+    if (!order) return;
+    if (order.leave) shown.postMessage(order, '*');
+    else if (shown) shown.location = order.open;
+    else shown = window.open(order.open);
+  };
+  addEventListener('message', async ({ data }) => {
+    await fetch('/heard', { method: 'POST', body: JSON.stringify(data) });
+    next();
+  });
+  next();
+</script>";
 
 /// The application's site: where it listens, what its page is, and what that hears.
 struct Application {
@@ -84,4 +103,35 @@ async fn librechat_in_a_frame_of_another_site_is_signed_in_chats_and_signs_out()
     let heard = gateway.librechat.requests();
     let said_cookie = heard.iter().any(|request| request.header("cookie").is_some_and(|cookie| cookie.contains("__Host-tollgate")));
     assert!(!said_cookie, "LibreChat never hears of the session");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_come_and_go_in_a_window_of_librechats_own() {
+    let mut application = Application::start().await;
+    let site = format!("https://app.customer.test:{}", application.address.port());
+    let gateway = setup().start().await;
+    let tls = end_tls(gateway.running.public).await;
+    let host = format!("chat.tollgate.test:{}", tls.port());
+    let open = async |claims: Value| {
+        let asked = browser().get(format!("{}/api/librechat/auth", gateway.url())).header("Host", &host);
+        let asked = asked.header("X-Forwarded-Proto", "https").bearer_auth(sign(&claims)).send().await.expect("an answer");
+        json!({ "open": read(asked).await.json()["url"] })
+    };
+    let (leave, bob) = (json!({ "leave": true }), of_org("beta", with(claims("bob"), "email", json!("bob@beta.test"))));
+    // Acme may be framed and Beta may not: a browser keeps their cookies in two forms.
+    let orders = [
+        (open(claims("ann")).await, Some("ann@acme.test")),
+        (leave.clone(), None),
+        (open(claims("ann")).await, Some("ann@acme.test")),
+        (open(bob).await, Some("bob@beta.test")),
+        (leave, None),
+        (open(claims("ann")).await, Some("ann@acme.test")),
+    ];
+    let said: Vec<&Value> = orders.iter().map(|(order, _)| order).collect();
+    application.page.set(OPENER.replace("ORDERS", &json!(said).to_string())).expect("no page yet");
+    let chromium = Chromium::show(&site);
+    for (step, (_, email)) in orders.iter().enumerate() {
+        let heard = application.hears(&chromium).await;
+        assert_eq!(heard, json!({"path": "/", "email": email, "loginForm": false}), "step {step}");
+    }
 }

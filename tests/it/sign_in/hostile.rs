@@ -108,6 +108,86 @@ async fn own_logins_go_on_beside_it() {
     assert_eq!(payload(&refresh(&base, &both).await.expect("a token"))["email"], "ann@acme.test");
 }
 
+/// The cookies that an answer sets, each with whether it takes the cookie away.
+fn set_cookies(headers: &HeaderMap) -> Vec<(String, bool)> {
+    let all = headers.get_all("set-cookie").iter().map(|set| set.to_str().expect("text"));
+    all.map(|set| (set.split('=').next().expect("a name").to_owned(), set.contains("Max-Age=0"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_enters_or_leaves_leaves_nobodys_own_sign_in_behind() {
+    let gateway = setup().start().await;
+    let base = gateway.url();
+    let opened = open(&address(&base, &claims("ann")).await).await;
+    let cookie = cookie_of(&opened.headers).0;
+    let token = refresh(&base, &cookie).await.expect("a token");
+    let left = page_asks(&base, Method::POST, "/api/auth/logout", &cookie, Some(&token)).await;
+    let over = page_asks(&base, Method::POST, "/api/auth/refresh", &cookie, None).await;
+    for (what, answer) in [("entering", &opened), ("leaving", &left), ("a session that is over", &over)] {
+        let set = set_cookies(&answer.headers);
+        for name in ["refreshToken", "token_provider", "openid_user_id", "connect.sid"] {
+            assert!(set.contains(&(name.to_owned(), true)), "{what} forgets {name}: {set:?}");
+        }
+        assert_eq!(set.iter().filter(|(name, _)| name == "__Host-tollgate").count(), 2, "{what}, in both forms: {set:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_signs_in_with_librechats_own_account_is_not_taken_for_who_was_there_before() {
+    let gateway = setup().start().await;
+    let base = gateway.url();
+    gateway.librechat.add_user(tollgate::scripted::User::new("carl@elsewhere.test"));
+    let ann = sign_in(&base, &claims("ann")).await;
+    let login = async |password: &str| {
+        let login = browser().post(format!("{base}/api/auth/login")).header("Cookie", &*ann).header("Sec-Fetch-Site", "same-origin");
+        read(login.json(&json!({"email": "carl@elsewhere.test", "password": password})).send().await.expect("an answer")).await
+    };
+    assert_ne!(login("a wrong one").await.status, 200);
+    assert!(refresh(&base, &ann).await.is_some(), "a try that fails changes nothing");
+    let carl = login("scripted-password").await;
+    let set = set_cookies(&carl.headers);
+    assert_eq!((carl.status.as_u16(), set.iter().filter(|(name, gone)| name == "__Host-tollgate" && *gone).count()), (200, 2), "{set:?}");
+    assert!(set.contains(&("refreshToken".to_owned(), false)), "{set:?}");
+    assert_eq!(refresh(&base, &ann).await, None, "her session is over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_wants_to_leave_can_while_librechat_is_away() {
+    let gateway = setup().start().await;
+    let base = gateway.url();
+    let (by_cookie, by_both) = (sign_in(&base, &claims("ann")).await, sign_in(&base, &claims("ann")).await);
+    let token = refresh(&base, &by_both).await.expect("a token");
+    gateway.librechat.set_down(true);
+    for (cookie, token) in [(&by_cookie, None), (&by_both, Some(&*token))] {
+        let left = page_asks(&base, Method::POST, "/api/auth/logout", cookie, token).await;
+        assert_eq!(left.status, 200, "{}", left.text);
+    }
+    gateway.librechat.set_down(false);
+    assert_eq!((refresh(&base, &by_cookie).await, refresh(&base, &by_both).await), (None, None));
+    let rows = gateway.audit_rows("auth.logout", 2).await;
+    assert!(rows.iter().all(|row| row.org_id.as_deref() == Some("acme") && row.actor_id.is_some()), "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn made_up_codes_and_cookies_write_nothing_and_hold_nobody_up() {
+    let gateway = setup().start().await;
+    let base = gateway.url();
+    let ann = sign_in(&base, &claims("ann")).await;
+    let made_up = |length: usize| "A".repeat(length);
+    let length = ann.split_once('=').expect("a value").1.len();
+    let all = (0..200).map(|number| {
+        let (base, secret) = (base.clone(), format!("{}{number:04}", made_up(length - 4)));
+        async move {
+            let code = open(&format!("{base}/_tollgate/enter?code={secret}")).await;
+            let cookie = page_asks(&base, Method::POST, "/api/auth/refresh", &format!("__Host-tollgate={secret}"), None).await;
+            (code.status.as_u16(), cookie.text)
+        }
+    });
+    let (all, signed_in) = tokio::join!(futures_util::future::join_all(all), refresh(&base, &ann));
+    assert!(signed_in.is_some(), "whoever is signed in stays so");
+    assert!(all.iter().all(|(status, said)| *status == 403 && said == "Refresh token not provided"), "{all:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_section_nothing_of_it_is_there() {
     let off = CONFIG.replace("enabled = true", "enabled = false");

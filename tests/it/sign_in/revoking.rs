@@ -122,3 +122,34 @@ async fn a_role_counts_at_once_and_a_move_to_another_org_ends_the_session() {
     assert_eq!((payload(&token)["org"].as_str(), registered(&gateway).len()), (Some("beta"), 2), "with the same account");
     assert_ne!(Uuid::parse_str(payload(&token)["sid"].as_str().expect("a session")).ok(), None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_looks_on_and_a_move_end_answers_with_a_sentence() {
+    let gateway = setup().start().await;
+    let (base, app) = (gateway.url(), &gateway.running.app);
+    let cookie = sign_in(&base, &claims("ann")).await;
+    for (sentence, role, org) in
+        [("You can read here, but not send messages", "viewer", "acme"), ("not valid for this organization", "user", "beta")]
+    {
+        let token = refresh(&base, &cookie).await.expect("a token");
+        let ann = ChatClient::new(&base, &token);
+        let started = ann.start(&ChatBody::new(LONG)).await.expect("an answer").json();
+        let conversation = started["conversationId"].as_str().expect("a conversation").to_owned();
+        let mut shown = ann.listen(&conversation, started["generationCreatedAt"].as_i64()).await.expect("a stream");
+        shown.until("on_message_delta").await.expect("its first words");
+        let member = app.directory.by_external_id("acme", "app|ann").expect("a member");
+        let changed = Member { role: role.into(), org: org.into(), ..Member::clone(&member) };
+        app.orgs_and_members.put_members(&[changed], app.clock.now()).await.expect("a change");
+        let rest = tokio::time::timeout(Duration::from_secs(10), shown.all()).await.expect("the stream ends").expect("frames");
+        let last = format!("{:?}", rest.last());
+        assert!(last.contains(sentence), "its last frame is the sentence: {last}");
+        if let Some(member) = app.directory.by_external_id("acme", "app|ann") {
+            let refused = ann.start(&ChatBody::new("Hello [[in=10 out=5]]")).await.expect("an answer");
+            assert!(refused.text.contains(sentence), "viewers start nothing: {}", refused.text);
+            let user = Member { role: "user".into(), ..Member::clone(&member) };
+            app.orgs_and_members.put_members(&[user], app.clock.now()).await.expect("a change");
+            wait_for("the old role", || async { (!app.directory.member(member.id)?.is_viewer()).then_some(()) }).await;
+        }
+    }
+    gateway.librechat.wait_for_ended(2).await.expect("the runs are stopped, too");
+}

@@ -54,6 +54,7 @@ impl Chromium {
                 "--disable-sync",
                 "--disable-extensions",
                 "--no-proxy-server",
+                "--disable-popup-blocking",
             ])
             .args(["--ignore-certificate-errors", "--host-resolver-rules=MAP *.test 127.0.0.1"])
             // Browsers are about to keep cookies of framed pages from everybody who does not ask as we do.
