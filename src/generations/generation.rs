@@ -246,6 +246,11 @@ impl Generation {
         self.change(|state| state.phase = Phase::Disowned);
     }
 
+    /// It began longer ago than LibreChat tells of, so that looking in vain does not say that it never left.
+    pub fn is_out_of_sight(&self) {
+        self.state.lock().may_never_have_left = false;
+    }
+
     /// It was looked for in vain. Where it may never have left, nothing came of it; else it is settled by what was seen.
     pub fn not_found(&self) {
         self.change(|state| state.phase = if state.may_never_have_left { Phase::Dismissed } else { Phase::Over });

@@ -12,7 +12,7 @@ use super::attend::CLOCKS_DIFFER_SECONDS;
 use super::claims::Claim;
 use super::generation::{Generation, Phase};
 use super::registry::Generations;
-use crate::librechat::client::{CallError, Person};
+use crate::librechat::client::{CallError, Conversation, Person};
 
 /// The pause before the first look. Each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -23,8 +23,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// How many looks LibreChat has to answer before a start counts as lost: some ten seconds after it was forwarded.
 const LOOKS: u32 = 6;
 
-/// How many of a person's newest conversations are looked at.
-const NEWEST: usize = 100;
+/// How many of a person's newest conversations are asked for, more where those do not reach back to the start that is looked for:
+/// a program that goes on begins many in the time that a process takes to come back.
+const NEWEST: [usize; 3] = [100, 1_000, 10_000];
 
 /// A run that LibreChat told of.
 #[derive(Debug, Clone, Copy)]
@@ -139,19 +140,40 @@ impl Generations {
         if generation.phase() != Phase::Unseen {
             return Ok(());
         }
-        // Those that are over, oldest first: who says the same thing several times gets them in the order they were made.
-        for conversation in self.parts.librechat.newest_conversations(&person, NEWEST).await?.into_iter().rev() {
-            let Some(began_at) = conversation.created_at.map(jiff::Timestamp::as_millisecond) else { continue };
-            let conversation_id = conversation.conversation_id;
-            if began_after(generation, began_at)
-                && !self.is_taken(generation, &conversation_id)
+        // Those that are over, oldest first: its own began soon after it, and who says the same thing several times gets them in the
+        // order they were made.
+        for (conversation_id, began_at) in self.begun_since(generation, &person).await? {
+            if !self.is_taken(generation, &conversation_id)
                 && let Some(saved) = kept(self.parts.librechat.messages(&person, &conversation_id).await, &mut unanswered)
             {
                 let run = Run { conversation_id: &conversation_id, began_at: Some(began_at), created_at: None, said: &saved.said };
                 self.give(generation, run).await;
+                if generation.phase() != Phase::Unseen {
+                    return Ok(());
+                }
             }
         }
         unanswered.map_or(Ok(()), Err)
+    }
+
+    /// The person's conversations that can be this generation's, and when each began in milliseconds since 1970, oldest first.
+    async fn begun_since(&self, generation: &Generation, person: &Person) -> Result<Vec<(String, i64)>, CallError> {
+        let begun = |conversation: &Conversation| conversation.created_at.map(jiff::Timestamp::as_millisecond);
+        let is_older = |conversation: &Conversation| begun(conversation).is_some_and(|began_at| !began_after(generation, began_at));
+        let (mut conversations, mut reaches_back) = (Vec::new(), false);
+        for newest in NEWEST {
+            conversations = self.parts.librechat.newest_conversations(person, newest).await?;
+            reaches_back = conversations.len() < newest || conversations.last().is_some_and(is_older);
+            if reaches_back {
+                break;
+            }
+        }
+        if !reaches_back {
+            generation.is_out_of_sight();
+        }
+        let dated = conversations.into_iter().rev().filter_map(|conversation| Some((begun(&conversation)?, conversation.conversation_id)));
+        let possible = dated.filter(|(began_at, _)| began_after(generation, *began_at));
+        Ok(possible.map(|(began_at, conversation_id)| (conversation_id, began_at)).collect())
     }
 
     /// The person's running conversations; none where this LibreChat does not tell, as before 0.8.2.

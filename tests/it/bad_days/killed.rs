@@ -3,11 +3,40 @@
 use std::time::Duration;
 
 use tollgate::db::Database;
+use tollgate::scripted::client::{ChatBody, ChatClient};
 use tollgate::scripted::{Options, ScriptedLibreChat};
 
 use super::{CONFIG, Crowd, every_answer_is_charged_once, in_soak};
-use crate::support::gateway::Setup;
+use crate::support::gateway::{Setup, wait_for};
 use crate::support::process::TollgateProcess;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_found_behind_all_that_its_person_began_since() {
+    let librechat = ScriptedLibreChat::start(Options::default()).await.expect("a free port");
+    let folder = tempfile::tempdir().expect("a folder");
+    let setup = Setup { records: "sqlite:rows.db".to_owned(), ..Setup::with(CONFIG) };
+    let mut process = TollgateProcess::start(&setup.text(&librechat, &folder)).await;
+    let token = librechat.token("ada@acme.test");
+    librechat.hold_answers(true);
+    let (url, theirs) = (process.url(), token.clone());
+    let asked = tokio::spawn(async move { ChatClient::new(&url, &theirs).start(&ChatBody::new("The lost one [[in=100 out=57]]")).await });
+    librechat.wait_for_runs(1).await.expect("LibreChat runs it");
+    process.kill();
+    asked.await.expect("a task").expect_err("its answer is never heard");
+    librechat.hold_answers(false);
+    // More than LibreChat is asked for at first.
+    let directly = ChatClient::new(&librechat.url(), &token);
+    for _ in 0..120 {
+        let answer = directly.start(&ChatBody::new("Another [[in=1 out=1]]")).await.expect("an answer");
+        assert_eq!(answer.status, 200);
+    }
+    librechat.wait_for_ended(121).await.expect("all of them end");
+    process.crash_and_restart().await;
+    let database = Database::open(&format!("sqlite:{}", process.folder().join("rows.db").display())).expect("the database");
+    let records = database.records();
+    let rows = wait_for("its row", || async { Some(records.usage_rows(10).await.ok()?).filter(|rows| !rows.is_empty()) }).await;
+    assert_eq!((rows.len(), rows[0].input_tokens, rows[0].output_tokens, &*rows[0].status), (1, 100, 57, "completed"), "{}", process.log());
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_it_charges_every_answer_once() {
