@@ -10,7 +10,7 @@ ARGS ?=
 # What `make env` takes LibreChat's two JWT secrets from, for example: make env LIBRECHAT_ENV=../librechat/.env
 LIBRECHAT_ENV ?=
 
-.PHONY: help demo run test soak bench check fmt lint doc deny unused walls deploy env advisories build-deps test-deps check-tools
+.PHONY: help demo run test soak bench reference check fmt lint doc deny unused walls deploy env advisories build-deps test-deps check-tools
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -34,6 +34,9 @@ soak: build-deps test-deps ## The bad days at their full length: outages of a mi
 
 bench: build-deps test-deps ## Compare with no proxy and with a bare one, side by side.
 	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features demo --bench gateway --bench counting --bench sse --bench reserving --bench records
+
+reference: build-deps ## Write docs/configuration.md anew from config/tollgate.toml.
+	TOLLGATE_WRITE_REFERENCE=1 cargo test --locked --features demo --test it docs::the_reference_of_settings
 
 check: fmt lint doc deny unused walls deploy ## Everything that can be said without running it.
 

@@ -22,6 +22,7 @@ mod process;
 mod read;
 mod ready;
 mod records;
+pub mod reference;
 mod secret;
 mod sign_in;
 mod store;
@@ -31,7 +32,7 @@ mod values;
 mod warnings;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 
@@ -129,7 +130,7 @@ impl Config {
     pub fn from_text(text: &str, name: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
         let mut errors = Errors::default();
         let name: Arc<str> = name.into();
-        let built_in = parse_layer(DEFAULTS, "the built-in defaults", &|_| Origin::BuiltIn)?;
+        let built_in = built_in_layer()?;
         let file = parse_layer(text, &name, &|line| Origin::File { name: name.clone(), line })?;
 
         let mut tree = built_in.clone();
@@ -137,12 +138,22 @@ impl Config {
         for layer in environment::layers(environment, &mut errors) {
             layers::merge(&mut tree, layer);
         }
-        let config = read::read::<Sections>(&tree, &built_in, &mut errors).and_then(|sections| sections.check(&tree, &mut errors));
+        let config = read::read::<Sections>(&tree, built_in, &mut errors).and_then(|sections| sections.check(&tree, &mut errors));
         match config {
             Some(config) if errors.is_empty() => Ok(config),
             _ => Err(errors.finish(&tree)),
         }
     }
+}
+
+/// The defaults, which are read once.
+fn built_in_layer() -> Result<&'static Table, ConfigErrors> {
+    static LAYER: OnceLock<Table> = OnceLock::new();
+    if let Some(layer) = LAYER.get() {
+        return Ok(layer);
+    }
+    let layer = parse_layer(DEFAULTS, "the built-in defaults", &|_| Origin::BuiltIn)?;
+    Ok(LAYER.get_or_init(|| layer))
 }
 
 /// A text that is no TOML says nothing about its settings, so that this is the only error then.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
@@ -126,7 +126,12 @@ impl PriceTable {
     /// # Errors
     /// Never in a released program: a test reads it.
     pub fn built_in() -> Result<Self, PriceTableError> {
-        Self::parse(BUILT_IN)
+        static TABLE: OnceLock<PriceTable> = OnceLock::new();
+        if let Some(table) = TABLE.get() {
+            return Ok(table.clone());
+        }
+        let table = Self::parse(BUILT_IN)?;
+        Ok(TABLE.get_or_init(|| table).clone())
     }
 
     /// What the table is called in usage rows.

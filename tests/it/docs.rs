@@ -68,6 +68,17 @@ fn the_secret_is_taken_out_of_librechats_env_as_the_documents_say() {
     }
 }
 
+/// `make reference` writes it.
+#[test]
+fn the_reference_of_settings_is_what_the_defaults_say() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let made = tollgate::config::reference::markdown(tollgate::config::DEFAULTS);
+    if std::env::var_os("TOLLGATE_WRITE_REFERENCE").is_some() {
+        fs::write(&file, &made).expect("it can be written");
+    }
+    assert!(fs::read_to_string(&file).is_ok_and(|kept| kept == made), "docs/configuration.md is old: make reference writes it anew");
+}
+
 #[test]
 fn the_configurations_that_the_documents_show_are_good() {
     for (name, first) in [("README.md", "[public]"), ("docs/drop-in.md", "# /etc/tollgate/tollgate.toml")] {
