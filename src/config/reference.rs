@@ -12,6 +12,7 @@ same key with `_file` behind it. `tollgate check --config FILE` says whether a f
 ";
 
 /// One line of the defaults.
+#[derive(Clone, Copy)]
 enum Line<'a> {
     /// `# ---- Title ----`.
     Title(&'a str),
