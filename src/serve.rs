@@ -98,7 +98,7 @@ pub fn start_unless_stopped(config: Config, clock: SharedClock, signals: &Signal
     on_a_thread(move || start_here(config, clock, signals))
 }
 
-fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<Running, StartError> {
+fn start_here(mut config: Config, clock: SharedClock, signals: &Signals) -> Result<Running, StartError> {
     let threads =
         if config.runtime.threads == 0 { std::thread::available_parallelism().map_or(2, usize::from) } else { config.runtime.threads };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -113,6 +113,9 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
     // Pingora takes its address itself, and would end the process where it cannot.
     let public = local_address("public", &bind("public", config.public.listen)?)?;
     let (metrics, admin) = (local_address("metrics", &metrics_listener)?, local_address("admin", &admin_listener)?);
+
+    let server = || system::server_name(metrics).map(Into::into);
+    config.system.server = config.system.server.take().or_else(server);
 
     // Whoever asks is told that this process lives and is not ready, from the first moment on.
     let (built, is_built) = oneshot::channel::<()>();
@@ -311,12 +314,20 @@ async fn watch_caps(app: Arc<App>) {
 
 /// Looks at the machine, and at the disk that the journal lies on.
 async fn watch_system(app: Arc<App>) {
+    let machine = &app.machine;
     let folder = app.config.records.journal.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| PathBuf::from("."), Path::to_owned);
-    let server: Arc<str> = system::host_name().map_or_else(|| app.replica.clone(), Into::into);
     system::watch(folder, system::EVERY, |sample| {
         app.metrics.system(&sample);
-        app.recorder.record_system(sample.row(Uuid::now_v7(), app.clock.now(), server.clone()));
+        let now = app.clock.now();
+        let followed = machine.take(now, sample);
+        for crossing in followed.crossings {
+            app.recorder.record_audit(machine.tell(now, crossing));
+        }
+        app.metrics.system_levels(machine.levels());
+        if let Some(sample) = followed.row {
+            app.recorder.record_system(sample.row(Uuid::now_v7(), now, machine.server.clone()));
+        }
     })
     .await;
 }

@@ -184,6 +184,17 @@ pub struct Charge {
 }
 
 impl Charge {
+    /// The same where its limits are observed: the tighter of its limits as a shadow one, and none that refuses.
+    #[must_use]
+    pub fn observed(mut self) -> Self {
+        self.shadow = match (self.enforce.take(), self.shadow) {
+            (Some(enforce), Some(shadow)) if shadow.limit < enforce.limit => Some(shadow),
+            (Some(enforce), _) => Some(enforce),
+            (None, shadow) => shadow,
+        };
+        self
+    }
+
     /// What this charge holds with `room` tokens of room for the answer.
     pub fn amount(&self, room: u64) -> u64 {
         self.fixed.saturating_add(self.per_room_token.saturating_mul(room)).min(MAX_AMOUNT)

@@ -10,6 +10,7 @@ use prometheus::{Error, Gauge, GaugeVec, IntGauge, IntGaugeVec};
 use super::{Maker, Metrics};
 use crate::limits::{Resource, Window};
 use crate::telemetry::system::SystemSample;
+use crate::telemetry::system::pressure::{Level, Part};
 
 /// How full one cap of an org is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,12 +35,15 @@ pub(super) struct PlaceGauges {
     shown_caps: Mutex<BTreeSet<CapLabels>>,
     generation_oldest: IntGauge,
     upstream_up: IntGaugeVec,
+    observing: IntGaugeVec,
+    series: IntGauge,
     /// Without labels, and a vector all the same: where nothing is encrypted here, nothing is shown.
     certificate_expires: IntGaugeVec,
     system_cpu: Gauge,
     system_memory: Gauge,
     system_disk: Gauge,
     system_load: [Gauge; 3],
+    system_level: IntGaugeVec,
 }
 
 impl PlaceGauges {
@@ -54,6 +58,12 @@ impl PlaceGauges {
             shown_caps: Mutex::default(),
             generation_oldest: maker.gauge("generation_oldest_seconds", "How long ago the oldest open generation was admitted.")?,
             upstream_up: maker.gauges("upstream_up", "Whether a LibreChat answered when it was last asked.", &["upstream"])?,
+            series: maker.gauge("metrics_series", "Series that were shown the last time; docs/performance.md has the bound.")?,
+            observing: maker.gauges(
+                "observing",
+                "Whether limits are observed and refuse nobody: 1 where it is everybody's, and of how many orgs by themselves.",
+                &["scope"],
+            )?,
             certificate_expires: maker.gauges(
                 "tls_certificate_expiry_timestamp_seconds",
                 "When the certificate of the public listener expires; only where Tollgate itself ends TLS.",
@@ -63,7 +73,16 @@ impl PlaceGauges {
             system_memory: maker.ratio("system_memory_ratio", "Memory in use on the machine; 1 is all of it.")?,
             system_disk: maker.ratio("system_disk_ratio", "Space in use on the disk that the journal lies on; 1 is all of it.")?,
             system_load: [load(1)?, load(5)?, load(15)?],
+            system_level: maker.gauges(
+                "system_level",
+                "How short the machine is of something, by the thresholds of [system]: 0 normal, 1 warning, 2 critical.",
+                &["resource"],
+            )?,
         })
+    }
+
+    pub(super) fn shown(&self, series: usize) {
+        self.series.set(i64::try_from(series).unwrap_or(i64::MAX));
     }
 }
 
@@ -98,6 +117,12 @@ impl Metrics {
         self.place.upstream_up.with_label_values(&[name]).set(i64::from(up));
     }
 
+    /// Whether the limits of everybody are observed, and those of how many orgs by themselves.
+    pub fn observing(&self, everyone: bool, orgs: usize) {
+        self.place.observing.with_label_values(&["everyone"]).set(i64::from(everyone));
+        self.place.observing.with_label_values(&["org"]).set(i64::try_from(orgs).unwrap_or(i64::MAX));
+    }
+
     /// When the certificate of the public listener expires.
     pub fn certificate_expires(&self, at: Timestamp) {
         self.place.certificate_expires.with_label_values::<&str>(&[]).set(at.as_second());
@@ -111,6 +136,13 @@ impl Metrics {
         gauges.system_disk.set(sample.disk_ratio());
         for (gauge, load) in gauges.system_load.iter().zip(sample.load) {
             gauge.set(load);
+        }
+    }
+
+    /// How short the machine is of what.
+    pub fn system_levels(&self, levels: impl IntoIterator<Item = (Part, Level)>) {
+        for (part, level) in levels {
+            self.place.system_level.with_label_values(&[part.as_str()]).set(level.number());
         }
     }
 }
