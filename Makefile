@@ -33,7 +33,7 @@ soak: build-deps test-deps ## The bad days at their full length: outages of a mi
 	TOLLGATE_SOAK=1 cargo test --locked --features demo --test it bad_days -- --test-threads 2
 
 bench: build-deps test-deps ## Compare with no proxy and with a bare one, side by side.
-	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features demo --bench gateway --bench counting --bench sse --bench reserving --bench records
+	ulimit -n "$$(ulimit -Hn)"; cargo bench --locked --features demo --bench gateway --bench counting --bench sse --bench reserving --bench metrics --bench records
 
 reference: build-deps ## Write docs/configuration.md anew from config/tollgate.toml.
 	TOLLGATE_WRITE_REFERENCE=1 cargo test --locked --features demo --test it docs::the_reference_of_settings

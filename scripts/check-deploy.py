@@ -189,7 +189,7 @@ def check_alerts():
     for section in text("docs/runbooks.md").split("\n## ")[1:]:
         must("\nLook at:\n" in section and "\nDo:\n" in section, f"docs/runbooks.md: {section.split()[0]} says too little")
     for name, alert in alerts.items():
-        must(alert["labels"].get("severity") in ("critical", "warning"), f"{name}: no severity")
+        must(alert["labels"].get("severity") in ("critical", "warning", "info"), f"{name}: no severity")
         must(alert["labels"].get("about"), f"{name}: nothing that it is about")
         must({"summary", "description"} <= set(alert["annotations"]), f"{name}: no summary or description")
         must(alert["annotations"].get("runbook_url") == f"docs/runbooks.md#{name.lower()}", f"{name}: another runbook_url")
@@ -205,7 +205,7 @@ def check_alerts():
     for rule in documents("prometheus/alertmanager/routes.yml")[0]["inhibit_rules"]:
         for matcher in rule["source_matchers"] + rule["target_matchers"]:
             label, values = re.fullmatch(r'(\w+)=~?"(.*)"', matcher).groups()
-            known = {"alertname": set(alerts), "about": abouts, "severity": {"critical", "warning"}}[label]
+            known = {"alertname": set(alerts), "about": abouts, "severity": {"critical", "warning", "info"}}[label]
             must(set(values.split("|")) <= known, f"routes.yml: {matcher} names what is not there")
 
 

@@ -35,7 +35,7 @@ for address in "" "https://alerts.example/in?key=it's&more"; do
     ALERT_PAGE_WEBHOOK=$address ALERT_TICKET_WEBHOOK="" prometheus/alertmanager/render.sh >"$place/alertmanager.yml"
     amtool check-config "$place/alertmanager.yml" >"$place/said" || { cat "$place/said" >&2; exit 1; }
 done
-for severity in critical:page warning:ticket; do
+for severity in critical:page warning:ticket info:ticket; do
     amtool config routes test --config.file "$place/alertmanager.yml" --verify.receivers "${severity#*:}" "severity=${severity%:*}" \
         >"$place/said" 2>&1 || { cat "$place/said" >&2; exit 1; }
 done

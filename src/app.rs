@@ -29,12 +29,13 @@ use crate::identity::sign_in::{self, SignIn};
 use crate::identity::{Accounts, AgentKeys, Directory, KeyStanding, LibreChatUser, Logins, LookupError, Minter, SettingsError, Verifier};
 use crate::librechat::address::Address;
 use crate::librechat::client::{CallError, LibreChat, Person};
+use crate::limits::caps::Caps;
 use crate::limits::explain::{self, Explained};
 use crate::limits::memory::MemoryStore;
 use crate::limits::metered::MeteredStore;
 use crate::limits::redis::RedisStore;
 use crate::limits::restoring::{CLOCKS_DIFFER, RestoringStore};
-use crate::limits::rules::{RuleError, Rules};
+use crate::limits::rules::{Amounts, RuleError, Rules, Who};
 use crate::limits::{Charge, Store, StoreError};
 use crate::prices::PriceTable;
 use crate::records::anchoring::anchor_before;
@@ -48,6 +49,7 @@ use crate::records::{NameKey, ReadError, RecordStore, Recorder, Redactor, RowLog
 use crate::shared::{Redis, SharedError};
 use crate::telemetry::log_files::LogFiles;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
+use crate::telemetry::system::machine::Machine;
 use crate::tokens::TokenCounter;
 
 /// How long an API key is remembered that is over: whoever still uses it is told apart from who invents one.
@@ -96,6 +98,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// The same, as what restores and compares them with the usage rows.
     pub counters: Arc<RestoringStore>,
+    /// How full the caps of orgs are.
+    pub caps: Caps,
     /// Whether other replicas use the same store.
     pub store_is_shared: bool,
     /// The database, to read rows.
@@ -116,6 +120,8 @@ pub struct App {
     pub librechat: LibreChat,
     /// The numbers that are watched.
     pub metrics: Arc<Metrics>,
+    /// The machine it runs on.
+    pub machine: Machine,
     /// This process, unlike any other; the same after a restart with the same journal.
     pub replica: Arc<str>,
     /// How long this process may stay silent before its generations are taken over.
@@ -296,6 +302,8 @@ impl App {
             draining: Flag::default(),
             ready: Flag::default(),
             upstream_is_up: Flag::default(),
+            caps: Caps::default(),
+            machine: Machine::new(config.system.server.clone().unwrap_or_else(|| replica.clone()), config.system.thresholds),
             open_requests: OpenRequests::default(),
             config,
             clock,
@@ -329,6 +337,12 @@ impl App {
             audit_keys,
             database,
         }))
+    }
+
+    /// What a message adds to each counter that a limit stands on. Where limits are observed, none of them refuses.
+    pub fn charges(&self, who: &Who<'_>, amounts: &Amounts, now: Timestamp) -> Vec<Charge> {
+        let charges = self.rules.charges(who, amounts, now);
+        if self.directory.is_observed(who.org) { charges.into_iter().map(Charge::observed).collect() } else { charges }
     }
 
     /// How full the counters of these charges are, for people. A store that is away leaves their use unknown.

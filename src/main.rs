@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use tollgate::cli::{
-    self, Asked, AuditAsked, Change, Exit, ExportAsked, ExportFormat, Exported, Format, ImportAsked, KeyAsked, Making, MembersOf,
-    Migration, RebuildAsked, RepriceAsked, SessionsOf, Source, StatementAsked, StatementFormat, Wanted,
+    self, Asked, AuditAsked, Change, DoctorAsked, Exit, ExportAsked, ExportFormat, Exported, Format, ImportAsked, KeyAsked, Making,
+    MembersOf, Migration, Observation, RebuildAsked, RepriceAsked, SessionsOf, Source, StatementAsked, StatementFormat, Wanted,
 };
 use tollgate::identity::ROLES;
 
@@ -45,9 +45,31 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Ask the running place the questions that go wrong, and say what to change where
+    Doctor {
+        /// The address that people open: https://chat.example
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// Ask as this LibreChat user, by id
+        #[arg(long = "as", value_name = "ID")]
+        user: Option<String>,
+        /// LibreChat's .env
+        #[arg(long, value_name = "FILE")]
+        librechat_env: Option<PathBuf>,
+        /// LibreChat's librechat.yaml
+        #[arg(long, value_name = "FILE")]
+        librechat_yaml: Option<PathBuf>,
+        #[command(flatten)]
+        shown: Shown,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Look at limits
     #[command(subcommand)]
     Limits(LimitsCommand),
+    /// Let limits refuse nobody for a while, and enforce them again
+    #[command(subcommand)]
+    Observe(ObserveCommand),
     /// Tell the whole decision behind a refusal
     Explain {
         /// The short reference that the refusal showed
@@ -124,6 +146,28 @@ enum ReaderCommand {
         #[command(flatten)]
         settings: Settings,
     },
+}
+
+#[derive(Subcommand)]
+enum ObserveCommand {
+    /// From now on limits are decided and written down, and refuse nobody, on every replica within a second
+    On(MaybeOneOrg),
+    /// From now on limits are enforced again; without --org those of every org
+    Off(MaybeOneOrg),
+    /// Show whose limits are observed, since when and by whom
+    List {
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Args)]
+struct MaybeOneOrg {
+    /// Only this org, by its id; every org when left out
+    #[arg(long)]
+    org: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 #[derive(Subcommand)]
@@ -513,6 +557,9 @@ fn run(command: Command) -> Exit {
         Command::Serve { settings } => cli::serve(&settings.source()),
         Command::Check { settings, live: false, .. } => cli::check(&settings.source()),
         Command::Check { settings, live: true, user } => cli::check_live(&settings.source(), user.as_deref()),
+        Command::Doctor { url, user, librechat_env, librechat_yaml, shown, settings } => {
+            cli::doctor(&settings.source(), &DoctorAsked { url, user, librechat_env, librechat_yaml }, shown.format())
+        }
         #[cfg(feature = "demo")]
         Command::Demo { once } => cli::demo(if once { cli::DemoEnd::Once } else { cli::DemoEnd::StayUp }),
         Command::Limits(LimitsCommand::Explain { org, member, role, plan, shown, settings }) => {
@@ -550,12 +597,24 @@ fn run(command: Command) -> Exit {
             cli::verify_audit(&settings.source(), &AuditAsked { org, from, to, checkpoints, unlinked_until })
         }
         Command::Audit(AuditCommand::PublicKey { settings }) => cli::audit_public_key(&settings.source()),
+        Command::Observe(command) => command.run(),
         Command::Org(command) => command.run(),
         Command::Member(command) => command.run(),
         Command::Session(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Lockouts(LockoutsCommand::List { settings }) => cli::list_lockouts(&settings.source()),
         Command::Lockouts(LockoutsCommand::Open { name, settings }) => cli::open_lockout(&settings.source(), &name),
+    }
+}
+
+impl ObserveCommand {
+    fn run(self) -> Exit {
+        let (observation, MaybeOneOrg { org, settings }) = match self {
+            Self::On(whose) => (Observation::On, whose),
+            Self::Off(whose) => (Observation::Off, whose),
+            Self::List { settings } => return cli::list_observed(&settings.source()),
+        };
+        cli::observe(&settings.source(), observation, org.as_deref())
     }
 }
 

@@ -22,6 +22,7 @@ use crate::app::{App, BuildError};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::identity::directory::refresh;
+use crate::limits::caps;
 use crate::limits::reconcile::Reconciler;
 use crate::proxy::door::{Door, PATIENCE};
 use crate::telemetry::system;
@@ -97,7 +98,7 @@ pub fn start_unless_stopped(config: Config, clock: SharedClock, signals: &Signal
     on_a_thread(move || start_here(config, clock, signals))
 }
 
-fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<Running, StartError> {
+fn start_here(mut config: Config, clock: SharedClock, signals: &Signals) -> Result<Running, StartError> {
     let threads =
         if config.runtime.threads == 0 { std::thread::available_parallelism().map_or(2, usize::from) } else { config.runtime.threads };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -112,6 +113,9 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
     // Pingora takes its address itself, and would end the process where it cannot.
     let public = local_address("public", &bind("public", config.public.listen)?)?;
     let (metrics, admin) = (local_address("metrics", &metrics_listener)?, local_address("admin", &admin_listener)?);
+
+    let server = || system::server_name(metrics).map(Into::into);
+    config.system.server = config.system.server.take().or_else(server);
 
     // Whoever asks is told that this process lives and is not ready, from the first moment on.
     let (built, is_built) = oneshot::channel::<()>();
@@ -136,6 +140,7 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
         runtime.spawn(keys.clone().keep_fresh());
     }
     runtime.spawn(watch_system(app.clone()));
+    runtime.spawn(watch_caps(app.clone()));
     runtime.spawn(Reconciler::new(app.counters.clone(), app.replica.clone(), app.config.store.reconcile_every).run());
 
     let (stop, stopping) = watch::channel(false);
@@ -271,6 +276,7 @@ async fn upkeep(app: Arc<App>) {
             tracing::info!(upstream = app.upstream.authority(), up, "LibreChat");
         }
         app.upstream_is_up.set(up);
+        app.metrics.upstream_up(app.upstream.authority(), up);
         admin::health::measure(&app).await;
     }
 }
@@ -296,13 +302,32 @@ async fn retention(app: Arc<App>) {
     }
 }
 
+/// Shows how full the caps of orgs are.
+async fn watch_caps(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(caps::EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        app.caps.show(&app.counters, &app.rules).await;
+    }
+}
+
 /// Looks at the machine, and at the disk that the journal lies on.
 async fn watch_system(app: Arc<App>) {
+    let machine = &app.machine;
     let folder = app.config.records.journal.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| PathBuf::from("."), Path::to_owned);
-    let server: Arc<str> = system::host_name().map_or_else(|| app.replica.clone(), Into::into);
     system::watch(folder, system::EVERY, |sample| {
-        app.recorder.record_system(sample.row(Uuid::now_v7(), app.clock.now(), server.clone()));
+        app.metrics.system(&sample);
+        let now = app.clock.now();
+        let followed = machine.take(now, sample);
+        for crossing in followed.crossings {
+            app.recorder.record_audit(machine.tell(now, crossing));
+        }
+        app.metrics.system_levels(machine.levels());
+        if let Some(sample) = followed.row {
+            app.recorder.record_system(sample.row(Uuid::now_v7(), now, machine.server.clone()));
+        }
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! The metrics listener: `/metrics`, `/livez`, `/readyz`.
+//! The metrics listener: `/metrics`, `/livez`, `/readyz`, `/system`.
 
 use std::sync::Arc;
 
@@ -12,13 +12,19 @@ use serde_json::json;
 use super::Shared;
 use crate::app::App;
 use crate::limits::OnFailure;
-use crate::limits::rules::Who;
+use crate::limits::rules::{Amounts, Who};
 use crate::records::recorder::WhenFull;
 use crate::telemetry::log_files::Written;
+use crate::telemetry::system::machine;
 
 /// Its routes.
 pub fn routes(app: Shared) -> Router {
-    Router::new().route("/metrics", get(metrics)).route("/livez", get(|| async { "alive\n" })).route("/readyz", get(readyz)).with_state(app)
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/system", get(system))
+        .with_state(app)
 }
 
 /// Its routes while everything is being built.
@@ -30,6 +36,11 @@ pub fn starting_routes() -> Router {
 async fn metrics(State(app): State<Shared>) -> Response {
     measure(&app).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.exposition()).into_response()
+}
+
+/// How the machine has done in the last five minutes.
+async fn system(State(app): State<Shared>) -> Response {
+    Json(app.machine.told()).into_response()
 }
 
 /// Ready, unless the start is not complete, the process is stopping, or every chat would be refused because of something
@@ -50,8 +61,12 @@ async fn readyz(State(app): State<Shared>) -> Response {
     } else {
         None
     };
+    let system = machine::levels(app.machine.levels());
     let status = if reason.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (status, Json(json!({"ready": reason.is_none(), "reason": reason, "degraded": degraded}))).into_response()
+    let told = json!({
+        "ready": reason.is_none(), "reason": reason, "degraded": degraded, "system": system, "observing": app.directory.observed(),
+    });
+    (status, Json(told)).into_response()
 }
 
 /// Parts that do not work right now.
@@ -84,7 +99,7 @@ fn closes_without_store(app: &App) -> bool {
         && orgs.iter().all(|org| {
             let who =
                 Who { org: &org.id, member: &nobody, role: &user, plan: org.plan.as_ref(), zone: &org.zone, org_tokens_per_month: None };
-            let mut enforced = app.rules.applies(&who, now).into_iter().filter_map(|charge| charge.enforce);
+            let mut enforced = app.charges(&who, &Amounts::default(), now).into_iter().filter_map(|charge| charge.enforce);
             enforced.any(|bar| bar.on_failure == OnFailure::Closed)
         })
 }
@@ -97,6 +112,13 @@ pub async fn measure(app: &App) {
     }
     app.metrics.store_up(!degraded.contains(&"store"));
     app.metrics.records(&app.recorder.health());
+    let observed = app.directory.observed();
+    app.metrics.observing(
+        observed.iter().any(|observed| observed.org.is_none()),
+        observed.iter().filter(|observed| observed.org.is_some()).count(),
+    );
+    let oldest = app.generations.oldest_open().map(|admitted_at| app.clock.now().duration_since(admitted_at));
+    app.metrics.generation_oldest(oldest.and_then(|age| age.try_into().ok()).unwrap_or_default());
     app.verifier.key_sets().for_each(|keys| app.metrics.key_set(keys.issuer(), &keys.health()));
     if let Some(rows) = &app.row_log {
         let Written { written, dropped, failed } = rows.written();

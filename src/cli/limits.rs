@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::say::{say, say_json};
-use super::{Exit, Format, SecretIs, Source, complain, failed, misconfigured, table, wait_for};
+use super::{Exit, Format, SecretIs, Source, complain, failed, misconfigured, observe, table, wait_for};
 use crate::app;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, StoreUrl};
@@ -90,6 +90,8 @@ pub fn explain_limits(source: &Source, asked: &Asked, format: Format) -> Exit {
     let charges = Who::of(&identity).map(|who| rules.applies(&who, now)).unwrap_or_default();
     let note = note_on_role(&config, asked);
     wait_for(async move {
+        let observed = observe::is_observed(&config, &org.id).await;
+        let charges = if observed { charges.into_iter().map(Charge::observed).collect() } else { charges };
         match levels(&config, secret, &directory, &identity, &charges, now).await {
             Ok(levels) => show(&org, &identity, note, &charges, &levels, format),
             Err(reason) => failed(&reason),

@@ -18,9 +18,16 @@ use crate::librechat::client::{CallError, ChatWire, LibreChat, Person};
 use crate::limits::redis::RedisStore;
 use crate::shared::Redis;
 
+/// One thing that was tried.
+#[derive(Debug)]
+pub(super) struct Tried {
+    pub(super) what: String,
+    pub(super) outcome: Outcome,
+}
+
 /// How one thing went.
 #[derive(Debug)]
-enum Outcome {
+pub(super) enum Outcome {
     Works(String),
     Fails(String),
     NotTried(String),
@@ -37,11 +44,10 @@ pub fn check_live(source: &Source, user: Option<&str>) -> Exit {
     };
     let described = say(&describe(&config));
     described.and(wait_for(async move {
-        let mut tried: Vec<_> = librechat(&config, user).await.into_iter().map(|(what, outcome)| (what.to_owned(), outcome)).collect();
-        tried.push(("store".to_owned(), store(&config).await));
-        tried.push(("records".to_owned(), records(&config).await));
+        let mut tried = librechat(&config, user).await;
+        tried.extend(store_and_records(&config).await);
         tried.extend(issuers(&config).await);
-        let lines = tried.iter().map(|(what, outcome)| {
+        let lines = tried.iter().map(|Tried { what, outcome }| {
             let (word, said) = match outcome {
                 Works(said) => ("ok", said),
                 Fails(said) => ("failed", said),
@@ -50,16 +56,21 @@ pub fn check_live(source: &Source, user: Option<&str>) -> Exit {
             format!("  {word:<9}  {what:<9}  {said}\n")
         });
         let said = say(&("Tried:\n".to_owned() + &lines.collect::<String>()));
-        if tried.iter().any(|(_, outcome)| matches!(outcome, Fails(_))) { Exit::Failure } else { said }
+        if tried.iter().any(|tried| matches!(tried.outcome, Fails(_))) { Exit::Failure } else { said }
     }))
 }
 
-async fn librechat(config: &Config, user: Option<&str>) -> Vec<(&'static str, Outcome)> {
+fn tried(what: &str, outcome: Outcome) -> Tried {
+    Tried { what: what.to_owned(), outcome }
+}
+
+/// LibreChat, the secret and the chat wire.
+pub(super) async fn librechat(config: &Config, user: Option<&str>) -> Vec<Tried> {
     let upstream = &config.librechat.upstream;
     let minter = Arc::new(Minter::new(config.librechat.jwt_secret.expose().as_bytes()));
     let librechat = match LibreChat::new(&upstream.to_string(), minter, Arc::new(SystemClock)) {
         Ok(librechat) => librechat,
-        Err(error) => return vec![("LibreChat", Fails(error.to_string()))],
+        Err(error) => return vec![tried("LibreChat", Fails(error.to_string()))],
     };
     let reached = match librechat.health().await {
         Ok(()) => Works(format!("{upstream} answers")),
@@ -80,7 +91,7 @@ async fn librechat(config: &Config, user: Option<&str>) -> Vec<(&'static str, Ou
         }
         _ => (NotTried("LibreChat does not answer".to_owned()), NotTried("LibreChat does not answer".to_owned())),
     };
-    vec![("LibreChat", reached), ("secret", secret), ("chat wire", wire)]
+    vec![tried("LibreChat", reached), tried("secret", secret), tried("chat wire", wire)]
 }
 
 /// Whether LibreChat takes our token for this user, and which wire it speaks to them.
@@ -104,6 +115,11 @@ async fn as_user(librechat: &LibreChat, user: &str) -> (Outcome, Outcome) {
         Err(error) => Fails(format!("GET /api/agents/chat/active as {user}: {error}")),
     };
     (secret, wire)
+}
+
+/// The store and the database of records.
+pub(super) async fn store_and_records(config: &Config) -> [Tried; 2] {
+    [tried("store", store(config).await), tried("records", records(config).await)]
 }
 
 async fn store(config: &Config) -> Outcome {
@@ -154,8 +170,8 @@ async fn records(config: &Config) -> Outcome {
 }
 
 /// Whether the keys of issuers that publish them can be fetched, and used.
-async fn issuers(config: &Config) -> Vec<(String, Outcome)> {
-    let mut tried = Vec::new();
+pub(super) async fn issuers(config: &Config) -> Vec<Tried> {
+    let mut all = Vec::new();
     for issuer in &config.issuers {
         let IssuerKeys::Published(algorithms, url) = &issuer.keys else { continue };
         let keys = KeySet::new(issuer.name.as_str().into(), url.clone(), algorithms.clone(), Timing::default());
@@ -168,9 +184,9 @@ async fn issuers(config: &Config) -> Vec<(String, Outcome)> {
             Ok((usable, unusable)) => Works(format!("{url} publishes keys for {names}: {usable}, and {unusable} that are not used")),
             Err(error) => Fails(format!("{url}: {error}: correct issuers.jwks_url, or let Tollgate reach it")),
         };
-        tried.push((format!("keys of {}", issuer.name), outcome));
+        all.push(tried(&format!("keys of {}", issuer.name), outcome));
     }
-    tried
+    all
 }
 
 /// Whether a file could be made at this place, tried with a name beside it.

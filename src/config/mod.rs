@@ -26,6 +26,7 @@ pub mod reference;
 mod secret;
 mod sign_in;
 mod store;
+mod system;
 mod tools;
 mod urls;
 mod values;
@@ -47,6 +48,7 @@ pub use process::{Insecure, Log, LogFiles, LogLevel, Runtime, Shutdown};
 pub use records::{Audit, JournalSync, Records, RecordsUrl};
 pub use secret::Secret;
 pub use store::{Store, StoreUrl};
+pub use system::System;
 pub use tools::Tools;
 
 use crate::identity::IssuerSettings;
@@ -104,6 +106,8 @@ pub struct Config {
     pub log: Log,
     /// Threads.
     pub runtime: Runtime,
+    /// How the machine is watched.
+    pub system: System,
     /// Switches that give up a protection.
     pub insecure: Insecure,
     /// What is allowed but probably not meant, in sentences for the operator.
@@ -195,6 +199,7 @@ struct Sections {
     shutdown: Shutdown,
     log: Log,
     runtime: Runtime,
+    system: system::SystemKeys,
     insecure: Insecure,
 }
 
@@ -219,6 +224,7 @@ impl Sections {
         let store = store::check(self.store, errors);
         let records = records::check(self.records, errors);
         let tools = tools::check(&self.tools, errors);
+        let system = system::check(self.system, errors);
         let by_nobody = matches!(layers::origin_of(tree, "prices.file"), None | Some(Origin::BuiltIn));
         let named = if by_nobody { prices::Named::ByNobody } else { prices::Named::ByOperator };
         let prices = prices::check(self.prices, named, errors);
@@ -245,6 +251,7 @@ impl Sections {
             shutdown: self.shutdown,
             log: self.log,
             runtime: self.runtime,
+            system,
             insecure: self.insecure,
             warnings: Vec::new(),
         };

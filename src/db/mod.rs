@@ -115,6 +115,17 @@ pub enum Status {
     Unreachable(String),
 }
 
+/// What a database server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// What its clock says.
+    pub time: Timestamp,
+    /// Its version, such as `16.4`.
+    pub version: String,
+    /// The version of TimescaleDB, where it is there.
+    pub timescale: Option<String>,
+}
+
 /// What migrating would do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
@@ -196,6 +207,14 @@ impl Database {
         match &self.0 {
             Kind::Sqlite(_) => Err(ReaderError::NoRoles),
             Kind::Postgres(postgres) => postgres.reader_script(org, &role).await,
+        }
+    }
+
+    /// What the server says of itself; nothing where there is none, or where it does not answer.
+    pub async fn facts(&self) -> Option<Facts> {
+        match &self.0 {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(postgres) => postgres.facts().await.ok(),
         }
     }
 

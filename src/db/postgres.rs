@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 
 use super::readers::{self, Reader, ReaderError};
 use super::timescale::{self, Found, Step};
-use super::{DatabaseError, Plan, REMOVED_AT_ONCE, REMOVED_PAUSE, REMOVED_TIMES, Status};
+use super::{DatabaseError, Facts, Plan, REMOVED_AT_ONCE, REMOVED_PAUSE, REMOVED_TIMES, Status};
 use crate::records::postgres::timestamptz;
 use crate::records::retention::{EventTable, Held, Removed, Retention};
 
@@ -107,6 +107,16 @@ impl Postgres {
             sqlx::query(trial).execute(&self.pool).await.map_err(|error| DatabaseError::ReadOnly(error.to_string()))?;
         }
         Ok(())
+    }
+
+    pub(super) async fn facts(&self) -> Result<Facts, String> {
+        const ASK: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT, current_setting('server_version'), \
+            (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')";
+        let mut connection = self.connect().await?;
+        let asked = sqlx::query_as::<_, (i64, String, Option<String>)>(ASK).fetch_one(&mut connection).await;
+        let (time, version, timescale) = asked.map_err(|error| error.to_string())?;
+        let time = Timestamp::from_millisecond(time).map_err(|error| error.to_string())?;
+        Ok(Facts { time, version, timescale })
     }
 
     pub(super) async fn status(&self) -> Status {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -270,6 +271,32 @@ impl LibreChat {
         let request = self.http.get(format!("{}/health", self.base)).timeout(HEALTH_TIMEOUT);
         let response = request.send().await.map_err(|error| CallError::Away(plain(&error)))?;
         if response.status() == 200 { Ok(()) } else { Err(CallError::Status(response.status().as_u16())) }
+    }
+
+    /// What its clock says, to a second, by the `Date` of an answer.
+    pub async fn time(&self) -> Result<Timestamp, CallError> {
+        let request = self.http.get(format!("{}/api/config", self.base)).timeout(CALL_TIMEOUT);
+        let response = request.send().await.map_err(|error| CallError::Away(plain(&error)))?;
+        let date = response.headers().get("date").and_then(|date| date.to_str().ok());
+        let parsed = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        parsed.map(|date| date.timestamp()).ok_or(CallError::Unreadable)
+    }
+
+    /// What its page shows to somebody who is not signed in.
+    pub async fn page_config(&self) -> Result<serde_json::Map<String, serde_json::Value>, CallError> {
+        let request = self.http.get(format!("{}/api/config", self.base)).header("User-Agent", FALLBACK_USER_AGENT);
+        let body = self.read(request.header("Accept-Encoding", "identity")).await?;
+        serde_json::from_slice(&body).map_err(|_| unread(&body))
+    }
+
+    /// Whether it has the liveness check that came with 0.8.6. Before, its page or nothing is there.
+    pub async fn is_alive(&self) -> Result<bool, CallError> {
+        let request = self.http.get(format!("{}/livez", self.base)).header("Accept-Encoding", "identity");
+        match self.read(request).await {
+            Ok(body) => Ok(!body.trim_ascii_start().starts_with(b"<")),
+            Err(CallError::Status(404)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn get(&self, person: &Person, path: &str, query: &[(&str, &str)]) -> reqwest::RequestBuilder {

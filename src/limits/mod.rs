@@ -3,8 +3,9 @@
 //! [`rules`] finds the limits that apply to a person, [`period`] the calendar window they are in, and a [`Store`]
 //! decides and reserves over all of them at once. Two stores exist, [`memory`] for one process and [`redis`] for
 //! several; one contract suite runs on both. [`restoring`] brings counters back that a store has lost, [`reconcile`]
-//! compares them with the usage rows, [`metered`] counts and times the calls of either.
+//! compares them with the usage rows, [`metered`] counts and times the calls of either, [`caps`] shows how full they are.
 
+pub mod caps;
 pub mod explain;
 pub mod memory;
 pub mod metered;
@@ -183,6 +184,17 @@ pub struct Charge {
 }
 
 impl Charge {
+    /// The same where its limits are observed: the tighter of its limits as a shadow one, and none that refuses.
+    #[must_use]
+    pub fn observed(mut self) -> Self {
+        self.shadow = match (self.enforce.take(), self.shadow) {
+            (Some(enforce), Some(shadow)) if shadow.limit < enforce.limit => Some(shadow),
+            (Some(enforce), _) => Some(enforce),
+            (None, shadow) => shadow,
+        };
+        self
+    }
+
     /// What this charge holds with `room` tokens of room for the answer.
     pub fn amount(&self, room: u64) -> u64 {
         self.fixed.saturating_add(self.per_room_token.saturating_mul(room)).min(MAX_AMOUNT)

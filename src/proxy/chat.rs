@@ -245,6 +245,10 @@ async fn estimate(app: &App, org: &Org, identity: &Identity, message: &Message) 
             (Found::Known(price), _) => price,
             (Found::Unknown, UnknownModel::Free) => continue,
             // What names no model cannot name an unknown one.
+            (Found::Unknown, UnknownModel::Reject) if message.names_model && !model.is_empty() && app.directory.is_observed(&org.id) => {
+                app.metrics.decision(metrics::Outcome::ShadowRefused, None);
+                app.prices.default_price()
+            }
             (Found::Unknown, UnknownModel::Reject) if message.names_model && !model.is_empty() => {
                 app.metrics.unpriced_message();
                 app.metrics.decision(metrics::Outcome::Policy, None);
@@ -279,7 +283,8 @@ async fn reserve(
 ) -> Result<Start, Rejection> {
     let now = app.clock.now();
     let who = Who::of(identity).ok_or(Rejection::NoOrg)?;
-    let charges = app.rules.charges(&who, &estimate.amounts, now);
+    app.caps.carried_by_token(&who);
+    let charges = app.charges(&who, &estimate.amounts, now);
     let mut start = start_of(session, ctx, identity, org, message, estimate, &charges, now);
     if charges.is_empty() && !app.store_is_shared {
         app.metrics.decision(metrics::Outcome::Admitted, None);

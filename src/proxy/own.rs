@@ -8,7 +8,7 @@ use super::ctx::Ctx;
 use crate::app::App;
 use crate::error::{Answer, Rejection};
 use crate::identity::{Org, Verified};
-use crate::limits::rules::Who;
+use crate::limits::rules::{Amounts, Who};
 
 /// Answers `GET /_tollgate/me`: who the signed-in person is, and every limit that applies to them.
 pub async fn answer(app: &App, session: &Session, ctx: &Ctx) -> Result<Answer, Rejection> {
@@ -21,7 +21,7 @@ pub async fn answer(app: &App, session: &Session, ctx: &Ctx) -> Result<Answer, R
     }
     let identity = ctx.identity.as_ref().ok_or(Rejection::Unauthorized)?;
     let limits = match Who::of(identity) {
-        Some(who) => app.levels_of(&app.rules.applies(&who, app.clock.now())).await,
+        Some(who) => app.levels_of(&app.charges(&who, &Amounts::default(), app.clock.now())).await,
         None => Vec::new(),
     };
     let me = json!({
@@ -32,6 +32,8 @@ pub async fn answer(app: &App, session: &Session, ctx: &Ctx) -> Result<Answer, R
         "org": identity.org.as_ref().map(|org| json!({"id": &*org.id, "name": &*org.name, "time_zone": org.zone.iana_name()})),
         // Whoever is recorded may know it.
         "capture": identity.org.as_ref().map_or("none", |org| org.capture.as_str()),
+        // Whether these refuse nobody for now.
+        "observed": identity.org.as_ref().is_some_and(|org| app.directory.is_observed(&org.id)),
         "limits": limits,
     });
     Ok(json_answer(200, &me))

@@ -14,6 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind};
@@ -172,6 +173,20 @@ impl Redis {
     /// Whether Redis answers.
     pub async fn ping(&self) -> Result<(), SharedError> {
         self.run(redis::cmd("PING")).await
+    }
+
+    /// What Redis' clock says.
+    pub async fn time(&self) -> Result<Timestamp, SharedError> {
+        let (seconds, microseconds): (i64, i32) = self.run(redis::cmd("TIME")).await?;
+        Ok(Timestamp::new(seconds, microseconds.saturating_mul(1000)).unwrap_or_default())
+    }
+
+    /// Which version of Redis it is, as it calls itself; not every user may ask.
+    pub async fn version(&self) -> Result<String, SharedError> {
+        let mut command = redis::cmd("INFO");
+        command.arg("server");
+        let told: String = self.run(command).await?;
+        Ok(told.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default().trim().to_owned())
     }
 
     /// The value of a key, if it has one.

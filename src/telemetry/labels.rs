@@ -13,19 +13,19 @@ pub const OTHER: &str = "other";
 #[derive(Debug)]
 pub struct FirstCome {
     most: usize,
+    longest: usize,
     known: RwLock<HashSet<Box<str>>>,
 }
 
 impl FirstCome {
-    /// At most `most` labels of their own.
+    /// At most `most` labels of their own, each of at most 100 bytes.
     pub fn new(most: usize) -> Self {
-        Self { most, known: RwLock::default() }
+        Self { most, longest: 100, known: RwLock::default() }
     }
 
     /// The label of this name. Empty and very long names have none of their own.
     pub fn label<'a>(&self, name: &'a str) -> &'a str {
-        const LONGEST: usize = 100;
-        if name.is_empty() || name.len() > LONGEST {
+        if name.is_empty() || name.len() > self.longest {
             return OTHER;
         }
         {
@@ -44,6 +44,24 @@ impl FirstCome {
         } else {
             OTHER
         }
+    }
+}
+
+/// The first so many pairs of an org and a model stand by themselves; in later ones the model is [`OTHER`]. Both are labels
+/// already, so that an org keeps what it used as a whole.
+#[derive(Debug)]
+pub struct Pairs(FirstCome);
+
+impl Pairs {
+    /// At most `most` pairs.
+    pub fn new(most: usize) -> Self {
+        Self(FirstCome { longest: 201, ..FirstCome::new(most) })
+    }
+
+    /// The label of this model beside this org.
+    pub fn model<'a>(&self, org: &str, model: &'a str) -> &'a str {
+        let pair = format!("{org}\n{model}");
+        if model == OTHER || self.0.label(&pair) == pair { model } else { OTHER }
     }
 }
 
@@ -152,6 +170,15 @@ mod tests {
         assert_eq!(["a", "b", "c", "a", "b", ""].map(|name| orgs.label(name)), ["a", "b", OTHER, "a", "b", OTHER]);
         assert_eq!(FirstCome::new(0).label("a"), OTHER);
         assert_eq!(FirstCome::new(9).label(&"long".repeat(100)), OTHER);
+    }
+
+    #[test]
+    fn the_first_pairs_keep_their_model_and_an_org_always_has_its_other() {
+        let pairs = Pairs::new(2);
+        let labels = [("a", "x"), ("a", "y"), ("b", "x"), ("a", "x"), ("b", OTHER)].map(|(org, model)| pairs.model(org, model));
+        assert_eq!(labels, ["x", "y", OTHER, "x", OTHER]);
+        let long = "l".repeat(100);
+        assert_eq!(Pairs::new(1).model(&long, &long), long, "two labels of the longest kind are a pair");
     }
 
     #[test]

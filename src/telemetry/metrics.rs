@@ -4,25 +4,34 @@
 //! label. Orgs, models, routes, methods and statuses go through [`labels`]; issuers are those that the configuration
 //! names; every other label value is a word in our own source, which the type `&'static str` holds.
 
+mod place;
+
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use parking_lot::Mutex;
 
 use super::cost::DollarCounterVec;
-use super::labels::{self, FirstCome, KnownModel, ModelLabels};
+use super::labels::{self, FirstCome, KnownModel, ModelLabels, Pairs};
 use crate::generations::charge::{Status, UsageSource};
 use crate::identity::KeySetHealth;
 use crate::limits::reconcile::Drift;
 use crate::limits::{Bucket, Resource, Window};
 use crate::records::{self, Health, UsageRow};
 
+pub use place::CapUse;
+use place::PlaceGauges;
+
 /// How many models have a label of their own.
 const MODEL_LABELS: usize = 50;
+
+/// How many pairs of an org and a model stand by themselves. Each is five series.
+const PAIR_LABELS: usize = 1_000;
 
 /// How many route classes there may be; the table of routes has far fewer.
 const ROUTE_LABELS: usize = 64;
@@ -127,6 +136,7 @@ pub struct Metrics {
     registry: Registry,
     orgs: FirstCome,
     models: ModelLabels,
+    pairs: Pairs,
     routes: FirstCome,
     requests: IntCounterVec,
     request_duration: HistogramVec,
@@ -169,6 +179,7 @@ pub struct Metrics {
     records_dropped: IntCounterVec,
     log_file_lines: IntCounterVec,
     degraded: IntGaugeVec,
+    place: PlaceGauges,
     /// Held while a counter follows a total that is counted elsewhere.
     following: Mutex<()>,
 }
@@ -189,6 +200,7 @@ impl Metrics {
         let metrics = Self {
             orgs: FirstCome::new(settings.org_labels),
             models: ModelLabels::new(settings.known_model, MODEL_LABELS),
+            pairs: Pairs::new(PAIR_LABELS),
             routes: FirstCome::new(ROUTE_LABELS),
             requests: maker.counters("requests_total", "Requests on the public listener.", &["route", "method", "code"])?,
             request_duration: maker.histograms(
@@ -289,6 +301,7 @@ impl Metrics {
                 &["result"],
             )?,
             degraded: maker.gauges("degraded", "1 for each part that does not work as it should.", &["component"])?,
+            place: PlaceGauges::new(&maker)?,
             registry: maker.registry,
             following: Mutex::new(()),
         };
@@ -421,7 +434,8 @@ impl Metrics {
 
     /// A usage row was charged: its tokens, cost, messages and source.
     pub fn usage(&self, row: &UsageRow) {
-        let (org, model) = (self.orgs.label(&row.org_id), &*self.models.label(&row.model));
+        let (org, model) = (self.orgs.label(&row.org_id), self.models.label(&row.model));
+        let model = self.pairs.model(org, &model);
         let plain_input = row.input_tokens.saturating_sub(row.cache_read_tokens).saturating_sub(row.cache_write_tokens);
         for (kind, tokens) in [
             ("input", plain_input),
@@ -524,12 +538,15 @@ impl Metrics {
         self.degraded.with_label_values(&[component]).set(i64::from(is));
     }
 
-    /// Everything in Prometheus' text format, version 0.0.4 (`text/plain; version=0.0.4`).
+    /// Everything in Prometheus' text format, version 0.0.4 (`text/plain; version=0.0.4`). `tollgate_metrics_series` is how
+    /// many series were shown the last time.
     pub fn exposition(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+        let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
             tracing::error!(error = %error, "metrics cannot be shown");
             String::new()
-        })
+        });
+        self.place.shown(text.lines().filter(|line| !line.starts_with('#')).count());
+        text
     }
 }
 
@@ -575,6 +592,14 @@ impl Maker {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
         self.register(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
+    fn ratio(&self, name: &str, help: &str) -> Result<Gauge, Error> {
+        self.register(Gauge::with_opts(options(name, help))?)
+    }
+
+    fn ratios(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {
+        self.register(GaugeVec::new(options(name, help), labels)?)
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, Error> {

@@ -1,6 +1,10 @@
 //! How the machine and this process do: looked at every so often, off the event loop.
 
+pub mod machine;
+pub mod pressure;
+
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +20,7 @@ use uuid::Uuid;
 use crate::records::SystemRow;
 
 /// How often it is looked.
-pub const EVERY: Duration = Duration::from_secs(5);
+pub const EVERY: Duration = Duration::from_secs(1);
 
 /// A look that takes longer waits for something that is gone, such as a file system over the network.
 const TOO_LONG: Duration = Duration::from_secs(30);
@@ -63,6 +67,36 @@ impl SystemSample {
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     pub fn per_second(&self, bytes: u64) -> f64 {
         if self.elapsed.is_zero() { 0.0 } else { bytes as f64 / self.elapsed.as_secs_f64() }
+    }
+
+    /// Memory in use, of all there is; 1 is all of it.
+    pub fn memory_ratio(&self) -> f64 {
+        ratio(self.memory_used_bytes, self.memory_total_bytes)
+    }
+
+    /// Space in use on the disk that the folder lies on; 1 is all of it.
+    pub fn disk_ratio(&self) -> f64 {
+        ratio(self.disk_used_bytes, self.disk_total_bytes)
+    }
+
+    /// This look and the ones before it as one.
+    #[must_use]
+    pub fn after(self, earlier: &Self) -> Self {
+        let elapsed = earlier.elapsed + self.elapsed;
+        let mean = |earlier_percent: f64, percent: f64| {
+            let (before, now) = (earlier.elapsed.as_secs_f64(), self.elapsed.as_secs_f64());
+            if elapsed.is_zero() { percent } else { (earlier_percent * before + percent * now) / elapsed.as_secs_f64() }
+        };
+        Self {
+            elapsed,
+            cpu_percent: mean(earlier.cpu_percent, self.cpu_percent),
+            process_cpu_percent: mean(earlier.process_cpu_percent, self.process_cpu_percent),
+            disk_read_bytes: earlier.disk_read_bytes.saturating_add(self.disk_read_bytes),
+            disk_written_bytes: earlier.disk_written_bytes.saturating_add(self.disk_written_bytes),
+            network_received_bytes: earlier.network_received_bytes.saturating_add(self.network_received_bytes),
+            network_sent_bytes: earlier.network_sent_bytes.saturating_add(self.network_sent_bytes),
+            ..self
+        }
     }
 
     /// The row of it.
@@ -176,9 +210,22 @@ impl Sampler {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
 /// The name of this machine, where the system tells it.
 pub fn host_name() -> Option<String> {
     System::host_name().filter(|name| !name.is_empty())
+}
+
+/// What rows call this machine where nobody gave it a name: its own, with the port of a Tollgate whose metrics are not where
+/// they usually are, so that two on one machine are told apart.
+pub fn server_name(metrics: SocketAddr) -> Option<String> {
+    const USUAL_PORT: u16 = 9464;
+    let host = host_name()?;
+    Some(if metrics.port() == USUAL_PORT { host } else { format!("{host}:{}", metrics.port()) })
 }
 
 /// Looks for ever, on a thread where waiting disturbs nobody, and gives what was seen to `sink`. A look that does not come

@@ -1,6 +1,7 @@
 //! The program as an operator meets it: the built binary, its words and its exit status.
 
 mod auditing;
+mod doctor;
 mod explaining;
 mod live;
 mod rebuilding;

@@ -4,6 +4,7 @@
 #![expect(clippy::format_collect, reason = "a test may spend a string")]
 
 mod support;
+mod system;
 
 mod access;
 mod api_keys;
@@ -12,6 +13,7 @@ mod bad_input;
 mod beside_chats;
 mod bodies;
 mod capturing;
+mod cardinality;
 mod chats;
 mod cli;
 #[cfg(test)]
@@ -28,6 +30,7 @@ mod lockouts;
 mod log_files;
 mod logins;
 mod metrics;
+mod observing;
 mod proved;
 mod recordings;
 mod records;

@@ -5,6 +5,7 @@
 
 pub mod arrivals;
 mod keys;
+pub mod observing;
 pub mod refresh;
 mod sql;
 pub mod store;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 use crate::limits::{Period, Window};
 use crate::records::Capture;
 use keys::Keys;
+use observing::{Observations, Observed};
 pub use sql::{PostgresDirectory, SqliteDirectory};
 use store::Changes;
 
@@ -266,6 +268,8 @@ struct State {
     /// Sessions that were revoked, and when they would have been over.
     revoked: HashMap<Uuid, Timestamp>,
     keys: Keys,
+    /// Whose limits are observed.
+    observations: Observations,
     revision: i64,
 }
 
@@ -390,6 +394,16 @@ impl Directory {
         Suspended::of(state.orgs.get(org).map(|org| &**org), member.map(|member| &**member))
     }
 
+    /// Whether the limits of this org are observed, and refuse nobody.
+    pub fn is_observed(&self, org: &str) -> bool {
+        self.state.read().observations.covers(org)
+    }
+
+    /// Everything whose limits are observed.
+    pub fn observed(&self) -> Vec<Observed> {
+        self.state.read().observations.list()
+    }
+
     /// Whether a session was revoked.
     pub fn is_revoked(&self, session: Uuid) -> bool {
         self.state.read().revoked.contains_key(&session)
@@ -456,6 +470,9 @@ impl Directory {
         }
         for key in changes.agent_keys {
             state.keys.put_agent_key(key);
+        }
+        for observing in changes.observing {
+            state.observations.put(observing);
         }
         state.revision = state.revision.max(changes.revision);
         drop(state);

@@ -59,6 +59,7 @@ mod tests {
     use jiff::Timestamp;
     use uuid::Uuid;
 
+    use super::super::observing::Observing;
     use super::super::store::{Changes, DirectoryError, PutStanding};
     use super::super::{Member, Org};
     use super::*;
@@ -93,6 +94,10 @@ mod tests {
         }
 
         async fn add_member(&self, _: &Member, _: Timestamp) -> Result<(), DirectoryError> {
+            Ok(())
+        }
+
+        async fn put_observing(&self, _: &[Observing]) -> Result<(), DirectoryError> {
             Ok(())
         }
 

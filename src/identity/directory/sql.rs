@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 use uuid::Uuid;
 
+use super::observing::Observing;
 use super::store::{Changes, DirectoryError, DirectoryStore, PutStanding};
 use super::{Joining, Language, Member, Org, Standing};
 use crate::identity::access::{Access, TenantId};
@@ -41,6 +42,10 @@ const ADD_MEMBER: &str = "INSERT INTO members (id, org_id, external_id, librecha
 const AMEND_MEMBER: &str = "UPDATE members SET org_id = $5, external_id = $6, librechat_id = $7, email = COALESCE($8, email), \
     name = COALESCE($9, name), role = COALESCE($10, role), updated_at = $11, revision = $12 \
     WHERE id = $1 AND org_id = $2 AND external_id IS NOT DISTINCT FROM $3 AND librechat_id IS NOT DISTINCT FROM $4";
+
+/// What is observed already goes on as it began.
+const PUT_OBSERVING: &str = "INSERT INTO observing (org_id, is_on, since, changed_by, revision) VALUES ($1, $2, $3, $4, $5) \
+    ON CONFLICT (org_id) DO UPDATE SET is_on = $2, since = $3, changed_by = $4, revision = $5 WHERE observing.is_on <> $2";
 
 const SEEN: &str = "UPDATE members SET last_seen = $2 WHERE id = $1 AND (last_seen IS NULL OR last_seen < $2)";
 
@@ -78,8 +83,11 @@ macro_rules! directory {
                 let keys = sqlx::query(AssertSqlSafe(keys)).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
                 let agent_keys = "SELECT key_hash, key_id, owner_id, forgotten_at FROM agent_keys WHERE revision > $1";
                 let agent_keys = sqlx::query(agent_keys).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
+                let observing = "SELECT org_id, is_on, since, changed_by FROM observing WHERE revision > $1";
+                let observing = sqlx::query(observing).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
                 Ok(Changes {
                     revision,
+                    observing: observing.iter().map(observed).collect::<Result<_, _>>()?,
                     keys: keys.iter().map(key).collect::<Result<_, _>>()?,
                     agent_keys: agent_keys.iter().map(agent_key).collect::<Result<_, _>>()?,
                     revoked: revoked.iter().map(revoked_session).collect::<Result<_, _>>()?,
@@ -160,6 +168,16 @@ macro_rules! directory {
                 transaction.commit().await.map_err(refused)
             }
 
+            async fn put_observing(&self, changes: &[Observing]) -> Result<(), DirectoryError> {
+                let mut transaction = self.pool.begin_with($begin).await.map_err(refused)?;
+                let revision: i64 = sqlx::query_scalar(NEXT_REVISION).fetch_one(&mut *transaction).await.map_err(refused)?;
+                for Observing { org, is_on, since, changed_by } in changes {
+                    let put = sqlx::query(PUT_OBSERVING).bind(&**org).bind(*is_on).bind($time(*since)).bind(&**changed_by).bind(revision);
+                    put.execute(&mut *transaction).await.map_err(refused)?;
+                }
+                transaction.commit().await.map_err(refused)
+            }
+
             async fn seen(&self, members: &[(Uuid, Timestamp)]) -> Result<(), DirectoryError> {
                 let mut transaction = self.pool.begin_with($begin).await.map_err(refused)?;
                 for (id, time) in members {
@@ -233,6 +251,16 @@ fn member(row: &impl Columns) -> Result<Member, ReadError> {
         standing: row.word("status", Standing::from_word)?,
         addresses: row.word_if_any("addresses", Networks::from_text)?,
         last_seen: row.time_if_any("last_seen")?,
+    })
+}
+
+fn observed(row: &impl Columns) -> Result<Observing, ReadError> {
+    let row = Reader { row, table: "observing" };
+    Ok(Observing {
+        org: row.text("org_id")?.into(),
+        is_on: row.flag("is_on")?,
+        since: row.time("since")?,
+        changed_by: row.text("changed_by")?.into(),
     })
 }
 

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::observing::Observing;
 use super::{Member, Org};
 use crate::identity::keys::{AgentKey, ApiKey};
 use crate::records::ReadError;
@@ -23,6 +24,8 @@ pub struct Changes {
     pub keys: Vec<(String, ApiKey)>,
     /// Keys that LibreChat made or deleted.
     pub agent_keys: Vec<AgentKey>,
+    /// Limits that are observed, or enforced again.
+    pub observing: Vec<Observing>,
 }
 
 /// Why the directory cannot be changed.
@@ -58,6 +61,9 @@ pub trait DirectoryStore: std::fmt::Debug + Send + Sync {
 
     /// A member who was seen for the first time; nothing where somebody has their LibreChat id or external id by now.
     async fn add_member(&self, member: &Member, now: Timestamp) -> Result<(), DirectoryError>;
+
+    /// Limits that are observed, or enforced again, from now on.
+    async fn put_observing(&self, changes: &[Observing]) -> Result<(), DirectoryError>;
 
     /// When members were last seen. This is no change that others have to know of.
     async fn seen(&self, members: &[(Uuid, Timestamp)]) -> Result<(), DirectoryError>;

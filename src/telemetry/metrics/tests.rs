@@ -9,6 +9,8 @@ use uuid::Uuid;
 use super::*;
 use crate::limits::{Period, Scope};
 use crate::records::journal::JournalHealth;
+use crate::telemetry::system::SystemSample;
+use crate::telemetry::system::pressure::{Level, Part};
 
 /// Every model of a family, under its own name.
 fn known(model: &str) -> Option<String> {
@@ -82,7 +84,18 @@ fn touch_everything(metrics: &Metrics) {
     metrics.store_operation("reserve", "ok", moment);
     metrics.records(&health());
     metrics.log_file_lines("dropped", 2);
+    metrics.caps_used(&[cap("acme", 0.5)]);
+    metrics.generation_oldest(moment);
+    metrics.upstream_up("librechat:3080", true);
+    metrics.observing(true, 2);
+    metrics.certificate_expires(Timestamp::UNIX_EPOCH);
+    metrics.system(&SystemSample::default());
+    metrics.system_levels([(Part::Cpu, Level::Normal), (Part::Memory, Level::Critical)]);
     metrics.degraded("store", false);
+}
+
+fn cap(org: &str, ratio: f64) -> CapUse<'_> {
+    CapUse { org, resource: Resource::Tokens, window: Window::Month, ratio }
 }
 
 fn health() -> Health {
@@ -146,9 +159,30 @@ fn a_decision_names_the_limit_that_decided() {
 }
 
 #[test]
+fn caps_are_shown_as_long_as_they_are_there_and_the_fullest_of_those_that_share_a_label() {
+    let metrics = metrics(1);
+    metrics.caps_used(&[cap("acme", 0.5), cap("globex", 0.2), cap("initech", 0.9), cap("umbrella", 0.1)]);
+    let shown = metrics.exposition();
+    assert_line(&shown, r#"tollgate_limit_used_ratio{org="acme",resource="tokens",window="month"} 0.5"#);
+    assert_line(&shown, r#"tollgate_limit_used_ratio{org="other",resource="tokens",window="month"} 0.9"#);
+    metrics.caps_used(&[cap("globex", 0.0)]);
+    let shown = metrics.exposition();
+    assert_line(&shown, r#"tollgate_limit_used_ratio{org="other",resource="tokens",window="month"} 0"#);
+    assert!(!shown.contains(r#"tollgate_limit_used_ratio{org="acme""#), "a cap that is gone is shown no more");
+}
+
+#[test]
+fn a_certificate_is_shown_where_there_is_one() {
+    let metrics = metrics(1);
+    assert!(!metrics.exposition().contains("tollgate_tls_certificate_expiry_timestamp_seconds"));
+    metrics.certificate_expires(Timestamp::from_second(1_800_000_000).unwrap());
+    assert_line(&metrics.exposition(), "tollgate_tls_certificate_expiry_timestamp_seconds 1800000000");
+}
+
+#[test]
 fn ten_thousand_of_anything_stay_under_a_fixed_number_of_series() {
     let series_after = |strangers: u32| {
-        let metrics = metrics(5);
+        let metrics = metrics(100);
         touch_everything(&metrics);
         for number in 0..strangers {
             let stranger = Uuid::from_u128(u128::from(number) * 0x9e37_79b9_7f4a_7c15_f39c);
@@ -156,10 +190,13 @@ fn ten_thousand_of_anything_stay_under_a_fixed_number_of_series() {
             metrics.request(&format!("/{stranger}"), &format!("M{number}"), status, Duration::ZERO);
             metrics.usage(&row(&stranger.to_string(), &format!("gpt-{stranger}")));
             metrics.usage(&row(&stranger.to_string(), &format!("{stranger}\"\n}}")));
+            metrics.usage(&row(&format!("org-{}", number % 100), &format!("gpt-{}", number / 100)));
+            metrics.caps_used(&[cap(&stranger.to_string(), 0.5)]);
         }
         metrics.exposition().lines().filter(|line| !line.starts_with('#')).count()
     };
-    let (thousand, ten_thousand) = (series_after(1_000), series_after(10_000));
-    assert_eq!(thousand, ten_thousand, "the number of series must not depend on how many strangers came");
-    assert!(ten_thousand < 20_000, "{ten_thousand} series");
+    let (first, second) = (series_after(10_000), series_after(20_000));
+    assert_eq!(first, second, "the number of series must not depend on how many strangers came");
+    // What orgs and models can make of it is 1,000 pairs and each org's other, five series each, and its messages.
+    assert!(first < 10_000, "{first} series");
 }

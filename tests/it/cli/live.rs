@@ -8,17 +8,17 @@ use crate::issuers::signer::{Signer, key_set};
 use crate::support::postgres::Postgres;
 use crate::support::redis::RedisServer;
 
-async fn librechat(wire: Wire) -> ScriptedLibreChat {
+pub(super) async fn librechat(wire: Wire) -> ScriptedLibreChat {
     let options = Options { wire, users: vec![ada()], strangers: Strangers::Refused, ..Options::default() };
     ScriptedLibreChat::start(options).await.expect("a free port")
 }
 
-fn ada() -> User {
+pub(super) fn ada() -> User {
     User::new("ada@acme.test")
 }
 
 /// A place in front of this LibreChat, with more configuration.
-fn in_front_of(librechat: &ScriptedLibreChat, config: &str) -> Place {
+pub(super) fn in_front_of(librechat: &ScriptedLibreChat, config: &str) -> Place {
     let (url, secret) = (librechat.url(), librechat.jwt_secret());
     Place::new(&format!("[librechat]\nupstreams = ['{url}']\njwt_secret = '{secret}'\n{config}"))
 }
