@@ -35,7 +35,7 @@ const LAST_LINES: Duration = Duration::from_secs(5);
 /// How long generations may take to close their books after the streams are gone.
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 
-/// How often what nobody asks for is looked after: refused tokens, health.
+/// How often what nobody asks for is looked after: refused tokens, how everything does.
 const UPKEEP: Duration = Duration::from_secs(2);
 
 /// How long the public listener may take to take connections. It takes a moment.
@@ -138,6 +138,8 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
     runtime.spawn(watch_system(app.clone()));
     runtime.spawn(Reconciler::new(app.counters.clone(), app.replica.clone(), app.config.store.reconcile_every).run());
 
+    runtime.block_on(app.check_upstreams());
+    runtime.spawn(watch_upstreams(app.clone()));
     let (stop, stopping) = watch::channel(false);
     let gateway = run_gateway(&app, public, threads, stopping)?;
     let listens = runtime.block_on(async { tokio::time::timeout(LISTENING, until_listening(public)).await });
@@ -145,7 +147,7 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
         return Err(StartError::Deaf(public));
     }
     app.ready.set(true);
-    tracing::info!(public = %public, admin = %admin, metrics = %metrics, upstream = app.upstream.authority(), "serving");
+    tracing::info!(public = %public, admin = %admin, metrics = %metrics, upstreams = names(&app), "serving");
     Ok(Running { app, public, admin, metrics, runtime: Some(runtime), stop, gateway: Some(gateway) })
 }
 
@@ -265,12 +267,6 @@ async fn upkeep(app: Arc<App>) {
     loop {
         ticks.tick().await;
         app.refused_tokens.tick().into_iter().for_each(|row| app.recorder.record_audit(row));
-        app.upstream.look_up().await;
-        let up = app.librechat.health().await.is_ok();
-        if app.upstream_is_up.is_set() != up {
-            tracing::info!(upstream = app.upstream.authority(), up, "LibreChat");
-        }
-        app.upstream_is_up.set(up);
         admin::health::measure(&app).await;
     }
 }
@@ -287,6 +283,21 @@ async fn retention(app: Arc<App>) {
     loop {
         tokio::time::sleep(pause).await;
         if let Some(sign_in) = &app.sign_in
+/// Asks every LibreChat how it is.
+async fn watch_upstreams(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(app.config.librechat.health.every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        app.check_upstreams().await;
+    }
+}
+
+/// The LibreChats, for a line of the log.
+fn names(app: &App) -> String {
+    app.librechat.upstreams().all().iter().map(|place| &**place.name()).collect::<Vec<_>>().join(", ")
+}
+
             && let Err(error) = sign_in.tidy().await
         {
             tracing::warn!(%error, "sessions that are over cannot be removed");
@@ -319,7 +330,6 @@ fn local_address(listener: &'static str, bound: &TcpListener) -> Result<SocketAd
 fn run_gateway(
     app: &Arc<App>,
     public: SocketAddr,
-    threads: usize,
     stopping: watch::Receiver<bool>,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
     let conf = ServerConf {

@@ -12,7 +12,7 @@ use super::attend::CLOCKS_DIFFER_SECONDS;
 use super::claims::Claim;
 use super::generation::{Generation, Phase};
 use super::registry::Generations;
-use crate::librechat::client::{CallError, Person};
+use crate::librechat::client::{CallError, LibreChat, Person};
 
 /// The pause before the first look. Each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -36,6 +36,8 @@ struct Run<'a> {
     created_at: Option<i64>,
     /// What the person said; several things where it is not known which of them began it, none where it is not told.
     said: &'a [String],
+    /// The LibreChat where it runs, by its name; what is saved is told by any.
+    at: Option<&'a str>,
 }
 
 impl Generations {
@@ -78,7 +80,7 @@ impl Generations {
         if start.goes_on {
             self.take_up(generation, &conversation_id);
         }
-        match self.parts.librechat.status(&start.person(), &conversation_id).await {
+        match self.librechat_of(generation).status(&start.person(), &conversation_id).await {
             Ok(status) if status.active => {
                 let ours = start.goes_on && !status.so_far.paused
                     || status.created_at.is_none_or(|created_at| began_after(generation, created_at))
@@ -124,42 +126,37 @@ impl Generations {
         }
         let person = generation.start().person();
         let mut unanswered = None;
-        for conversation_id in self.running(&person).await? {
+        let (at, librechat) = (generation.upstream(), self.librechat_of(generation));
+        for conversation_id in running(&librechat, &person).await? {
             if self.is_taken(generation, &conversation_id) {
                 continue;
             }
-            if let Some(status) = kept(self.parts.librechat.status(&person, &conversation_id).await, &mut unanswered)
+            if let Some(status) = kept(librechat.status(&person, &conversation_id).await, &mut unanswered)
                 && status.active
             {
                 let said: Vec<String> = status.so_far.said.into_iter().collect();
                 let (began_at, created_at) = (status.created_at, status.created_at);
-                self.give(generation, Run { conversation_id: &conversation_id, began_at, created_at, said: &said }).await;
+                let run = Run { conversation_id: &conversation_id, began_at, created_at, said: &said, at: at.as_deref() };
+                self.give(generation, run).await;
             }
         }
         if generation.phase() != Phase::Unseen {
             return Ok(());
         }
         // Those that are over, oldest first: who says the same thing several times gets them in the order they were made.
-        for conversation in self.parts.librechat.newest_conversations(&person, NEWEST).await?.into_iter().rev() {
+        for conversation in librechat.newest_conversations(&person, NEWEST).await?.into_iter().rev() {
             let Some(began_at) = conversation.created_at.map(jiff::Timestamp::as_millisecond) else { continue };
             let conversation_id = conversation.conversation_id;
             if began_after(generation, began_at)
                 && !self.is_taken(generation, &conversation_id)
-                && let Some(saved) = kept(self.parts.librechat.messages(&person, &conversation_id).await, &mut unanswered)
+                && let Some(saved) = kept(librechat.messages(&person, &conversation_id).await, &mut unanswered)
             {
-                let run = Run { conversation_id: &conversation_id, began_at: Some(began_at), created_at: None, said: &saved.said };
+                let (began_at, said) = (Some(began_at), &saved.said);
+                let run = Run { conversation_id: &conversation_id, began_at, created_at: None, said, at: None };
                 self.give(generation, run).await;
             }
         }
         unanswered.map_or(Ok(()), Err)
-    }
-
-    /// The person's running conversations; none where this LibreChat does not tell, as before 0.8.2.
-    async fn running(&self, person: &Person) -> Result<Vec<String>, CallError> {
-        match self.parts.librechat.active(person).await {
-            Err(error) if error.tells_that_nothing_runs() => Ok(Vec::new()),
-            active => active,
-        }
     }
 
     /// Gives a run to the oldest lost start of the same person that can have begun it. A start whose answer is still on
@@ -171,6 +168,7 @@ impl Generations {
             start.member == of.start().member
                 && matches!(candidate.phase(), Phase::Asked | Phase::Unseen)
                 && candidate.conversation_id().is_none()
+                && (run.at.is_none() || candidate.upstream().as_deref() == run.at)
                 && run.began_at.is_none_or(|began_at| began_after(candidate, began_at))
                 && (run.said.is_empty() || run.said.iter().any(|text| start.may_have_said(text)))
         });
@@ -197,6 +195,14 @@ impl Generations {
             Some(board) => board.take(&start.org, &start.member, conversation_id, start.id).await,
             None => true,
         }
+    }
+}
+
+/// The person's running conversations; none where this LibreChat does not tell, as before 0.8.2.
+async fn running(librechat: &LibreChat, person: &Person) -> Result<Vec<String>, CallError> {
+    match librechat.active(person).await {
+        Err(error) if error.tells_that_nothing_runs() => Ok(Vec::new()),
+        active => active,
     }
 }
 

@@ -13,6 +13,7 @@ use super::cutoff::Standing;
 use super::logins::Login;
 use super::origins::Cors;
 use super::relay::Reading;
+use super::upstream::Destination;
 use crate::generations::{Generation, Phase};
 use crate::identity::keys::ApiKey;
 use crate::identity::{Identity, Org};
@@ -46,6 +47,8 @@ pub struct Ctx {
     pub hides: Option<Hidden>,
     /// Which page of another origin may read the answer.
     pub cors: Cors,
+    /// The LibreChat that it is sent to.
+    pub destination: Destination,
     /// The token LibreChat is to see in place of the client's.
     pub swapped_token: Option<String>,
     /// The body that was read, to be replayed byte for byte.
@@ -128,6 +131,7 @@ impl Ctx {
             host_org: None,
             hides: None,
             cors: Cors::default(),
+            destination: Destination::default(),
             swapped_token: None,
             body: None,
             generation: None,

@@ -11,6 +11,7 @@ use prometheus::{
     Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::cost::DollarCounterVec;
@@ -152,6 +153,8 @@ pub struct Metrics {
     unpriced_messages: IntCounter,
     tool_calls: IntCounterVec,
     store_up: IntGauge,
+    upstream_up: IntGaugeVec,
+    certificate_expires: IntGaugeVec,
     store_operations: IntCounterVec,
     store_duration: HistogramVec,
     counters_counted: IntCounterVec,
@@ -248,6 +251,12 @@ impl Metrics {
             unpriced_messages: maker.counter("unpriced_messages_total", "Messages to a model that the price table does not know.")?,
             tool_calls: maker.counters("tool_calls_total", "Tools that settled generations called, by how they ended.", &["outcome"])?,
             store_up: maker.gauge("store_up", "Whether the store of counters answers.")?,
+            upstream_up: maker.gauges("upstream_up", "Whether a LibreChat is alive, by its host and port.", &["upstream"])?,
+            certificate_expires: maker.gauges(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the certificate of the public listener expires, where TLS ends here.",
+                &[],
+            )?,
             store_operations: maker.counters("store_operations_total", "Calls to the store of counters.", &["verb", "result"])?,
             store_duration: maker.histograms("store_operation_duration_seconds", "Time of a call to the store.", &["verb"], OWN_BUCKETS)?,
             counters_counted: maker.counters(
@@ -459,6 +468,16 @@ impl Metrics {
     /// Whether the store of counters answers.
     pub fn store_up(&self, up: bool) {
         self.store_up.set(i64::from(up));
+    }
+
+    /// Whether the LibreChat of this name is alive. Names are those of the configuration.
+    pub fn upstream_up(&self, name: &str, up: bool) {
+        self.upstream_up.with_label_values(&[name]).set(i64::from(up));
+    }
+
+    /// When the certificate of the public listener expires. There is no such series before.
+    pub fn certificate_expires(&self, at: Timestamp) {
+        self.certificate_expires.with_label_values::<&str>(&[]).set(at.as_second());
     }
 
     /// Lets the series of a verb of the store begin at zero.

@@ -37,4 +37,5 @@ mod sign_in;
 mod stopping;
 mod store_contract;
 mod transport;
+mod upstreams;
 mod walls;
