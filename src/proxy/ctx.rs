@@ -35,7 +35,7 @@ pub struct Ctx {
     pub route: Route,
     /// The client's true address.
     pub address: Option<IpAddr>,
-    /// Whether the client speaks to the outermost proxy over TLS.
+    /// Whether the client speaks TLS to the outermost proxy, or to us.
     pub is_https: bool,
     /// Whose request it is.
     pub identity: Option<Identity>,

@@ -1,7 +1,7 @@
 //! The four stages of a request, each in its own room: [`admit`], [`forward`], [`relay`], [`settle`]. The trait that
 //! Pingora calls only hands over.
 //!
-//! [`door`] is where connections come in, [`ctx`] what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
+//! [`door`] is where connections come in, `tls` ends their TLS where that is done here, [`ctx`] what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
 //! [`chat`] how a chat start is admitted, [`logins`] how sign-ins are watched, [`keys`] how programs come with API keys, [`keys_made`] how keys are made, [`agent_keys`] whose LibreChat's own keys are, [`client`] whose address it comes from, [`ranges`] which addresses a person may come
 //! from, [`origins`] what pages of other origins may send and read, [`framing`] which of them may show LibreChat's, [`own`] what
 //! Tollgate answers itself, [`reject`] how a rejection is sent, [`sign_in`] how people are signed in, [`rewrite`] what is changed of an answer, [`upstream`] which LibreChat it goes to, [`counted`] how one is written down that floods, [`cutoff`] how
@@ -29,6 +29,8 @@ pub mod relay;
 pub mod rewrite;
 pub mod settle;
 pub mod sign_in;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod upstream;
 
 use std::sync::Arc;
