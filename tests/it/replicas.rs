@@ -3,6 +3,7 @@
 mod flushes;
 mod outages;
 mod processes;
+mod replacing;
 mod upstreams;
 
 use std::sync::Arc;
