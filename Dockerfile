@@ -17,7 +17,7 @@ COPY src src
 ENV CARGO_INCREMENTAL=0 RUSTFLAGS="--remap-path-prefix=/build=. --remap-path-prefix=/usr/local/cargo=cargo"
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    cargo build --locked --release --bin tollgate \
+    cargo build --locked --release --bin tollgate --features tls \
     && cp target/release/tollgate /tollgate
 
 # Slim and not distroless, since the health check needs a shell that opens a connection: the binary asks nobody by itself.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -27,8 +28,8 @@ use crate::identity::lockouts::memory::MemoryLockouts;
 use crate::identity::lockouts::redis::RedisLockouts;
 use crate::identity::sign_in::{self, SignIn};
 use crate::identity::{Accounts, AgentKeys, Directory, KeyStanding, LibreChatUser, Logins, LookupError, Minter, SettingsError, Verifier};
-use crate::librechat::address::Address;
 use crate::librechat::client::{CallError, LibreChat, Person};
+use crate::librechat::upstreams::{Place, Upstreams};
 use crate::limits::caps::Caps;
 use crate::limits::explain::{self, Explained};
 use crate::limits::memory::MemoryStore;
@@ -126,14 +127,10 @@ pub struct App {
     pub replica: Arc<str>,
     /// How long this process may stay silent before its generations are taken over.
     pub lease: Duration,
-    /// Where LibreChat is.
-    pub upstream: Address,
     /// Set once the process is stopping.
     pub draining: Flag,
     /// Set once everything is up.
     pub ready: Flag,
-    /// Whether LibreChat answered when it was last asked.
-    pub upstream_is_up: Flag,
     /// Requests that are being served.
     pub open_requests: OpenRequests,
     audit_keys: AuditKeys,
@@ -214,11 +211,11 @@ impl App {
 
         let minter = Arc::new(Minter::new(config.librechat.jwt_secret.expose().as_bytes()));
         let verifier = config.verifier(directory.clone())?;
-        let librechat = LibreChat::new(&config.librechat.upstream.to_string(), minter.clone(), clock.clone())?;
+        let upstreams = Arc::new(Upstreams::new(&config.librechat));
+        let librechat = LibreChat::new(upstreams.clone(), minter.clone(), clock.clone())?;
         let accounts = Arc::new(accounts(&librechat, &clock));
         let agent_keys = agent_keys(&librechat, &clock);
-        let upstream = Address::of(&config.librechat.upstream);
-        upstream.look_up().await;
+        join_all(upstreams.all().iter().map(|place| place.address().look_up())).await;
 
         let database = Database::open(&database_url(&config.records.url))?;
         database.migrate().await?;
@@ -295,13 +292,11 @@ impl App {
         generations.take_up_left(left).await;
 
         Ok(Arc::new(Self {
-            upstream,
             refused_tokens: RefusedTokens::new(Uuid::new_v4(), clock.clone()),
             redactor: Redactor::new()?,
             store_is_shared: board.is_some(),
             draining: Flag::default(),
             ready: Flag::default(),
-            upstream_is_up: Flag::default(),
             caps: Caps::default(),
             machine: Machine::new(config.system.server.clone().unwrap_or_else(|| replica.clone()), config.system.thresholds),
             open_requests: OpenRequests::default(),
@@ -378,6 +373,26 @@ impl App {
                 false
             }
         }
+    }
+
+    /// One round of asking every LibreChat how it is, and which of them an operator has drained.
+    pub async fn check_upstreams(&self) {
+        let upstreams = self.librechat.upstreams();
+        join_all(upstreams.all().iter().map(|place| self.check_upstream(place))).await;
+        if !upstreams.are_several() {
+            return;
+        }
+        match self.database.drained_upstreams().await {
+            Ok(names) => upstreams.set_drained(&names),
+            Err(error) => tracing::debug!(%error, "which LibreChats are drained cannot be read; it stays as it was"),
+        }
+    }
+
+    async fn check_upstream(&self, place: &Place) {
+        place.address().look_up().await;
+        let is_well = self.librechat.health(place).await.is_ok();
+        place.was_asked(is_well, self.clock.now());
+        self.metrics.upstream_up(place.name(), place.is_alive());
     }
 
     /// Takes in what changed in the directory, at once. Answers whether the database did.

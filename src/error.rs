@@ -28,6 +28,11 @@ use crate::limits::Refusal;
 pub(crate) use amounts::thousands;
 pub use reference::{read_reference, reference};
 
+/// What a client is answered that speaks plain HTTP where TLS is spoken: there is no request yet, and nobody to reject.
+#[cfg(feature = "tls")]
+pub const SPEAKS_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 31\r\n\
+    Connection: close\r\n\r\nThis port speaks HTTPS only.\r\n\r\n";
+
 /// Why a request is not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {

@@ -27,4 +27,6 @@ pub mod serve;
 pub mod shared;
 pub mod sse;
 pub mod telemetry;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod tokens;

@@ -120,6 +120,9 @@ enum Command {
     /// What failed sign-ins with LibreChat's own accounts have locked
     #[command(subcommand)]
     Lockouts(LockoutsCommand),
+    /// The LibreChats behind Tollgate
+    #[command(subcommand)]
+    Upstream(UpstreamCommand),
     /// Bring the database of the records up to date
     Migrate {
         /// Only show what there is to do
@@ -426,6 +429,27 @@ struct WhoseSessions {
 }
 
 #[derive(Subcommand)]
+enum UpstreamCommand {
+    /// Show every LibreChat: whether it takes new people, and answers from here
+    List {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Let a LibreChat take no new people, on every replica; what runs there is finished
+    Drain(OneUpstream),
+    /// Let a drained LibreChat take people again
+    Undrain(OneUpstream),
+}
+
+#[derive(Args)]
+struct OneUpstream {
+    /// Its name: host:port, as librechat.upstreams names it
+    name: String,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Subcommand)]
 enum KeyCommand {
     /// Make a key for a member, and show it this once
     Create {
@@ -601,6 +625,9 @@ fn run(command: Command) -> Exit {
         Command::Org(command) => command.run(),
         Command::Member(command) => command.run(),
         Command::Session(command) => command.run(),
+        Command::Upstream(UpstreamCommand::List { settings }) => cli::list_upstreams(&settings.source()),
+        Command::Upstream(UpstreamCommand::Drain(OneUpstream { name, settings })) => cli::drain_upstream(&settings.source(), &name),
+        Command::Upstream(UpstreamCommand::Undrain(OneUpstream { name, settings })) => cli::undrain_upstream(&settings.source(), &name),
         Command::Key(command) => command.run(),
         Command::Lockouts(LockoutsCommand::List { settings }) => cli::list_lockouts(&settings.source()),
         Command::Lockouts(LockoutsCommand::Open { name, settings }) => cli::open_lockout(&settings.source(), &name),

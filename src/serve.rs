@@ -36,7 +36,7 @@ const LAST_LINES: Duration = Duration::from_secs(5);
 /// How long generations may take to close their books after the streams are gone.
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 
-/// How often what nobody asks for is looked after: refused tokens, health.
+/// How often what nobody asks for is looked after: refused tokens, how everything does.
 const UPKEEP: Duration = Duration::from_secs(2);
 
 /// How long the public listener may take to take connections. It takes a moment.
@@ -67,6 +67,14 @@ pub enum StartError {
     /// It was asked to stop before it had started.
     #[error("stopped before the start was complete")]
     Stopped,
+    /// The certificate cannot be used any more: it could when the configuration was read.
+    #[cfg(feature = "tls")]
+    #[error("public.tls_cert: {0}")]
+    Certificate(#[from] crate::tls::CertificateError),
+    /// The certificate cannot be shown.
+    #[cfg(feature = "tls")]
+    #[error("public.tls_cert: {0}")]
+    Tls(#[from] tokio_rustls::rustls::Error),
     /// Threads cannot be started.
     #[error("the runtime cannot be started: {0}")]
     Runtime(std::io::Error),
@@ -134,6 +142,8 @@ fn start_here(mut config: Config, clock: SharedClock, signals: &Signals) -> Resu
     drop(built);
     runtime.spawn(app.generations.clone().keep_leases());
     runtime.spawn(keep_directory(app.clone()));
+    runtime.block_on(app.check_upstreams());
+    runtime.spawn(watch_upstreams(app.clone()));
     runtime.spawn(upkeep(app.clone()));
     runtime.spawn(retention(app.clone()));
     for keys in app.verifier.key_sets() {
@@ -144,13 +154,17 @@ fn start_here(mut config: Config, clock: SharedClock, signals: &Signals) -> Resu
     runtime.spawn(Reconciler::new(app.counters.clone(), app.replica.clone(), app.config.store.reconcile_every).run());
 
     let (stop, stopping) = watch::channel(false);
-    let gateway = run_gateway(&app, public, threads, stopping)?;
+    let server = pingora(threads);
+    let door = Door::new(&app, &server.configuration, PATIENCE);
+    #[cfg(feature = "tls")]
+    let door = with_tls(door, &app, &runtime)?;
+    let gateway = run_gateway(server, door, public, stopping)?;
     let listens = runtime.block_on(async { tokio::time::timeout(LISTENING, until_listening(public)).await });
     if listens.is_err() {
         return Err(StartError::Deaf(public));
     }
     app.ready.set(true);
-    tracing::info!(public = %public, admin = %admin, metrics = %metrics, upstream = app.upstream.authority(), "serving");
+    tracing::info!(public = %public, admin = %admin, metrics = %metrics, upstreams = names(&app), "serving");
     Ok(Running { app, public, admin, metrics, runtime: Some(runtime), stop, gateway: Some(gateway) })
 }
 
@@ -270,15 +284,23 @@ async fn upkeep(app: Arc<App>) {
     loop {
         ticks.tick().await;
         app.refused_tokens.tick().into_iter().for_each(|row| app.recorder.record_audit(row));
-        app.upstream.look_up().await;
-        let up = app.librechat.health().await.is_ok();
-        if app.upstream_is_up.is_set() != up {
-            tracing::info!(upstream = app.upstream.authority(), up, "LibreChat");
-        }
-        app.upstream_is_up.set(up);
-        app.metrics.upstream_up(app.upstream.authority(), up);
         admin::health::measure(&app).await;
     }
+}
+
+/// Asks every LibreChat how it is.
+async fn watch_upstreams(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(app.config.librechat.health.every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        app.check_upstreams().await;
+    }
+}
+
+/// The LibreChats, for a line of the log.
+fn names(app: &App) -> String {
+    app.librechat.upstreams().all().iter().map(|place| &**place.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// Changes of orgs and members arrive, and what runs for those who lost something ends.
@@ -342,11 +364,20 @@ fn local_address(listener: &'static str, bound: &TcpListener) -> Result<SocketAd
 
 /// Runs Pingora on a thread of its own; its services bring their own runtimes.
 fn run_gateway(
-    app: &Arc<App>,
+    mut server: Server,
+    door: Door,
     public: SocketAddr,
-    threads: usize,
     stopping: watch::Receiver<bool>,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
+    let mut service = Service::new("public".to_owned(), door);
+    service.add_tcp(&public.to_string());
+    server.add_service(service);
+    let run = move || server.run(RunArgs { shutdown_signal: Box::new(OurSignal(stopping)) });
+    std::thread::Builder::new().name("gateway".to_owned()).spawn(run).map_err(StartError::Runtime)
+}
+
+/// Pingora, before it has a service.
+fn pingora(threads: usize) -> Server {
     let conf = ServerConf {
         threads,
         // The grace was given before Pingora is told; it would sleep through its own.
@@ -357,12 +388,19 @@ fn run_gateway(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let door = Door::new(app, &server.configuration, PATIENCE);
-    let mut service = Service::new("public".to_owned(), door);
-    service.add_tcp(&public.to_string());
-    server.add_service(service);
-    let run = move || server.run(RunArgs { shutdown_signal: Box::new(OurSignal(stopping)) });
-    std::thread::Builder::new().name("gateway".to_owned()).spawn(run).map_err(StartError::Runtime)
+    server
+}
+
+/// The door with the certificate of the configuration, if it names one, which is looked after from now on.
+#[cfg(feature = "tls")]
+fn with_tls(door: Door, app: &Arc<App>, runtime: &Runtime) -> Result<Door, StartError> {
+    let public = &app.config.public;
+    let (Some(certificate), Some(key)) = (public.tls_cert.clone(), public.tls_key.clone()) else { return Ok(door) };
+    let files = crate::tls::Files { certificate, key };
+    let certificates = crate::tls::Certificates::open(files, app.clock.clone(), app.metrics.clone())?;
+    let server = certificates.server()?;
+    runtime.spawn(certificates.keep_fresh());
+    Ok(door.speaking_tls(crate::proxy::tls::Ender::new(server)))
 }
 
 /// Where a listener is reached from this machine.

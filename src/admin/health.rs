@@ -82,7 +82,7 @@ async fn degraded(app: &App) -> Vec<&'static str> {
     if records.journal.full || records.journal.failing_for.is_some() {
         degraded.push("journal");
     }
-    if !app.upstream_is_up.is_set() {
+    if !app.librechat.upstreams().any_is_alive() {
         degraded.push("librechat");
     }
     if app.verifier.key_sets().any(|keys| keys.health().degraded) {

@@ -33,7 +33,7 @@ pub fn describe(config: &Config) -> String {
     let lines = [
         "The configuration is good.".to_owned(),
         format!("  listens    public {}, admin {}, metrics {}", public.listen, admin.listen, metrics.listen),
-        format!("  LibreChat  {}", librechat.upstream),
+        format!("  LibreChat  {}", librechat.upstreams.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         format!("  store      {}", store.url),
         format!("  records    {}", records.url),
         format!("  prices     {prices}"),

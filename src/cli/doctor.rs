@@ -18,9 +18,10 @@ use super::live::{self, Tried};
 use super::say::{say, say_json};
 use super::{Exit, Format, Source, misconfigured, wait_for};
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::identity::Minter;
 use crate::librechat::client::LibreChat;
+use crate::librechat::upstreams::Upstreams;
 use address::PublicUrl;
 use environment::Environment;
 use finding::{Finding, Outcome};
@@ -53,7 +54,7 @@ pub fn doctor(source: &Source, asked: &DoctorAsked, format: Format) -> Exit {
         findings.extend(tried(live::store_and_records(&config).await.into()));
         findings.extend(tried(live::issuers(&config).await));
         let reached = findings.iter().any(|finding| finding.id == "librechat.reached" && finding.outcome == Outcome::Ok);
-        if let Some(librechat) = client(&config).filter(|_| reached) {
+        for librechat in clients(&config).filter(|_| reached) {
             findings.extend(clocks::librechat(&librechat).await);
             findings.push(address::domain(&librechat, url.as_ref()).await);
         }
@@ -61,7 +62,9 @@ pub fn doctor(source: &Source, asked: &DoctorAsked, format: Format) -> Exit {
         findings.extend(clocks::records(&config).await);
         if let Some(url) = &url {
             findings.push(address::leads_here(url).await);
-            findings.push(address::leads_around(url, &config).await);
+            for upstream in &config.librechat.upstreams {
+                findings.push(address::leads_around(url, upstream).await);
+            }
         }
         findings.push(streams::estimated(&config).await);
         findings.extend(yaml.as_ref().map(streams::asked_for));
@@ -88,9 +91,13 @@ impl Given {
     }
 }
 
-fn client(config: &Config) -> Option<LibreChat> {
+/// One of each LibreChat.
+fn clients(config: &Config) -> impl Iterator<Item = LibreChat> {
     let minter = Arc::new(Minter::new(config.librechat.jwt_secret.expose().as_bytes()));
-    LibreChat::new(&config.librechat.upstream.to_string(), minter, Arc::new(SystemClock)).ok()
+    config.librechat.upstreams.iter().filter_map(move |upstream| {
+        let only = config::LibreChat { upstreams: vec![upstream.clone()], ..config.librechat.clone() };
+        LibreChat::new(Arc::new(Upstreams::new(&only)), minter.clone(), Arc::new(SystemClock)).ok()
+    })
 }
 
 /// What `check --live` tried, as findings. It says in its sentences what to change.

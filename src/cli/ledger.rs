@@ -70,6 +70,11 @@ impl Opened {
         self.database.member_keys()
     }
 
+    /// The database itself.
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Where sessions are.
     pub(super) fn sessions(&self) -> Arc<dyn SessionStore> {
         self.database.sessions()

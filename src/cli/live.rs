@@ -10,11 +10,12 @@ use super::say::say;
 use super::{Exit, Source, describe, wait_for};
 use crate::app::database_url;
 use crate::clock::SystemClock;
-use crate::config::{Config, RecordsUrl, StoreUrl};
+use crate::config::{self, Config, RecordsUrl, StoreUrl};
 use crate::db::{Database, Status};
 use crate::identity::tokens::Timing;
 use crate::identity::{IssuerKeys, KeySet, Minter, is_user_id};
 use crate::librechat::client::{CallError, ChatWire, LibreChat, Person};
+use crate::librechat::upstreams::Upstreams;
 use crate::limits::redis::RedisStore;
 use crate::shared::Redis;
 
@@ -64,15 +65,26 @@ fn tried(what: &str, outcome: Outcome) -> Tried {
     Tried { what: what.to_owned(), outcome }
 }
 
-/// LibreChat, the secret and the chat wire.
+/// Every LibreChat, the secret and the chat wire.
 pub(super) async fn librechat(config: &Config, user: Option<&str>) -> Vec<Tried> {
-    let upstream = &config.librechat.upstream;
     let minter = Arc::new(Minter::new(config.librechat.jwt_secret.expose().as_bytes()));
-    let librechat = match LibreChat::new(&upstream.to_string(), minter, Arc::new(SystemClock)) {
-        Ok(librechat) => librechat,
-        Err(error) => return vec![tried("LibreChat", Fails(error.to_string()))],
+    let mut all = Vec::new();
+    for upstream in &config.librechat.upstreams {
+        let only = config::LibreChat { upstreams: vec![upstream.clone()], ..config.librechat.clone() };
+        match LibreChat::new(Arc::new(Upstreams::new(&only)), minter.clone(), Arc::new(SystemClock)) {
+            Ok(librechat) => all.extend(one_librechat(&librechat, upstream, user).await),
+            Err(error) => all.push(tried("LibreChat", Fails(error.to_string()))),
+        }
+    }
+    all
+}
+
+async fn one_librechat(librechat: &LibreChat, upstream: &config::Upstream, user: Option<&str>) -> Vec<Tried> {
+    let health = match librechat.upstreams().all() {
+        [place, ..] => librechat.health(place).await,
+        [] => Ok(()),
     };
-    let reached = match librechat.health().await {
+    let reached = match health {
         Ok(()) => Works(format!("{upstream} answers")),
         Err(CallError::Status(status)) => {
             Fails(format!("{upstream} answers GET /health with {status}: is librechat.upstreams LibreChat's own address?"))
@@ -80,7 +92,7 @@ pub(super) async fn librechat(config: &Config, user: Option<&str>) -> Vec<Tried>
         Err(error) => Fails(format!("{upstream}: {error}: start LibreChat, or correct librechat.upstreams")),
     };
     let (secret, wire) = match (&reached, user) {
-        (Works(_), Some(user)) if is_user_id(user) => as_user(&librechat, user).await,
+        (Works(_), Some(user)) if is_user_id(user) => as_user(librechat, user).await,
         (Works(_), Some(user)) => {
             let no_id = format!("\"{user}\" is no id of a LibreChat user: 24 digits and letters a to f, the _id in its users collection");
             (Fails(no_id), NotTried("needs a user".to_owned()))

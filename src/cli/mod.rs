@@ -30,6 +30,7 @@ mod session;
 mod spreadsheet;
 mod statement;
 mod table;
+mod upstream;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -57,6 +58,7 @@ pub use reprice::{RepriceAsked, reprice};
 pub(crate) use say::complain;
 pub use session::{SessionsOf, list_sessions, revoke_sessions};
 pub use statement::{StatementAsked, StatementFormat, statement};
+pub use upstream::{drain_upstream, list_upstreams, undrain_upstream};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigErrors};

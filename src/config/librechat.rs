@@ -1,10 +1,11 @@
-//! `[librechat]`: the LibreChat behind Tollgate, and the secrets it shares.
+//! `[librechat]`: the LibreChats behind Tollgate, and the secrets they share.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Uri;
 use serde::Deserialize;
@@ -14,14 +15,18 @@ use super::secret::{Secret, resolve_signing};
 use super::values::parsed;
 use super::{Insecure, Public};
 
-/// The LibreChat behind Tollgate.
+/// The LibreChats behind Tollgate: one, or several that share a database.
 #[derive(Debug, Clone)]
 pub struct LibreChat {
-    /// Where it is.
-    pub upstream: Upstream,
-    /// Its `JWT_SECRET`: signs access tokens.
+    /// Where they are; at least one, and none twice.
+    pub upstreams: Vec<Upstream>,
+    /// Those of them that take no new people.
+    pub drained: Vec<Upstream>,
+    /// How it is told which of them are alive.
+    pub health: HealthChecks,
+    /// Their `JWT_SECRET`: signs access tokens.
     pub jwt_secret: Secret,
-    /// Its `JWT_REFRESH_SECRET`: signs refresh cookies.
+    /// Their `JWT_REFRESH_SECRET`: signs refresh cookies.
     pub jwt_refresh_secret: Option<Secret>,
     /// The org of people whom nothing else assigns to one; a known org's id.
     pub default_org: Option<Arc<str>>,
@@ -29,6 +34,17 @@ pub struct LibreChat {
     pub trust_email_domains: bool,
     /// What happens to `/api/agents/v1/*` with LibreChat's own `sk-` keys.
     pub agent_api: AgentApi,
+}
+
+/// How it is told whether a LibreChat is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthChecks {
+    /// How often each is asked.
+    pub every: Duration,
+    /// After so many answers in a row that are missing or bad it is dead.
+    pub dead_after: u32,
+    /// After so many good ones in a row it is alive again.
+    pub alive_after: u32,
 }
 
 /// What happens to requests that come with an API key of LibreChat instead of a person's token.
@@ -41,7 +57,7 @@ pub enum AgentApi {
     DefaultOrg,
 }
 
-/// LibreChat's address, spoken to in plain HTTP.
+/// The address of a LibreChat, spoken to in plain HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     host: String,
@@ -127,6 +143,10 @@ impl<'de> Deserialize<'de> for Upstream {
 #[serde(deny_unknown_fields)]
 pub(super) struct LibreChatKeys {
     upstreams: Vec<Upstream>,
+    drained: Vec<Upstream>,
+    health_every_ms: u64,
+    dead_after: u32,
+    alive_after: u32,
     jwt_secret: Option<Secret>,
     jwt_secret_file: Option<PathBuf>,
     jwt_refresh_secret: Option<Secret>,
@@ -149,6 +169,8 @@ pub(super) fn check(
     errors: &mut Errors,
 ) -> Option<LibreChat> {
     check_upstreams(&keys.upstreams, public, errors);
+    check_drained(&keys.drained, &keys.upstreams, errors);
+    let health = check_health(&keys, errors);
     if let (Some(org), Some(known)) = (&keys.default_org, orgs)
         && !known.contains(org)
     {
@@ -167,7 +189,9 @@ pub(super) fn check(
     let jwt_refresh_secret = resolve_signing("librechat.jwt_refresh_secret", refresh.0, refresh.1, insecure, errors);
 
     Some(LibreChat {
-        upstream: keys.upstreams.into_iter().next()?,
+        upstreams: keys.upstreams,
+        drained: keys.drained,
+        health,
         jwt_secret: jwt_secret?,
         jwt_refresh_secret,
         default_org: keys.default_org,
@@ -176,23 +200,52 @@ pub(super) fn check(
     })
 }
 
+/// How many LibreChats there may be. Each is asked for its health by every Tollgate.
+const MOST_UPSTREAMS: usize = 100;
+
 fn check_upstreams(upstreams: &[Upstream], public: &Public, errors: &mut Errors) {
-    match upstreams {
-        [] if errors.clouds("librechat.upstreams") => {}
-        [] => errors.add("librechat.upstreams", "names no LibreChat; allowed: a list of one address such as [\"http://127.0.0.1:3080\"]"),
-        [upstream] if leads_back(upstream, public.listen) => {
-            let listen = public.listen;
-            errors.add(
-                "librechat.upstreams[0]",
-                format!("{upstream} is Tollgate itself, which listens on {listen}; name LibreChat's address"),
-            );
+    if upstreams.is_empty() && !errors.clouds("librechat.upstreams") {
+        errors.add("librechat.upstreams", "names no LibreChat; allowed: a list of addresses such as [\"http://127.0.0.1:3080\"]");
+    }
+    if upstreams.len() > MOST_UPSTREAMS {
+        errors.add("librechat.upstreams", format!("names {} LibreChats; at most {MOST_UPSTREAMS} are possible", upstreams.len()));
+    }
+    for (at, upstream) in upstreams.iter().enumerate() {
+        let listen = public.listen;
+        if leads_back(upstream, listen) {
+            let what = format!("{upstream} is Tollgate itself, which listens on {listen}; name LibreChat's address");
+            errors.add(format!("librechat.upstreams[{at}]"), what);
         }
-        [_] => {}
-        more => {
-            let count = more.len();
-            errors.add("librechat.upstreams", format!("names {count} LibreChats; this version speaks to exactly one (several come later)"));
+        if upstreams[..at].contains(upstream) {
+            errors.add(format!("librechat.upstreams[{at}]"), format!("{upstream} stands there already"));
         }
     }
+}
+
+fn check_drained(drained: &[Upstream], upstreams: &[Upstream], errors: &mut Errors) {
+    if errors.clouds("librechat.upstreams") {
+        return;
+    }
+    for (at, upstream) in drained.iter().enumerate() {
+        if !upstreams.contains(upstream) {
+            errors.add(format!("librechat.drained[{at}]"), format!("{upstream} is none of librechat.upstreams"));
+        }
+    }
+    if !upstreams.is_empty() && upstreams.iter().all(|upstream| drained.contains(upstream)) {
+        errors.add("librechat.drained", "leaves no LibreChat that takes people; leave out at least one of librechat.upstreams");
+    }
+}
+
+fn check_health(keys: &LibreChatKeys, errors: &mut Errors) -> HealthChecks {
+    if !(10..=60_000).contains(&keys.health_every_ms) {
+        errors.add("librechat.health_every_ms", format!("{} is not from 10 to 60000", keys.health_every_ms));
+    }
+    for (path, count) in [("librechat.dead_after", keys.dead_after), ("librechat.alive_after", keys.alive_after)] {
+        if !(1..=100).contains(&count) {
+            errors.add(path, format!("{count} is not from 1 to 100"));
+        }
+    }
+    HealthChecks { every: Duration::from_millis(keys.health_every_ms), dead_after: keys.dead_after, alive_after: keys.alive_after }
 }
 
 /// Whether the upstream is our own public listener, so that every request would go round in circles.

@@ -1,6 +1,7 @@
 //! `[public]`, `[admin]` and `[metrics]`: where Tollgate listens.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
@@ -8,7 +9,11 @@ use serde::{Deserialize, Deserializer};
 use super::access::cors_origins;
 use super::errors::Errors;
 use super::values::{bounded, listen, networks};
+#[cfg(feature = "tls")]
+use crate::clock::{Clock as _, SystemClock};
 use crate::identity::web_origin::WebOrigin;
+#[cfg(feature = "tls")]
+use crate::tls::{Certificate, Files};
 
 /// The listener that stands where LibreChat stood.
 #[derive(Debug, Clone, Deserialize)]
@@ -17,6 +22,10 @@ pub struct Public {
     /// Its address; port 0 takes any free one.
     #[serde(deserialize_with = "listen")]
     pub listen: SocketAddr,
+    /// The certificate that is shown where TLS ends here, in PEM, with those that it is signed by.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
     /// The networks whose `X-Forwarded-For` is believed.
     #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
@@ -52,6 +61,7 @@ fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error>
 
 /// Reports listeners that would take each other's port.
 pub(super) fn check(public: &Public, admin: &Admin, metrics: &Metrics, errors: &mut Errors) {
+    check_tls(public, errors);
     let listeners = [("public", public.listen), ("admin", admin.listen), ("metrics", metrics.listen)];
     for (index, (name, address)) in listeners.iter().enumerate() {
         for (earlier, taken) in listeners.iter().take(index) {
@@ -63,6 +73,30 @@ pub(super) fn check(public: &Public, admin: &Admin, metrics: &Metrics, errors: &
             }
         }
     }
+}
+
+/// Where TLS ends, if it ends here.
+fn check_tls(public: &Public, errors: &mut Errors) {
+    match (&public.tls_cert, &public.tls_key) {
+        (None, None) => {}
+        (Some(certificate), Some(key)) => check_certificate(certificate, key, errors),
+        (Some(_), None) => errors.add("public.tls_key", "missing; a certificate needs its private key"),
+        (None, Some(_)) => errors.add("public.tls_cert", "missing; a private key needs its certificate"),
+    }
+}
+
+#[cfg(feature = "tls")]
+fn check_certificate(certificate: &Path, key: &Path, errors: &mut Errors) {
+    let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
+    if let Err(error) = Certificate::read(&files, SystemClock.now()) {
+        errors.add(if error.is_of_key(&files) { "public.tls_key" } else { "public.tls_cert" }, error.to_string());
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn check_certificate(_: &Path, _: &Path, errors: &mut Errors) {
+    let what = "this build has no TLS: let a reverse proxy end it and leave this key out, or build with --features tls";
+    errors.add("public.tls_cert", what);
 }
 
 /// Whether two addresses ask for one port. The unspecified address asks for it on every interface.

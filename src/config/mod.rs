@@ -40,7 +40,7 @@ use serde::Deserialize;
 pub use api_keys::ApiKeySettings;
 pub use chats::{Body, Estimate, Generations};
 pub use errors::{ConfigError, ConfigErrors};
-pub use librechat::{AgentApi, LibreChat, Upstream};
+pub use librechat::{AgentApi, HealthChecks, LibreChat, Upstream};
 pub use limits::{Limit, LimitsDefaults};
 pub use listeners::{Admin, Metrics, Public};
 pub use prices::Prices;
@@ -70,7 +70,7 @@ pub struct Config {
     pub admin: Admin,
     /// The listener of metrics and health.
     pub metrics: Metrics,
-    /// The LibreChat behind Tollgate.
+    /// The LibreChats behind Tollgate.
     pub librechat: LibreChat,
     /// Who signs org-scoped tokens.
     pub issuers: Vec<IssuerSettings>,

@@ -28,6 +28,7 @@ use crate::records::sqlite::SqliteRecords;
 use crate::records::sqlite_chains::SqliteChains;
 use crate::records::sqlite_keys::SqliteKeys;
 
+mod drains;
 mod postgres;
 mod readers;
 mod sqlite;

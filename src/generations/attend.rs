@@ -72,6 +72,10 @@ impl Generations {
         let record = generation.record();
         match phase {
             Phase::Running => self.parts.recorder.note(record.id, Note::Running, record.to_json()).await,
+            // It may have gone elsewhere than was written down when it was admitted.
+            _ if record.upstream != generation.start().upstream => {
+                self.parts.recorder.note(record.id, Note::Forwarded, record.to_json()).await;
+            }
             _ => self.parts.recorder.note(record.id, Note::Forwarded, String::new()).await,
         }
         // Nobody reads the record of a store that is not shared.
@@ -82,7 +86,13 @@ impl Generations {
                     self.close_the_waiting(generation, conversation_id).await;
                 }
                 let announced = Announced { id: record.id, created_at: record.created_at };
-                board.announce(&record.org, &record.member, conversation_id, announced).await;
+                let at = record.upstream.as_deref().filter(|_| self.parts.librechat.upstreams().are_several());
+                let whereabouts = async {
+                    if let Some(at) = at {
+                        board.announce_upstream(&record.org, &record.member, conversation_id, at).await;
+                    }
+                };
+                tokio::join!(board.announce(&record.org, &record.member, conversation_id, announced), whereabouts);
             }
         };
         let written = async {
@@ -144,7 +154,7 @@ impl Generations {
     ) -> Result<bool, CallError> {
         let person = generation.start().person();
         let created_at = generation.created_at();
-        let stream = self.parts.librechat.subscribe(&person, conversation_id, created_at).await;
+        let stream = self.librechat_of(generation).subscribe(&person, conversation_id, created_at).await;
         let mut stream = match stream {
             Ok(stream) => std::pin::pin!(stream),
             // The run is over, or another took its place. Any other refusal says nothing about it.
@@ -178,7 +188,7 @@ impl Generations {
     /// No stream shows it: asks whether it still runs, and reads the saved answer when it does not.
     async fn ask_how_it_ended(&self, generation: &Arc<Generation>, conversation_id: &str, following: &mut Following) {
         let person = generation.start().person();
-        match self.parts.librechat.status(&person, conversation_id).await {
+        match self.librechat_of(generation).status(&person, conversation_id).await {
             Ok(status) if status.active && same_run(generation.created_at(), status.created_at) => {
                 following.alive_at = self.parts.clock.now();
                 let paused = status.so_far.paused;
@@ -231,7 +241,7 @@ impl Generations {
     /// runs an edited message with what it has saved.
     pub(super) async fn saved_answer(&self, generation: &Generation, conversation_id: &str) -> Result<Option<Observation>, CallError> {
         let start = generation.start();
-        let saved = match self.parts.librechat.messages(&start.person(), conversation_id).await {
+        let saved = match self.librechat_of(generation).messages(&start.person(), conversation_id).await {
             Err(error) if error.tells_that_nothing_runs() => return Ok(None),
             saved => saved?,
         };

@@ -44,7 +44,7 @@ async fn end(generations: Arc<Generations>, generation: Arc<Generation>) {
         return;
     }
     let Some(conversation_id) = generation.conversation_id() else { return };
-    match generations.parts.librechat.abort(&start.person(), &conversation_id, generation.created_at()).await {
+    match generations.librechat_of(&generation).abort(&start.person(), &conversation_id, generation.created_at()).await {
         Ok(()) => tracing::info!(generation.id = %start.id, org.id = &*start.org, "ended an answer of somebody who was stopped"),
         Err(error) if error.tells_that_nothing_runs() => {}
         Err(error) => {

@@ -55,6 +55,7 @@ struct State {
     phase: Phase,
     conversation_id: Option<String>,
     created_at: Option<i64>,
+    upstream: Option<Arc<str>>,
     seen: Observation,
     /// The fencing number of the lease under which this replica owns it.
     fence: u64,
@@ -92,6 +93,7 @@ impl Generation {
             phase,
             conversation_id: start.conversation_id.clone(),
             created_at: start.created_at,
+            upstream: start.upstream.clone(),
             seen: Observation::default(),
             fence,
             unwritten: false,
@@ -110,7 +112,8 @@ impl Generation {
     /// The start with what has become known since, as other replicas need it.
     pub fn record(&self) -> Start {
         let state = self.state.lock();
-        Start { conversation_id: state.conversation_id.clone(), created_at: state.created_at, ..self.start.clone() }
+        let (conversation_id, upstream) = (state.conversation_id.clone(), state.upstream.clone());
+        Start { conversation_id, created_at: state.created_at, upstream, ..self.start.clone() }
     }
 
     /// How far it has come.
@@ -126,6 +129,16 @@ impl Generation {
     /// LibreChat's `generationCreatedAt`, once known.
     pub fn created_at(&self) -> Option<i64> {
         self.state.lock().created_at
+    }
+
+    /// The LibreChat that it was sent to, by its name.
+    pub fn upstream(&self) -> Option<Arc<str>> {
+        self.state.lock().upstream.clone()
+    }
+
+    /// The LibreChat that it was to be sent to could not be reached, and it goes to another.
+    pub fn goes_to(&self, upstream: Arc<str>) {
+        self.state.lock().upstream = Some(upstream);
     }
 
     /// The fencing number of this replica's lease.

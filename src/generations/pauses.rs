@@ -49,7 +49,8 @@ impl Generations {
     pub(super) async fn remember_paused(&self, generation: &Generation, seen: &Observation) {
         let Some(conversation_id) = generation.conversation_id() else { return };
         let start = generation.start();
-        let paused = Paused { by: start.id, created_at: generation.created_at(), seen: light(generation.whole_run(seen)) };
+        let (created_at, seen) = (generation.created_at(), light(generation.whole_run(seen)));
+        let paused = Paused { by: start.id, created_at, seen, upstream: generation.upstream() };
         if let Some(board) = &self.parts.board {
             board.remember_paused(&start.org, &start.member, &conversation_id, &paused).await;
         }

@@ -70,6 +70,19 @@ impl RedisBoard {
         }
     }
 
+    /// Tells everyone at which LibreChat a member's conversation runs. This is apart from the generation, whose text older
+    /// versions read.
+    pub async fn announce_upstream(&self, org: &str, member: &str, conversation_id: &str, upstream: &str) {
+        let key = self.redis.key(org, &format!("upstream:{member}:{conversation_id}"));
+        forgive(self.redis.put(&key, upstream, TOLD_FOR).await);
+    }
+
+    /// The LibreChat at which a member's conversation runs, or ran last.
+    pub async fn upstream_of(&self, org: &str, member: &str, conversation_id: &str) -> Option<String> {
+        let key = self.redis.key(org, &format!("upstream:{member}:{conversation_id}"));
+        forgive(self.redis.get(&key).await).flatten()
+    }
+
     /// Takes a member's new conversation for a generation. Answers whether it is this generation's; while the board is away,
     /// nobody says otherwise.
     pub async fn take(&self, org: &str, member: &str, conversation_id: &str, id: Uuid) -> bool {

@@ -240,6 +240,11 @@ impl Generations {
         self.open.lock().by_id.get(&id).cloned()
     }
 
+    /// The open generations of this member.
+    pub(super) fn open_of(&self, member: &str) -> Vec<Arc<Generation>> {
+        self.open.lock().by_member.get(member).cloned().unwrap_or_default()
+    }
+
     /// Every open generation.
     pub fn all_open(&self) -> Vec<Arc<Generation>> {
         self.open.lock().by_id.values().cloned().collect()

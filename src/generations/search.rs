@@ -12,7 +12,7 @@ use super::attend::CLOCKS_DIFFER_SECONDS;
 use super::claims::Claim;
 use super::generation::{Generation, Phase};
 use super::registry::Generations;
-use crate::librechat::client::{CallError, Conversation, Person};
+use crate::librechat::client::{CallError, Conversation, LibreChat, Person};
 
 /// The pause before the first look. Each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -37,6 +37,8 @@ struct Run<'a> {
     created_at: Option<i64>,
     /// What the person said; several things where it is not known which of them began it, none where it is not told.
     said: &'a [String],
+    /// The LibreChat where it runs, by its name; what is saved is told by any.
+    at: Option<&'a str>,
 }
 
 impl Generations {
@@ -79,7 +81,7 @@ impl Generations {
         if start.goes_on {
             self.take_up(generation, &conversation_id);
         }
-        match self.parts.librechat.status(&start.person(), &conversation_id).await {
+        match self.librechat_of(generation).status(&start.person(), &conversation_id).await {
             Ok(status) if status.active => {
                 let ours = start.goes_on && !status.so_far.paused
                     || status.created_at.is_none_or(|created_at| began_after(generation, created_at))
@@ -125,16 +127,18 @@ impl Generations {
         }
         let person = generation.start().person();
         let mut unanswered = None;
-        for conversation_id in self.running(&person).await? {
+        let (at, librechat) = (generation.upstream(), self.librechat_of(generation));
+        for conversation_id in running(&librechat, &person).await? {
             if self.is_taken(generation, &conversation_id) {
                 continue;
             }
-            if let Some(status) = kept(self.parts.librechat.status(&person, &conversation_id).await, &mut unanswered)
+            if let Some(status) = kept(librechat.status(&person, &conversation_id).await, &mut unanswered)
                 && status.active
             {
                 let said: Vec<String> = status.so_far.said.into_iter().collect();
                 let (began_at, created_at) = (status.created_at, status.created_at);
-                self.give(generation, Run { conversation_id: &conversation_id, began_at, created_at, said: &said }).await;
+                let run = Run { conversation_id: &conversation_id, began_at, created_at, said: &said, at: at.as_deref() };
+                self.give(generation, run).await;
             }
         }
         if generation.phase() != Phase::Unseen {
@@ -142,11 +146,12 @@ impl Generations {
         }
         // Those that are over, oldest first: its own began soon after it, and who says the same thing several times gets them in the
         // order they were made.
-        for (conversation_id, began_at) in self.begun_since(generation, &person).await? {
+        for (conversation_id, began_at) in begun_since(&librechat, generation, &person).await? {
             if !self.is_taken(generation, &conversation_id)
-                && let Some(saved) = kept(self.parts.librechat.messages(&person, &conversation_id).await, &mut unanswered)
+                && let Some(saved) = kept(librechat.messages(&person, &conversation_id).await, &mut unanswered)
             {
-                let run = Run { conversation_id: &conversation_id, began_at: Some(began_at), created_at: None, said: &saved.said };
+                let (began_at, said) = (Some(began_at), &saved.said);
+                let run = Run { conversation_id: &conversation_id, began_at, created_at: None, said, at: None };
                 self.give(generation, run).await;
                 if generation.phase() != Phase::Unseen {
                     return Ok(());
@@ -154,34 +159,6 @@ impl Generations {
             }
         }
         unanswered.map_or(Ok(()), Err)
-    }
-
-    /// The person's conversations that can be this generation's, and when each began in milliseconds since 1970, oldest first.
-    async fn begun_since(&self, generation: &Generation, person: &Person) -> Result<Vec<(String, i64)>, CallError> {
-        let begun = |conversation: &Conversation| conversation.created_at.map(jiff::Timestamp::as_millisecond);
-        let is_older = |conversation: &Conversation| begun(conversation).is_some_and(|began_at| !began_after(generation, began_at));
-        let (mut conversations, mut reaches_back) = (Vec::new(), false);
-        for newest in NEWEST {
-            conversations = self.parts.librechat.newest_conversations(person, newest).await?;
-            reaches_back = conversations.len() < newest || conversations.last().is_some_and(is_older);
-            if reaches_back {
-                break;
-            }
-        }
-        if !reaches_back {
-            generation.is_out_of_sight();
-        }
-        let dated = conversations.into_iter().rev().filter_map(|conversation| Some((begun(&conversation)?, conversation.conversation_id)));
-        let possible = dated.filter(|(began_at, _)| began_after(generation, *began_at));
-        Ok(possible.map(|(began_at, conversation_id)| (conversation_id, began_at)).collect())
-    }
-
-    /// The person's running conversations; none where this LibreChat does not tell, as before 0.8.2.
-    async fn running(&self, person: &Person) -> Result<Vec<String>, CallError> {
-        match self.parts.librechat.active(person).await {
-            Err(error) if error.tells_that_nothing_runs() => Ok(Vec::new()),
-            active => active,
-        }
     }
 
     /// Gives a run to the oldest lost start of the same person that can have begun it. A start whose answer is still on
@@ -193,6 +170,7 @@ impl Generations {
             start.member == of.start().member
                 && matches!(candidate.phase(), Phase::Asked | Phase::Unseen)
                 && candidate.conversation_id().is_none()
+                && (run.at.is_none() || candidate.upstream().as_deref() == run.at)
                 && run.began_at.is_none_or(|began_at| began_after(candidate, began_at))
                 && (run.said.is_empty() || run.said.iter().any(|text| start.may_have_said(text)))
         });
@@ -222,6 +200,14 @@ impl Generations {
     }
 }
 
+/// The person's running conversations; none where this LibreChat does not tell, as before 0.8.2.
+async fn running(librechat: &LibreChat, person: &Person) -> Result<Vec<String>, CallError> {
+    match librechat.active(person).await {
+        Err(error) if error.tells_that_nothing_runs() => Ok(Vec::new()),
+        active => active,
+    }
+}
+
 /// An answer of LibreChat's; none where it has nothing there. Any other failure is kept: it was no look.
 fn kept<T>(answer: Result<T, CallError>, unanswered: &mut Option<CallError>) -> Option<T> {
     match answer {
@@ -233,6 +219,26 @@ fn kept<T>(answer: Result<T, CallError>, unanswered: &mut Option<CallError>) -> 
             None
         }
     }
+}
+
+/// The person's conversations that can be this generation's, and when each began in milliseconds since 1970, oldest first.
+async fn begun_since(librechat: &LibreChat, generation: &Generation, person: &Person) -> Result<Vec<(String, i64)>, CallError> {
+    let begun = |conversation: &Conversation| conversation.created_at.map(jiff::Timestamp::as_millisecond);
+    let is_older = |conversation: &Conversation| begun(conversation).is_some_and(|began_at| !began_after(generation, began_at));
+    let (mut conversations, mut reaches_back) = (Vec::new(), false);
+    for newest in NEWEST {
+        conversations = librechat.newest_conversations(person, newest).await?;
+        reaches_back = conversations.len() < newest || conversations.last().is_some_and(is_older);
+        if reaches_back {
+            break;
+        }
+    }
+    if !reaches_back {
+        generation.is_out_of_sight();
+    }
+    let dated = conversations.into_iter().rev().filter_map(|conversation| Some((begun(&conversation)?, conversation.conversation_id)));
+    let possible = dated.filter(|(began_at, _)| began_after(generation, *began_at));
+    Ok(possible.map(|(began_at, conversation_id)| (conversation_id, began_at)).collect())
 }
 
 /// Whether a run can be this generation's: it began when that was admitted, or later.

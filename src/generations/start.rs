@@ -56,6 +56,9 @@ pub struct Start {
     pub room: u64,
     /// How many models answer.
     pub models: u64,
+    /// The LibreChat that it was sent to, by its name; a Tollgate that knew only one did not say.
+    #[serde(default)]
+    pub upstream: Option<Arc<str>>,
     /// A digest of what the person said, by which its run is known again; see [`digest`].
     #[serde(default)]
     pub said: Option<String>,

@@ -1,5 +1,7 @@
 //! What replicas tell each other of a generation, small enough to be told.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -26,6 +28,9 @@ pub struct Paused {
     pub created_at: Option<i64>,
     /// All that was seen of the run up to there.
     pub seen: Observation,
+    /// The LibreChat at which it waits, by its name.
+    #[serde(default)]
+    pub upstream: Option<Arc<str>>,
 }
 
 /// The same without text that nobody needs: none where the run's whole usage is known, the beginning of a long one.

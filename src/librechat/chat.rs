@@ -194,6 +194,23 @@ pub fn only_stops(json: &[u8]) -> bool {
     json.is_empty() || json.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<Stop>(json).is_ok()
 }
 
+/// The conversation whose run a body asks `/api/agents/chat/abort` to stop; an `abortKey` begins with it.
+pub fn stopped_conversation(json: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Stop<'a> {
+        #[serde(borrow)]
+        conversation_id: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        stream_id: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        abort_key: Option<Cow<'a, str>>,
+    }
+    let Stop { conversation_id, stream_id, abort_key } = serde_json::from_slice(json).ok()?;
+    let named = stream_id.or(conversation_id).filter(|named| !named.is_empty()).or(abort_key)?;
+    named.split(':').next().map(str::to_owned)
+}
+
 /// A body with every half of a surrogate pair that stands alone replaced by U+FFFD, as everyone does who writes it as UTF-8;
 /// `None` where there is none. JavaScript reads and writes such text, and a cut through an emoji makes it.
 pub fn without_lone_surrogates(json: &[u8]) -> Option<Vec<u8>> {

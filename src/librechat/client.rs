@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::frames::{self, RunStatus};
 use super::saved::{self, SavedMessages};
+use super::upstreams::{Place, Upstreams};
 use crate::clock::SharedClock;
 use crate::identity::access::TenantId;
 use crate::identity::mint::Minter;
@@ -92,10 +93,12 @@ pub enum ChatWire {
     Direct,
 }
 
-/// Speaks to one LibreChat.
+/// Speaks to LibreChat: to that of several whose the person is, or to the one where something runs.
 #[derive(Clone)]
 pub struct LibreChat {
-    base: Arc<str>,
+    upstreams: Arc<Upstreams>,
+    /// Where what is asked about runs, where that is known.
+    at: Option<Arc<str>>,
     http: reqwest::Client,
     minter: Arc<Minter>,
     clock: SharedClock,
@@ -103,7 +106,7 @@ pub struct LibreChat {
 
 impl std::fmt::Debug for LibreChat {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("LibreChat").field("base", &self.base).finish_non_exhaustive()
+        formatter.debug_struct("LibreChat").field("at", &self.at).finish_non_exhaustive()
     }
 }
 
@@ -116,12 +119,12 @@ const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 /// How long an ordinary call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long its health check may take: it is asked every 2 s, and answers from memory.
+/// How long its health check may take: it is asked every few seconds, and answers from memory.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl LibreChat {
-    /// A client for the LibreChat at `base`, such as `http://127.0.0.1:3080`.
-    pub fn new(base: &str, minter: Arc<Minter>, clock: SharedClock) -> Result<Self, CallError> {
+    /// A client for these LibreChats.
+    pub fn new(upstreams: Arc<Upstreams>, minter: Arc<Minter>, clock: SharedClock) -> Result<Self, CallError> {
         // LibreChat closes idle connections after 5 s; ours go before.
         let http = reqwest::Client::builder()
             .pool_idle_timeout(Duration::from_secs(3))
@@ -133,7 +136,26 @@ impl LibreChat {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| CallError::Away(error.to_string()))?;
-        Ok(Self { base: base.trim_end_matches('/').into(), http, minter, clock })
+        Ok(Self { upstreams, at: None, http, minter, clock })
+    }
+
+    /// The LibreChats that it speaks to.
+    pub fn upstreams(&self) -> &Arc<Upstreams> {
+        &self.upstreams
+    }
+
+    /// The same, for what runs at the LibreChat of this name. Where that is not known, or it is gone for good, the person's is
+    /// asked.
+    #[must_use]
+    pub fn at(&self, upstream: Option<Arc<str>>) -> Self {
+        Self { at: upstream, ..self.clone() }
+    }
+
+    /// The URL of a path, at the LibreChat that is asked for this person.
+    fn url(&self, person: &str, path: &str) -> String {
+        let place = self.upstreams.of_run(self.at.as_deref(), person, self.clock.now());
+        // A configuration without any LibreChat is none.
+        format!("{}{path}", place.map_or("http://", |place| place.base()))
     }
 
     /// The person's running conversations.
@@ -220,7 +242,7 @@ impl LibreChat {
             #[serde(rename = "data")]
             _models: Vec<serde::de::IgnoredAny>,
         }
-        let request = self.http.get(format!("{}/api/agents/v1/models", self.base)).bearer_auth(key);
+        let request = self.http.get(self.url(key, "/api/agents/v1/models")).bearer_auth(key);
         let request = request.header("User-Agent", FALLBACK_USER_AGENT).header("X-Forwarded-For", address);
         let request = match tenant {
             Some(tenant) => request.header("X-Tenant-Id", tenant.header()),
@@ -267,15 +289,15 @@ impl LibreChat {
     }
 
     /// The health check that every version has, and answers with 200 where LibreChat is well.
-    pub async fn health(&self) -> Result<(), CallError> {
-        let request = self.http.get(format!("{}/health", self.base)).timeout(HEALTH_TIMEOUT);
+    pub async fn health(&self, place: &Place) -> Result<(), CallError> {
+        let request = self.http.get(format!("{}/health", place.base())).timeout(HEALTH_TIMEOUT);
         let response = request.send().await.map_err(|error| CallError::Away(plain(&error)))?;
         if response.status() == 200 { Ok(()) } else { Err(CallError::Status(response.status().as_u16())) }
     }
 
     /// What its clock says, to a second, by the `Date` of an answer.
     pub async fn time(&self) -> Result<Timestamp, CallError> {
-        let request = self.http.get(format!("{}/api/config", self.base)).timeout(CALL_TIMEOUT);
+        let request = self.http.get(self.url("", "/api/config")).timeout(CALL_TIMEOUT);
         let response = request.send().await.map_err(|error| CallError::Away(plain(&error)))?;
         let date = response.headers().get("date").and_then(|date| date.to_str().ok());
         let parsed = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
@@ -284,14 +306,14 @@ impl LibreChat {
 
     /// What its page shows to somebody who is not signed in.
     pub async fn page_config(&self) -> Result<serde_json::Map<String, serde_json::Value>, CallError> {
-        let request = self.http.get(format!("{}/api/config", self.base)).header("User-Agent", FALLBACK_USER_AGENT);
+        let request = self.http.get(self.url("", "/api/config")).header("User-Agent", FALLBACK_USER_AGENT);
         let body = self.read(request.header("Accept-Encoding", "identity")).await?;
         serde_json::from_slice(&body).map_err(|_| unread(&body))
     }
 
     /// Whether it has the liveness check that came with 0.8.6. Before, its page or nothing is there.
     pub async fn is_alive(&self) -> Result<bool, CallError> {
-        let request = self.http.get(format!("{}/livez", self.base)).header("Accept-Encoding", "identity");
+        let request = self.http.get(self.url("", "/livez")).header("Accept-Encoding", "identity");
         match self.read(request).await {
             Ok(body) => Ok(!body.trim_ascii_start().starts_with(b"<")),
             Err(CallError::Status(404)) => Ok(false),
@@ -307,7 +329,7 @@ impl LibreChat {
         let token = self.minter.mint_own_call(&person.user, Some(&*person.org).filter(|org| !org.is_empty()), self.clock.now());
         let user_agent = if person.user_agent.starts_with("Mozilla/") { &person.user_agent } else { FALLBACK_USER_AGENT };
         self.http
-            .request(method, format!("{}{path}", self.base))
+            .request(method, self.url(&person.user, path))
             .bearer_auth(token)
             .header("User-Agent", user_agent)
             .header("X-Forwarded-For", &person.address)

@@ -262,6 +262,14 @@ pub fn is_called_back(path: &str) -> bool {
     is_plain(path) && matches!(parts.as_slice(), ["oauth", _, "callback"] | ["api", "admin", "oauth", _, "callback"])
 }
 
+/// The conversation whose run's status a path asks for.
+pub fn status_asked_of(path: &str) -> Option<String> {
+    let parts: Vec<Cow<'_, str>> = path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect();
+    let [api, agents, chat, status, conversation_id] = parts.as_slice() else { return None };
+    let words = [(api, "api"), (agents, "agents"), (chat, "chat"), (status, "status")];
+    words.iter().all(|(part, word)| part.eq_ignore_ascii_case(word)).then(|| conversation_id.to_string())
+}
+
 /// Whether a path shows a shared conversation, or what belongs to one.
 pub fn is_share(path: &str) -> bool {
     matches!(segments(path).as_slice(), [api, share, ..] if api == "api" && share == "share")

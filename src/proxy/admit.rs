@@ -121,7 +121,10 @@ fn recognise(app: &App, session: &Session, ctx: &mut Ctx) {
     let proto = head.headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
     // Of a chain of proxies the first says how the client came.
     let proto = proto.and_then(|chain| chain.split(',').next());
-    ctx.is_https = peer_is_trusted && proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
+    ctx.is_https = match proto.filter(|_| peer_is_trusted) {
+        Some(proto) => proto.trim().eq_ignore_ascii_case("https"),
+        None => session.digest().is_some_and(|connection| connection.ssl_digest.is_some()),
+    };
     origins::recognise(app, session, ctx);
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::body;
 use super::ctx::{Ctx, Refused};
+use super::upstream;
 use crate::app::App;
 use crate::error::{Malformed, Rejection};
 use crate::generations::Start;
@@ -90,6 +91,7 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
         ctx.zone = Some(zone);
     }
     let message = recall_models(app, &org, &identity, message).await;
+    upstream::choose_for_message(app, ctx, message.conversation_id.as_deref()).await;
     ctx.asks.conversation_id.clone_from(&message.conversation_id);
     ctx.asks.model.clone_from(&message.model);
     ctx.asks.captured = app.redactor.captured(org.capture, message.said.as_deref().unwrap_or(&message.text));
@@ -373,6 +375,7 @@ fn start_of(
         input_estimate: estimate.input,
         room: estimate.room,
         models: estimate.models,
+        upstream: ctx.destination.place.as_ref().map(|place| place.name().clone()),
         buckets: charges.iter().map(|charge| charge.bucket.clone()).collect::<Vec<Bucket>>(),
     }
 }

@@ -13,6 +13,7 @@ use super::cutoff::Standing;
 use super::logins::Login;
 use super::origins::Cors;
 use super::relay::Reading;
+use super::upstream::Destination;
 use crate::generations::{Generation, Phase};
 use crate::identity::keys::ApiKey;
 use crate::identity::{Identity, Org};
@@ -34,7 +35,7 @@ pub struct Ctx {
     pub route: Route,
     /// The client's true address.
     pub address: Option<IpAddr>,
-    /// Whether the client speaks to the outermost proxy over TLS.
+    /// Whether the client speaks TLS to the outermost proxy, or to us.
     pub is_https: bool,
     /// Whose request it is.
     pub identity: Option<Identity>,
@@ -46,6 +47,8 @@ pub struct Ctx {
     pub hides: Option<Hidden>,
     /// Which page of another origin may read the answer.
     pub cors: Cors,
+    /// The LibreChat that it is sent to.
+    pub destination: Destination,
     /// The token LibreChat is to see in place of the client's.
     pub swapped_token: Option<String>,
     /// Whether its person's role is what an application says, whatever the directory has.
@@ -130,6 +133,7 @@ impl Ctx {
             host_org: None,
             hides: None,
             cors: Cors::default(),
+            destination: Destination::default(),
             swapped_token: None,
             role_is_tokens: false,
             body: None,

@@ -2,7 +2,7 @@
 //!
 //! Pingora tells HTTP/2 by waiting, for ever, for the 24 bytes that it begins with. There are whole requests that are
 //! shorter, and clients that say nothing at all. So the first bytes are looked at here, for a while, and each connection is
-//! given to a proxy that need not guess.
+//! given to a proxy that need not guess. Where TLS ends here, its handshake has told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Door {
     http1: Arc<HttpProxy<Gateway>>,
     http2: Arc<HttpProxy<Gateway>>,
+    #[cfg(feature = "tls")]
+    tls: Option<super::tls::Ender>,
     patience: Duration,
 }
 
@@ -50,17 +52,42 @@ impl Door {
             proxy.server_options = Some(options);
             Arc::new(proxy)
         };
-        Self { http1: proxy(false), http2: proxy(true), patience }
+        Self {
+            http1: proxy(false),
+            http2: proxy(true),
+            #[cfg(feature = "tls")]
+            tls: None,
+            patience,
+        }
+    }
+
+    /// The same, where TLS ends here.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn speaking_tls(self, tls: super::tls::Ender) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// A connection as requests come on it, and whether they are HTTP/2; nothing where none come, or not in time.
+    async fn opened(&self, mut stream: Stream) -> Option<(Stream, bool)> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let stream = tokio::time::timeout(self.patience, tls.end(stream)).await.ok()??;
+            let http2 = stream.selected_alpn_proto() == Some(pingora_core::protocols::ALPN::H2);
+            return Some((stream, http2));
+        }
+        let http2 = said_in_time(&mut stream, self.patience).await?;
+        Some((stream, http2))
     }
 }
 
 #[async_trait]
 impl ServerApp for Door {
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let mut stopping = shutdown.clone();
-        let http2 = tokio::select! {
+        let (stream, http2) = tokio::select! {
             biased;
-            spoken = said_in_time(&mut stream, self.patience) => spoken?,
+            opened = self.opened(stream) => opened?,
             _ = stopping.wait_for(|stopping| *stopping) => return None,
         };
         let proxy = if http2 { &self.http2 } else { &self.http1 };

@@ -11,7 +11,6 @@ use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::{rewrite, sign_in};
-use crate::app::App;
 use crate::identity::keys::PREFIX;
 use crate::librechat::routes::Route;
 
@@ -30,8 +29,8 @@ const READ_TIMEOUT: Duration = Duration::from_mins(10);
 const LOGIN_READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Where the request goes.
-pub fn peer(app: &App, ctx: &Ctx) -> Result<Box<HttpPeer>> {
-    let Some(address) = app.upstream.known() else {
+pub fn peer(ctx: &Ctx) -> Result<Box<HttpPeer>> {
+    let Some(address) = ctx.destination.place.as_ref().and_then(|place| place.address().known()) else {
         return Error::e_explain(ErrorType::ConnectNoRoute, "LibreChat's name has no address");
     };
     let mut peer = HttpPeer::new(address, false, String::new());

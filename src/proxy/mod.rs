@@ -1,10 +1,10 @@
 //! The four stages of a request, each in its own room: [`admit`], [`forward`], [`relay`], [`settle`]. The trait that
 //! Pingora calls only hands over.
 //!
-//! [`door`] is where connections come in, [`ctx`] what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
+//! [`door`] is where connections come in, `tls` ends their TLS where that is done here, [`ctx`] what a request carries from stage to stage, [`body`] how a body is read before anything is forwarded,
 //! [`chat`] how a chat start is admitted, [`logins`] how sign-ins are watched, [`keys`] how programs come with API keys, [`keys_made`] how keys are made, [`agent_keys`] whose LibreChat's own keys are, [`client`] whose address it comes from, [`ranges`] which addresses a person may come
 //! from, [`origins`] what pages of other origins may send and read, [`framing`] which of them may show LibreChat's, [`own`] what
-//! Tollgate answers itself, [`reject`] how a rejection is sent, [`sign_in`] how people are signed in, [`rewrite`] what is changed of an answer, [`counted`] how one is written down that floods, [`cutoff`] how
+//! Tollgate answers itself, [`reject`] how a rejection is sent, [`sign_in`] how people are signed in, [`rewrite`] what is changed of an answer, [`upstream`] which LibreChat it goes to, [`counted`] how one is written down that floods, [`cutoff`] how
 //! a stream ends whose person was suspended.
 
 pub mod admit;
@@ -29,6 +29,9 @@ pub mod relay;
 pub mod rewrite;
 pub mod settle;
 pub mod sign_in;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod upstream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +72,7 @@ impl ProxyHttp for Gateway {
         client::set_up(session);
         match admit::admit(&self.app, session, ctx).await {
             Ok(admit::Admitted::Forward) => {
+                upstream::choose(&self.app, session, ctx).await;
                 ctx.admitted_in.get_or_insert_with(|| ctx.received.elapsed());
                 Ok(false)
             }
@@ -81,7 +85,14 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        forward::peer(&self.app, ctx)
+        forward::peer(ctx)
+    }
+
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+        if upstream::choose_another(&self.app, ctx, &error) {
+            error.set_retry(true);
+        }
+        error
     }
 
     async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {

@@ -112,7 +112,7 @@ pub enum OpenError {
 pub enum Note {
     /// It was admitted. The text is its record.
     Started,
-    /// Its request left for LibreChat.
+    /// Its request left for LibreChat. The text is its record, where that has changed.
     Forwarded,
     /// LibreChat runs it. The text is its record, with the conversation.
     Running,

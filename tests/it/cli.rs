@@ -7,6 +7,7 @@ mod live;
 mod rebuilding;
 mod starting;
 mod statements;
+mod upstreams;
 
 use std::fmt::Write as _;
 use std::fs;

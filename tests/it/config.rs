@@ -57,7 +57,7 @@ fn the_defaults_are_what_the_issue_names() {
     assert_eq!(config.public.trusted_proxies, ["127.0.0.1/32".parse().unwrap()]);
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:3090");
     assert_eq!(config.metrics.listen.to_string(), "127.0.0.1:9464");
-    assert_eq!(config.librechat.upstream.to_string(), "http://127.0.0.1:3080");
+    assert_eq!(config.librechat.upstreams[0].to_string(), "http://127.0.0.1:3080");
     assert_eq!(config.librechat.jwt_secret, Secret::new(SECRET));
     assert_eq!(config.librechat.jwt_refresh_secret, None);
     assert!(!config.librechat.trust_email_domains);
@@ -114,7 +114,7 @@ fn the_environment_speaks_every_type() {
         ],
     );
     assert_eq!(config.public.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "fd00::1/128".parse().unwrap()]);
-    assert_eq!(config.librechat.upstream.authority(), "chat:80");
+    assert_eq!(config.librechat.upstreams[0].authority(), "chat:80");
     assert!(config.librechat.trust_email_domains);
     assert_eq!(config.librechat.default_org.as_deref(), Some("acme"));
     assert_eq!(config.estimate.answer_tokens, 2000);

@@ -39,5 +39,7 @@ mod replicas;
 mod sign_in;
 mod stopping;
 mod store_contract;
+mod tls;
 mod transport;
+mod upstreams;
 mod walls;

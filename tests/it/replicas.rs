@@ -3,6 +3,8 @@
 mod flushes;
 mod outages;
 mod processes;
+mod replacing;
+mod upstreams;
 
 use std::sync::Arc;
 use std::time::Duration;

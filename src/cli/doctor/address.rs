@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::finding::Finding;
-use crate::config::Config;
+use crate::config::Upstream;
 use crate::librechat::client::LibreChat;
 
 /// How long an address may take.
@@ -89,9 +89,9 @@ fn is_json(answer: &reqwest::Response) -> bool {
 }
 
 /// Whether LibreChat's own port is open at the address that people open.
-pub(super) async fn leads_around(url: &PublicUrl, config: &Config) -> Finding {
+pub(super) async fn leads_around(url: &PublicUrl, upstream: &Upstream) -> Finding {
     let id = "address.around";
-    let port = config.librechat.upstream.port();
+    let port = upstream.port();
     let around = format!("http://{}:{port}", url.url.host_str().unwrap_or_default());
     let asked = async {
         let answer = client().ok()?.get(format!("{around}/api/config")).send().await.ok()?;

@@ -110,7 +110,7 @@ impl LibreChat {
     fn of_account(&self, account: &Credentials, path: &str) -> reqwest::RequestBuilder {
         let request = self
             .http
-            .post(format!("{}{path}", self.base))
+            .post(self.url(&account.email, path))
             .header("User-Agent", FALLBACK_USER_AGENT)
             .header("X-Forwarded-For", address_of(&account.email).to_string())
             .header("Accept-Encoding", "identity");

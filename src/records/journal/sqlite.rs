@@ -139,7 +139,7 @@ impl Source {
         let mut reader = self.connections.reader.lock().await;
         let reader = reader.as_mut().ok_or_else(closed)?;
         let open = "SELECT started.generation, \
-             (SELECT body FROM entries newer WHERE newer.generation = started.generation AND newer.kind IN (1, 3) ORDER BY seq DESC LIMIT 1) AS record, \
+             (SELECT body FROM entries newer WHERE newer.generation = started.generation AND newer.kind IN (1, 2, 3) AND newer.body <> '' ORDER BY seq DESC LIMIT 1) AS record, \
              EXISTS (SELECT 1 FROM entries sent WHERE sent.generation = started.generation AND sent.kind IN (2, 3)) AS forwarded \
              FROM entries started WHERE started.generation IS NOT NULL AND started.kind = 1 AND NOT EXISTS ( \
              SELECT 1 FROM entries ended WHERE ended.generation = started.generation AND ended.kind IN (4, 6)) ORDER BY started.seq";

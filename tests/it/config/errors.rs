@@ -167,7 +167,8 @@ id = 'acme'
 ",
         ),
     );
-    says("several_upstreams", &wrong("[librechat]\nupstreams = ['http://a', 'http://b']\nagent_api = 'default_org'"));
+    let several = "upstreams = ['http://a', 'http://b', 'http://a:80']\ndrained = ['http://a', 'http://b', 'http://c']";
+    says("several_upstreams", &wrong(&format!("[librechat]\n{several}\nagent_api = 'default_org'\ndead_after = 0\nhealth_every_ms = 5")));
     says("no_upstream", &wrong("[librechat]\nupstreams = []"));
     says(
         "both_secrets",

@@ -121,3 +121,76 @@ async fn many_migrate_at_once(url: &str) {
     }
     assert_eq!(Database::open(url).unwrap().status().await, Status::Ready);
 }
+
+/// Each migration's number and text, in order.
+fn migrations(kind: &str) -> Vec<(String, String)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(kind);
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.iter().map(|file| (file.file_name().unwrap().display().to_string(), std::fs::read_to_string(file).unwrap())).collect()
+}
+
+/// What an older version, which knows the schema up to some migration, meets in the newest one: each column that it reads and
+/// writes is there and of its type, takes what it took, and none that it does not know has to be written.
+async fn older_versions_find_their_columns(place: Place, kind: &str, columns: &str) {
+    type Column = (String, String, bool, bool);
+    let read = |text: String| -> Vec<Column> {
+        let columns = text.split(' ').filter(|column| !column.is_empty()).map(|column| {
+            let parts: Vec<&str> = column.split('|').collect();
+            assert_eq!(parts.len(), 4, "{column}");
+            (parts[0].to_owned(), parts[1].to_owned(), parts[2] == "1", parts[3] == "1")
+        });
+        columns.collect()
+    };
+    let mut versions: Vec<(String, Vec<Column>)> = Vec::new();
+    for (name, statements) in migrations(kind) {
+        place.script(&statements).await;
+        versions.push((name, read(place.sql(columns).await)));
+    }
+    let (last, newest) = versions.pop().expect("there are migrations");
+    assert!(versions.len() > 4 && newest.len() > 100, "{last}: {newest:?}");
+    for (version, known) in versions {
+        for (name, kind, may_be_missing, _) in &known {
+            let now = newest.iter().find(|(column, ..)| column == name);
+            let now = now.unwrap_or_else(|| panic!("{name}, which the version up to {version} uses, is gone"));
+            assert_eq!(now.1, *kind, "{name} is of another type than the version up to {version} knows");
+            assert!(now.2 || !may_be_missing, "{name} could be left out by the version up to {version}");
+        }
+        let tables: std::collections::BTreeSet<&str> = known.iter().filter_map(|(name, ..)| name.split('.').next()).collect();
+        for (name, _, may_be_missing, has_default) in &newest {
+            let is_new = known.iter().all(|(column, ..)| column != name);
+            let of_known_table = name.split('.').next().is_some_and(|table| tables.contains(table));
+            assert!(!is_new || !of_known_table || *may_be_missing || *has_default, "the version up to {version} cannot leave out {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn older_versions_go_on_working_on_the_newest_postgres() {
+    let columns = "SELECT coalesce(string_agg(table_name || '.' || column_name || '|' || replace(data_type, ' ', '_') || '|' || \
+        (is_nullable = 'YES')::int || '|' || (column_default IS NOT NULL)::int, ' '), '') FROM information_schema.columns \
+        WHERE table_schema = 'public' AND table_name IN (SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE')";
+    older_versions_find_their_columns(Place::empty_postgres().await, "postgres", columns).await;
+}
+
+#[tokio::test]
+async fn older_versions_go_on_working_on_the_newest_sqlite() {
+    let columns = "SELECT coalesce(group_concat(tables.name || '.' || columns.name || '|' || columns.type || '|' || (NOT columns.\"notnull\") \
+        || '|' || (columns.dflt_value IS NOT NULL), ' '), '') FROM sqlite_schema tables, pragma_table_info(tables.name) columns \
+        WHERE tables.type = 'table'";
+    older_versions_find_their_columns(Place::empty_sqlite(), "sqlite", columns).await;
+}
+
+#[test]
+fn no_migration_takes_anything_away() {
+    for kind in ["postgres", "sqlite"] {
+        for (name, text) in migrations(kind) {
+            let words: String =
+                text.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join(" ").to_uppercase();
+            let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+            for gone in ["DROP TABLE", "DROP COLUMN", "RENAME", "ALTER COLUMN", "TRUNCATE", "SET NOT NULL"] {
+                assert!(!words.contains(gone), "{kind}/{name} has {gone}: an older version may still need what that changes");
+            }
+        }
+    }
+}
