@@ -33,6 +33,7 @@ mod readers;
 mod sqlite;
 mod timescale;
 
+pub use postgres::Address;
 pub use readers::{Reader, ReaderError};
 
 use postgres::Postgres;
@@ -187,6 +188,23 @@ impl Database {
         match &self.0 {
             Kind::Sqlite(_) => Err(ReaderError::NoRoles),
             Kind::Postgres(postgres) => postgres.create_reader(org, &role).await,
+        }
+    }
+
+    /// The same, and gives it another password than it had.
+    pub async fn renew_reader(&self, org: &str, role: Option<&str>) -> Result<Reader, ReaderError> {
+        let role = role.map_or_else(|| readers::role_of(org), str::to_owned);
+        match &self.0 {
+            Kind::Sqlite(_) => Err(ReaderError::NoRoles),
+            Kind::Postgres(postgres) => postgres.renew_reader(org, &role).await,
+        }
+    }
+
+    /// Where it is, for others who connect to it too; nowhere where it is a file.
+    pub fn address(&self) -> Option<Address> {
+        match &self.0 {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(postgres) => Some(postgres.address()),
         }
     }
 

@@ -16,6 +16,7 @@ mod chats;
 mod cli;
 #[cfg(test)]
 mod config;
+mod dashboards;
 mod demo;
 mod deploying;
 mod directory;
