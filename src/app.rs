@@ -29,6 +29,7 @@ use crate::identity::sign_in::{self, SignIn};
 use crate::identity::{Accounts, AgentKeys, Directory, KeyStanding, LibreChatUser, Logins, LookupError, Minter, SettingsError, Verifier};
 use crate::librechat::address::Address;
 use crate::librechat::client::{CallError, LibreChat, Person};
+use crate::limits::caps::Caps;
 use crate::limits::explain::{self, Explained};
 use crate::limits::memory::MemoryStore;
 use crate::limits::metered::MeteredStore;
@@ -96,6 +97,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// The same, as what restores and compares them with the usage rows.
     pub counters: Arc<RestoringStore>,
+    /// How full the caps of orgs are.
+    pub caps: Caps,
     /// Whether other replicas use the same store.
     pub store_is_shared: bool,
     /// The database, to read rows.
@@ -296,6 +299,7 @@ impl App {
             draining: Flag::default(),
             ready: Flag::default(),
             upstream_is_up: Flag::default(),
+            caps: Caps::default(),
             open_requests: OpenRequests::default(),
             config,
             clock,

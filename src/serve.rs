@@ -22,6 +22,7 @@ use crate::app::{App, BuildError};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::identity::directory::refresh;
+use crate::limits::caps;
 use crate::limits::reconcile::Reconciler;
 use crate::proxy::door::{Door, PATIENCE};
 use crate::telemetry::system;
@@ -136,6 +137,7 @@ fn start_here(config: Config, clock: SharedClock, signals: &Signals) -> Result<R
         runtime.spawn(keys.clone().keep_fresh());
     }
     runtime.spawn(watch_system(app.clone()));
+    runtime.spawn(watch_caps(app.clone()));
     runtime.spawn(Reconciler::new(app.counters.clone(), app.replica.clone(), app.config.store.reconcile_every).run());
 
     let (stop, stopping) = watch::channel(false);
@@ -271,6 +273,7 @@ async fn upkeep(app: Arc<App>) {
             tracing::info!(upstream = app.upstream.authority(), up, "LibreChat");
         }
         app.upstream_is_up.set(up);
+        app.metrics.upstream_up(app.upstream.authority(), up);
         admin::health::measure(&app).await;
     }
 }
@@ -296,12 +299,23 @@ async fn retention(app: Arc<App>) {
     }
 }
 
+/// Shows how full the caps of orgs are.
+async fn watch_caps(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(caps::EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        app.caps.show(&app.counters, &app.rules).await;
+    }
+}
+
 /// Looks at the machine, and at the disk that the journal lies on.
 async fn watch_system(app: Arc<App>) {
     let folder = app.config.records.journal.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| PathBuf::from("."), Path::to_owned);
     let server: Arc<str> = system::host_name().map_or_else(|| app.replica.clone(), Into::into);
     system::watch(folder, system::EVERY, |sample| {
+        app.metrics.system(&sample);
         app.recorder.record_system(sample.row(Uuid::now_v7(), app.clock.now(), server.clone()));
     })
     .await;

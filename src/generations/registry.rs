@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use lru::LruCache;
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -247,6 +248,11 @@ impl Generations {
     /// How many generations are open.
     pub fn count_open(&self) -> usize {
         self.open.lock().by_id.len()
+    }
+
+    /// When the oldest open generation was admitted.
+    pub fn oldest_open(&self) -> Option<Timestamp> {
+        self.open.lock().by_id.values().map(|generation| generation.start().admitted_at).min()
     }
 
     /// The books of a generation are closed here.

@@ -3,8 +3,9 @@
 //! [`rules`] finds the limits that apply to a person, [`period`] the calendar window they are in, and a [`Store`]
 //! decides and reserves over all of them at once. Two stores exist, [`memory`] for one process and [`redis`] for
 //! several; one contract suite runs on both. [`restoring`] brings counters back that a store has lost, [`reconcile`]
-//! compares them with the usage rows, [`metered`] counts and times the calls of either.
+//! compares them with the usage rows, [`metered`] counts and times the calls of either, [`caps`] shows how full they are.
 
+pub mod caps;
 pub mod explain;
 pub mod memory;
 pub mod metered;

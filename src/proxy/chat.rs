@@ -279,6 +279,7 @@ async fn reserve(
 ) -> Result<Start, Rejection> {
     let now = app.clock.now();
     let who = Who::of(identity).ok_or(Rejection::NoOrg)?;
+    app.caps.carried_by_token(&who);
     let charges = app.rules.charges(&who, &estimate.amounts, now);
     let mut start = start_of(session, ctx, identity, org, message, estimate, &charges, now);
     if charges.is_empty() && !app.store_is_shared {

@@ -4,11 +4,14 @@
 //! label. Orgs, models, routes, methods and statuses go through [`labels`]; issuers are those that the configuration
 //! names; every other label value is a word in our own source, which the type `&'static str` holds.
 
+mod place;
+
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use parking_lot::Mutex;
@@ -20,6 +23,9 @@ use crate::identity::KeySetHealth;
 use crate::limits::reconcile::Drift;
 use crate::limits::{Bucket, Resource, Window};
 use crate::records::{self, Health, UsageRow};
+
+pub use place::CapUse;
+use place::PlaceGauges;
 
 /// How many models have a label of their own.
 const MODEL_LABELS: usize = 50;
@@ -169,6 +175,7 @@ pub struct Metrics {
     records_dropped: IntCounterVec,
     log_file_lines: IntCounterVec,
     degraded: IntGaugeVec,
+    place: PlaceGauges,
     /// Held while a counter follows a total that is counted elsewhere.
     following: Mutex<()>,
 }
@@ -289,6 +296,7 @@ impl Metrics {
                 &["result"],
             )?,
             degraded: maker.gauges("degraded", "1 for each part that does not work as it should.", &["component"])?,
+            place: PlaceGauges::new(&maker)?,
             registry: maker.registry,
             following: Mutex::new(()),
         };
@@ -575,6 +583,14 @@ impl Maker {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
         self.register(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
+    fn ratio(&self, name: &str, help: &str) -> Result<Gauge, Error> {
+        self.register(Gauge::with_opts(options(name, help))?)
+    }
+
+    fn ratios(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {
+        self.register(GaugeVec::new(options(name, help), labels)?)
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, Error> {

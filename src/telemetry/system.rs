@@ -65,6 +65,16 @@ impl SystemSample {
         if self.elapsed.is_zero() { 0.0 } else { bytes as f64 / self.elapsed.as_secs_f64() }
     }
 
+    /// Memory in use, of all there is; 1 is all of it.
+    pub fn memory_ratio(&self) -> f64 {
+        ratio(self.memory_used_bytes, self.memory_total_bytes)
+    }
+
+    /// Space in use on the disk that the folder lies on; 1 is all of it.
+    pub fn disk_ratio(&self) -> f64 {
+        ratio(self.disk_used_bytes, self.disk_total_bytes)
+    }
+
     /// The row of it.
     pub fn row(&self, id: Uuid, time: Timestamp, server: Arc<str>) -> SystemRow {
         SystemRow {
@@ -174,6 +184,11 @@ impl Sampler {
         // Each would be looked at where they were asked for with the process; their number is enough.
         sample.process_threads = std::fs::read_dir("/proc/self/task").map_or(0, |threads| threads.count() as u64);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// The name of this machine, where the system tells it.

@@ -1,5 +1,6 @@
 //! `/metrics` after ordinary traffic: everything an operator watches is there, with values that make sense.
 
+use tollgate::clock::ManualClock;
 use tollgate::scripted::client::ChatBody;
 
 use crate::support::gateway::{Setup, value_of, wait_for};
@@ -90,6 +91,12 @@ fn assert_charges(metrics: &str) {
 /// The store, the records and LibreChat are well.
 #[track_caller]
 fn assert_health(metrics: &str) {
+    let upstream = metrics.lines().find(|line| line.starts_with("tollgate_upstream_up{upstream=\"127.0.0.1:"));
+    assert!(upstream.is_some_and(|line| line.ends_with(" 1")), "LibreChat is up: {upstream:?}");
+    assert_value(metrics, "tollgate_generation_oldest_seconds", 0.0);
+    for system in ["tollgate_system_cpu_ratio", "tollgate_system_memory_ratio", "tollgate_system_disk_ratio"] {
+        assert_between(metrics, system, 0.0, 1.0);
+    }
     assert_value(metrics, "tollgate_store_up", 1.0);
     assert_value(metrics, r#"tollgate_store_operations_total{result="ok",verb="reserve"}"#, 3.0);
     assert_value(metrics, r#"tollgate_store_operations_total{result="refused",verb="reserve"}"#, 1.0);
@@ -102,6 +109,36 @@ fn assert_health(metrics: &str) {
     for component in ["store", "records", "librechat"] {
         assert_value(metrics, &format!(r#"tollgate_degraded{{component="{component}"}}"#), 0.0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_use_of_an_orgs_caps_is_shown_until_their_period_ends() {
+    let clock = ManualClock::at("2026-11-20T10:00:00Z".parse().expect("an instant"));
+    let config = "[[limits]]\napplies_to = 'org'\ntokens_per_day = 40_000\nmessages_per_month = 4\n\
+                  [[limits]]\napplies_to = 'org'\nusd_per_day = '1'\nmode = 'shadow'\n\
+                  [[limits]]\napplies_to = 'member'\nmessages_per_day = 2\n";
+    let librechat = tollgate::scripted::Options { clock: clock.clone(), ..Default::default() };
+    let gateway = Setup { clock: clock.clone(), librechat, ..Setup::with(config) }.start().await;
+    let answer = gateway.client("ann@acme.test").chat("One [[tokens=5 in=9000 out=1000]]").await.expect("an answer");
+    assert_eq!(answer.start.status, 200, "{answer:?}");
+    gateway.all_settled().await;
+    let (day, month) = (
+        r#"tollgate_limit_used_ratio{org="acme",resource="tokens",window="day"}"#,
+        r#"tollgate_limit_used_ratio{org="acme",resource="messages",window="month"}"#,
+    );
+    let metrics = wait_for("the use to be shown", || async {
+        let metrics = gateway.metrics().await;
+        metrics.contains(&format!("{day} 0.25")).then_some(metrics)
+    })
+    .await;
+    assert_value(&metrics, month, 0.25);
+    assert_eq!(metrics.matches("tollgate_limit_used_ratio{").count(), 2, "caps that are enforced, and nothing else:\n{metrics}");
+    clock.set("2026-11-21T10:00:00Z".parse().expect("an instant"));
+    let app = &gateway.running.app;
+    app.caps.show(&app.counters, &app.rules).await;
+    let metrics = gateway.metrics().await;
+    assert_value(&metrics, day, 0.0);
+    assert_value(&metrics, month, 0.25);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,6 +156,7 @@ async fn open_answers_and_streams_are_counted_while_they_last() {
     }
     let metrics = gateway.metrics().await;
     assert_value(&metrics, "tollgate_generations_open", 1.0);
+    assert_between(&metrics, "tollgate_generation_oldest_seconds", 0.0, 60.0);
     assert_value(&metrics, "tollgate_streams_open", 2.0);
     for stream in streams {
         stream.all().await.expect("the end of the stream");

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::limits::{Period, Scope};
 use crate::records::journal::JournalHealth;
+use crate::telemetry::system::SystemSample;
 
 /// Every model of a family, under its own name.
 fn known(model: &str) -> Option<String> {
@@ -82,7 +83,16 @@ fn touch_everything(metrics: &Metrics) {
     metrics.store_operation("reserve", "ok", moment);
     metrics.records(&health());
     metrics.log_file_lines("dropped", 2);
+    metrics.caps_used(&[cap("acme", 0.5)]);
+    metrics.generation_oldest(moment);
+    metrics.upstream_up("librechat:3080", true);
+    metrics.certificate_expires(Timestamp::UNIX_EPOCH);
+    metrics.system(&SystemSample::default());
     metrics.degraded("store", false);
+}
+
+fn cap(org: &str, ratio: f64) -> CapUse<'_> {
+    CapUse { org, resource: Resource::Tokens, window: Window::Month, ratio }
 }
 
 fn health() -> Health {
@@ -143,6 +153,27 @@ fn a_decision_names_the_limit_that_decided() {
     let shown = metrics.exposition();
     assert_line(&shown, r#"tollgate_decisions_total{decision="refused",resource="cost",scope="org",window="day"} 1"#);
     assert_line(&shown, r#"tollgate_decisions_total{decision="admitted",resource="none",scope="none",window="none"} 1"#);
+}
+
+#[test]
+fn caps_are_shown_as_long_as_they_are_there_and_the_fullest_of_those_that_share_a_label() {
+    let metrics = metrics(1);
+    metrics.caps_used(&[cap("acme", 0.5), cap("globex", 0.2), cap("initech", 0.9), cap("umbrella", 0.1)]);
+    let shown = metrics.exposition();
+    assert_line(&shown, r#"tollgate_limit_used_ratio{org="acme",resource="tokens",window="month"} 0.5"#);
+    assert_line(&shown, r#"tollgate_limit_used_ratio{org="other",resource="tokens",window="month"} 0.9"#);
+    metrics.caps_used(&[cap("globex", 0.0)]);
+    let shown = metrics.exposition();
+    assert_line(&shown, r#"tollgate_limit_used_ratio{org="other",resource="tokens",window="month"} 0"#);
+    assert!(!shown.contains(r#"tollgate_limit_used_ratio{org="acme""#), "a cap that is gone is shown no more");
+}
+
+#[test]
+fn a_certificate_is_shown_where_there_is_one() {
+    let metrics = metrics(1);
+    assert!(!metrics.exposition().contains("tollgate_tls_certificate_expiry_timestamp_seconds"));
+    metrics.certificate_expires(Timestamp::from_second(1_800_000_000).unwrap());
+    assert_line(&metrics.exposition(), "tollgate_tls_certificate_expiry_timestamp_seconds 1800000000");
 }
 
 #[test]
