@@ -2,7 +2,8 @@
 
 from parts import GREEN, INSTANCE, RED, YELLOW, dashboard, lines, more_is_worse, prom, stat, steps, table, to  # fmt: skip
 
-CHOSEN = 'instance=~"${instance:regex}"'
+# Without a format: the data source escapes what is chosen for a string of PromQL, which `regex` does not.
+CHOSEN = 'instance=~"$instance"'
 
 
 def rate(metric, by, labels="", per=""):
@@ -64,6 +65,8 @@ DASHBOARD = dashboard(
             lines("First token", "From admission to the first piece of the answer: LibreChat's and the provider's time.",
                   quantiles("tollgate_time_to_first_token_seconds"), "s", 8),
             lines("Open streams", "Streams that clients read, by replica.", prom(f"tollgate_streams_open{{{CHOSEN}}}", "{{instance}}"), "short", 8, stacked=True),
+            lines("Oldest running answer", "How long ago it was admitted, by replica.", prom(f"tollgate_generation_oldest_seconds{{{CHOSEN}}}", "{{instance}}"),
+                  "s", 8, thresholds=steps((GREEN, None), (YELLOW, 1800))),
             lines("Answers a minute", "Settled generations by how they ended.",
                   prom(rate("tollgate_generations_total", "status", per="60 * "), "{{status}}"), "short", 8, stacked=True),
             lines("Charged over estimated", "How many times what was estimated at the start an answer was charged. 1 is a perfect estimate.",
@@ -88,6 +91,8 @@ DASHBOARD = dashboard(
                   thresholds=steps((GREEN, None), (YELLOW, 900))),
             lines("Rows that wait", "Of audit for the journal, and in the journal for the database.",
                   prom(f"sum by (kind) (tollgate_records_queue_rows{{{CHOSEN}}})", "{{kind}}"), "short", 8),
+            lines("Connections to the database", "That questions are asked on: of each replica four at most. Rows are written on others.",
+                  prom(f"sum by (state) (tollgate_database_connections{{{CHOSEN}}})", "{{state}}"), "short", 8, stacked=True),
             lines("Rows written a second", "By kind.", prom(rate("tollgate_records_written_total", "kind"), "{{kind}}"), "rps", 8, stacked=True),
             lines("Rows lost", "Since each replica started: the queue was full, or the database refuses them. Nothing may be lost.",
                   prom(f"sum by (kind) (tollgate_records_dropped_total{{{CHOSEN}}})", "{{kind}}"), "short", 8, thresholds=steps((GREEN, None), (RED, 1))),

@@ -1,6 +1,7 @@
 """Org: one org, for those who run the place and for its own admins."""
 
-from parts import (NAMED, PERSON, THIS_MONTH, TO_MEMBER, by_day, dashboard, days, more_is_worse, org, sql, stat, table, to, used)  # fmt: skip
+from parts import (GREEN, NAMED, PERSON, RED, THIS_MONTH, TO_MEMBER, YELLOW, bars, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
+                   stat, steps, table, to, used)  # fmt: skip
 
 OF_RANGE = used()
 
@@ -57,6 +58,8 @@ WHERE org_id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) AND reference IS NOT NULL A
     stat("Month's forecast", """What the month will come to: what it cost so far, and for each day to come what the last seven whole days
          cost on average.""", forecast("cost_nanousd", " / 1e9"), "currencyUSD"),
 ]  # fmt: skip
+
+CAPS = steps((GREEN, None), (YELLOW, 0.8), (RED, 1))
 
 # The limits that were in the way, as the newest refusal by each tells.
 LIMITS = table(
@@ -115,7 +118,15 @@ DASHBOARD = dashboard(
     "org", "Org", "One org: its use, its people, its models, its limits, and what the month will come to.",
     [
         ("In this time", NUMBERS),
-        ("Against the limits", [LIMITS]),
+        ("Against the limits", [
+            bars("Use of each cap", "What the org has used of its own caps in their day or month. Caps in shadow mode are not shown.",
+                 prom('max by (resource, window) (tollgate_limit_used_ratio{org="$org"})', "{{resource}} a {{window}}", now=True), "percentunit", 6,
+                 thresholds=CAPS, max=1, empty="The org has no caps"),
+            lines("Use of each cap over time", "It falls to zero when a day or month of the org's calendar begins.",
+                  prom('max by (resource, window) (tollgate_limit_used_ratio{org="$org"})', "{{resource}} a {{window}}"), "percentunit", 6,
+                  thresholds=CAPS, empty="The org has no caps"),
+            LIMITS,
+        ]),
         ("By day", [
             days("Messages", "By the day in the org's own calendar.", by_day("SUM(used.messages)"), "short", 8),
             days("Tokens by model", "By the day in the org's own calendar; the eight models used most, and the others together.",

@@ -1,6 +1,6 @@
 """Overview: the whole place on one page, for whoever runs it."""
 
-from parts import (DATABASE, GREEN, NAMED, PERSON, RED, TO_MEMBER, TO_ORG, by_day, dashboard, days, lines, more_is_worse, prom, sql,
+from parts import (GREEN, NAMED, PERSON, RED, TO_MEMBER, TO_ORG, bars, by_day, dashboard, days, lines, more_is_worse, prom, sql,
                    stat, steps, table, to, used)  # fmt: skip
 
 # Refusals have a reference, which has an index; actions have none. What LibreChat itself refuses has none.
@@ -92,9 +92,12 @@ DASHBOARD = dashboard(
                  by_day("COUNT(DISTINCT used.member_id)", everyone=True), "short", 8),
         ]),
         ("Who", [ORGS, PEOPLE,
+            bars("Orgs nearest to a cap", "The ten orgs that have used most of one of their own caps. Caps in shadow mode are not shown.",
+                 prom("topk(10, max by (org) (tollgate_limit_used_ratio))", "{{org}}", now=True), "percentunit", 6, thresholds=more_is_worse(0.8, 1), max=1,
+                 empty="No org has a cap", links=[to("tollgate-limits", "What limits refuse")]),
             table("Alerts that fire", "What Prometheus has told Alertmanager. Empty is how it should be; docs/runbooks.md says what to do.",
                   prom('sum by (alertname, severity, about, instance) (ALERTS{alertstate="firing", alertname=~"Tollgate.+"})', now=True, table=True),
-                  hidden=["Time", "Value"], empty="Nothing fires", unit="string"),
+                  hidden=["Time", "Value"], empty="Nothing fires", width=6),
         ]),
         ("Now", [
             lines("Messages a minute", "Charged messages, by org; those beyond the labels that metrics may have are `other`.",

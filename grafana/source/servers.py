@@ -1,6 +1,6 @@
 """Servers: the machines that Tollgate runs on, one for each replica."""
 
-from parts import DATABASE, GREEN, RED, YELLOW, dashboard, lines, more_is_worse, sql, stat, steps, table, tidy, variable  # fmt: skip
+from parts import DATABASE, GREEN, RED, YELLOW, dashboard, lines, more_is_worse, prom, sql, stat, steps, table, tidy, variable  # fmt: skip
 
 SERVERS = tidy("""
 SELECT DISTINCT server
@@ -9,6 +9,7 @@ WHERE $__timeFilter(time)
 ORDER BY 1""")
 
 CHOSEN = "server = ANY (ARRAY[${server:sqlstring}]::TEXT[]) AND $__timeFilter(time)"
+RATIO = steps((GREEN, None), (YELLOW, 0.8), (RED, 0.9))
 WARN = steps((GREEN, None), (YELLOW, 80), (RED, 90))
 
 
@@ -62,12 +63,25 @@ ORDER BY server, time DESC"""),
         ("The machine", [
             graph("CPU", "Of all cores. 80 % for a while are looked at, 90 % wake someone.", {"value": "AVG(cpu_percent)"}, "percent", max=100, thresholds=WARN),
             graph("Memory", "What is not available to whoever asks for more.", {"value": f"AVG({MEMORY})"}, "percent", max=100, thresholds=WARN),
-            graph("Load", "The average of one minute.", {"value": "AVG(load_1m)"}, "short"),
+            graph("Load of one minute", "The average of one minute.", {"value": "AVG(load_1m)"}, "short"),
             graph("Disk", "Of the one that Tollgate writes to: journal, log files, SQLite.", {"value": f"AVG({DISK})"}, "percent", max=100, thresholds=WARN),
             graph("Disks a second", "Read from and written to all disks.",
                   {"read": A_SECOND.format("disk_read_bytes"), "written": A_SECOND.format("disk_written_bytes")}, "Bps"),
             graph("Network a second", "Over all networks but the loopback.",
                   {"received": A_SECOND.format("network_received_bytes"), "sent": A_SECOND.format("network_sent_bytes")}, "Bps"),
+        ]),
+        ("As alerts see it", [
+            lines("CPU of five minutes", "Of all cores, by replica: what alerts go by.", prom("instance:tollgate_system_cpu:ratio_avg5m", "{{instance}}"), "percentunit",
+                  8, max=1, thresholds=RATIO),
+            lines("Memory and disk", "By replica.",
+                  [prom("tollgate_system_memory_ratio", "memory of {{instance}}"), prom("tollgate_system_disk_ratio", "disk of {{instance}}")], "percentunit", 8,
+                  max=1, thresholds=RATIO),
+            lines("Load", "The averages of one, five and fifteen minutes, by replica.",
+                  [prom(f"tollgate_system_load{minutes}", f"{minutes} min, {{{{instance}}}}") for minutes in (1, 5, 15)], "short", 8),
+        ]),
+        ("LibreChat behind it", [
+            lines("LibreChats that answer", "1 while it answered when it was last asked, by LibreChat and replica.",
+                  prom("tollgate_upstream_up", "{{upstream}} from {{instance}}"), "none", 24, 6, max=1, thresholds=steps((RED, None), (GREEN, 1))),
         ]),
         ("Tollgate on it", [
             graph("CPU of Tollgate", "Of one core.", {"value": "AVG(process_cpu_percent)"}, "percent", 6),

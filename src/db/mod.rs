@@ -200,6 +200,15 @@ impl Database {
         }
     }
 
+    /// How many connections there are to ask questions on: those in use, and those that wait for one. Rows are written on others.
+    pub fn connections(&self) -> (usize, usize) {
+        let (all, idle) = match &self.0 {
+            Kind::Sqlite(sqlite) => (sqlite.pool.size() as usize, sqlite.pool.num_idle()),
+            Kind::Postgres(postgres) => (postgres.pool.size() as usize, postgres.pool.num_idle()),
+        };
+        (all.saturating_sub(idle), idle)
+    }
+
     /// Where it is, for others who connect to it too; nowhere where it is a file.
     pub fn address(&self) -> Option<Address> {
         match &self.0 {

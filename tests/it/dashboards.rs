@@ -3,9 +3,12 @@
 
 mod asked;
 mod at_rest;
+mod filled;
 mod grafana;
 mod lint;
+mod pictures;
 mod provisioning;
+mod speed;
 mod traffic;
 
 use std::time::{Duration, Instant};

@@ -82,6 +82,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.store_up(true);
     metrics.store_operation("reserve", "ok", moment);
     metrics.records(&health());
+    metrics.database_connections(1, 3);
     metrics.log_file_lines("dropped", 2);
     metrics.caps_used(&[cap("acme", 0.5)]);
     metrics.generation_oldest(moment);

@@ -93,11 +93,11 @@ impl Asker<'_> {
                 lines.iter().filter_map(|line| line.first().cloned().flatten()).collect()
             };
             let chosen = match (variable["allValue"].as_str(), variable["multi"] == true) {
-                (Some(all), true) => Chosen::Custom(all.to_owned()),
-                (None, true) => Chosen::Values(values),
+                (Some(all), true) if values.is_empty() => Chosen::Custom(all.to_owned()),
+                (_, true) => Chosen::Several(values),
                 (_, false) => {
                     let wanted = preferred.iter().find(|(wanted, value)| *wanted == name && values.iter().any(|there| there == value));
-                    Chosen::Values(wanted.map(|(_, value)| (*value).to_owned()).or(values.first().cloned()).into_iter().collect())
+                    Chosen::One(wanted.map(|(_, value)| (*value).to_owned()).or(values.first().cloned()).unwrap_or_default())
                 }
             };
             view.chosen.insert(name.to_owned(), chosen);

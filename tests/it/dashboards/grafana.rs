@@ -82,8 +82,10 @@ impl<'a> Panel<'a> {
 /// What a variable is set to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chosen {
-    /// One value, or several of a variable that may have several.
-    Values(Vec<String>),
+    /// The value of a variable that has one.
+    One(String),
+    /// The values of a variable that may have several.
+    Several(Vec<String>),
     /// All, of a variable that says itself what stands for all; it is taken as it is, whatever the format.
     Custom(String),
 }
@@ -144,18 +146,23 @@ impl View {
     }
 
     fn variable(&self, name: &str, format: Option<&str>) -> String {
-        let values = match self.chosen.get(name) {
-            Some(Chosen::Custom(all)) => return all.clone(),
-            Some(Chosen::Values(values)) => values,
-            None => panic!("nothing is known of a variable {name}"),
+        let values = match (self.chosen.get(name), format) {
+            (Some(Chosen::Custom(all)), _) => return all.clone(),
+            (Some(Chosen::One(value)), None) => return value.replace('\\', r"\\").replace('\'', r"\\'"),
+            (Some(Chosen::One(value)), _) => std::slice::from_ref(value),
+            (Some(Chosen::Several(values)), _) => values,
+            (None, _) => panic!("nothing is known of a variable {name}"),
         };
         match format {
             Some("sqlstring") => values.iter().map(|value| format!("'{}'", value.replace('\'', "''"))).collect::<Vec<_>>().join(","),
-            Some("regex") => {
-                let escaped: Vec<_> = values.iter().map(|value| regex::escape(value)).collect();
+            // As the data source of Prometheus escapes them, for a pattern in a string.
+            None => {
+                let special = Regex::new(r"[$^*{}\[\]'+?.()|]").unwrap();
+                let escape = |value: &String| special.replace_all(&value.replace('\\', r"\\\\"), r"\\$0").into_owned();
+                let escaped: Vec<_> = values.iter().map(escape).collect();
                 if let [one] = escaped.as_slice() { one.clone() } else { format!("({})", escaped.join("|")) }
             }
-            other => panic!("the format {other:?} of {name} is not known here; name one"),
+            other => panic!("the format {other:?} of {name} is not known here"),
         }
     }
 
@@ -198,17 +205,18 @@ mod tests {
 
     #[test]
     fn questions_are_asked_as_grafana_asks_them() {
-        let several = |values: &[&str]| Chosen::Values(values.iter().map(|value| (*value).to_owned()).collect());
-        let chosen = view(&[("org", several(&["acme", "o'neil"])), ("one", several(&["a.b"])), ("any", Chosen::Custom(".*".to_owned()))]);
+        let several = |values: &[&str]| Chosen::Several(values.iter().map(|value| (*value).to_owned()).collect());
+        let one = |value: &str| Chosen::One(value.to_owned());
+        let (org, any) = (several(&["acme", "o'neil"]), Chosen::Custom(".*".to_owned()));
+        let chosen = view(&[("org", org), ("one", one("o'a.b")), ("at", several(&["10.0.0.1:9464"])), ("any", any)]);
         assert_eq!(chosen.sql("WHERE org_id IN (${org:sqlstring})"), "WHERE org_id IN ('acme','o''neil')");
+        assert_eq!(chosen.sql("= ${one:sqlstring}"), "= 'o''a.b'");
         assert_eq!(chosen.sql("$__timeFilter(used.time)"), "used.time BETWEEN '2026-11-20T12:00:00Z' AND '2026-11-20T12:02:00Z'");
         assert_eq!(chosen.sql("SELECT $__timeGroupAlias(time, $__interval), 1"), "SELECT time_bucket('2.000s',time) AS \"time\", 1");
         let plain = View { timescale: false, ..chosen.clone() };
         assert_eq!(plain.sql("$__timeGroupAlias(time, $__interval)"), "floor(extract(epoch from time)/2)*2 AS \"time\"");
-        assert_eq!(
-            chosen.promql(r#"rate(x{i=~"${org:regex}|${one:regex}|${any:regex}"}[$__rate_interval])"#),
-            r#"rate(x{i=~"(acme|o'neil)|a\.b|.*"}[2250ms])"#
-        );
+        assert_eq!(chosen.promql(r#"x{i=~"$at|$any", o="$one"}"#), r#"x{i=~"10\\.0\\.0\\.1:9464|.*", o="o\\'a.b"}"#);
+        assert_eq!(chosen.promql("rate(x[$__rate_interval])"), "rate(x[2250ms])");
         assert_eq!(chosen.promql("increase(x[$__range])"), "increase(x[120s])");
     }
 }

@@ -37,6 +37,11 @@ const PLACE: &str = r#"
     applies_to = "org"
     tokens_per_day = 10
     mode = "shadow"
+    [[limits]]
+    applies_to = "org"
+    org = "acme"
+    messages_per_day = 100_000
+    usd_per_month = 100
     [prices]
     unknown_model = "free"
     [body]
@@ -128,7 +133,7 @@ impl Place {
         match case {
             Case::BadDay => self.bad_round().await,
             Case::StoreAway => {
-                let people = [ADA, CARL].map(|person| self.says(person, "openAI", "gpt-4o", "Is anybody there?"));
+                let people = [EVE, CARL].map(|person| self.says(person, "openAI", "gpt-4o", "Is anybody there?"));
                 futures_util::future::join_all(people).await;
             }
             Case::Repriced => {}

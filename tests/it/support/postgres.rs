@@ -91,7 +91,8 @@ impl Postgres {
         Self::start_with("", settings)
     }
 
-    fn start_with(preloaded: &'static str, settings: &'static [&'static str]) -> Self {
+    /// A server for one test alone that loads this at its start.
+    pub fn start_with(preloaded: &'static str, settings: &'static [&'static str]) -> Self {
         let programs = programs();
         let user = User::to_run_as();
         let folder = tempfile::Builder::new().prefix("tollgate-postgres-").tempdir().expect("a folder for PostgreSQL");
