@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Everything about deploying that can be said without an engine: the compose files as docker-compose reads them with the .env
 # that `make env` writes, Prometheus' configuration, rules and their tests, Alertmanager's configuration and routes, the unit,
-# YAML of all kinds, and what check-deploy.py asks of them beyond that.
+# YAML of all kinds, dashboards, and what check-deploy.py asks of them beyond that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 
 yamllint --strict --config-file .yamllint docker-compose.yml deploy prometheus grafana
+
+grafana/source/build.py --check
 
 LIBRECHAT_ENV="" scripts/make-env.sh "$place/.env" >/dev/null
 compose() {

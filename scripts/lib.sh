@@ -24,4 +24,12 @@ install_packages() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q ||
         echo "Not every package list could be refreshed; going on with those that are there." >&2
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+    # Debian's Prometheus and Alertmanager would be there for the whole network from now on. Nobody here asked for that.
+    local package
+    for package in "$@"; do
+        case $package in prometheus*)
+            if [ -d /run/systemd/system ]; then "${as_root[@]}" systemctl disable --now --quiet "$package" || true; fi
+            ;;
+        esac
+    done
 }

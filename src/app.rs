@@ -415,6 +415,11 @@ impl App {
         }
     }
 
+    /// How many connections to the database are in use, and how many are idle.
+    pub fn database_connections(&self) -> (usize, usize) {
+        self.database.connections()
+    }
+
     /// Closes the database, after everything was written.
     pub async fn close(&self) {
         self.database.close().await;

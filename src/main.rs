@@ -8,7 +8,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use tollgate::cli::{
     self, Asked, AuditAsked, Change, DoctorAsked, Exit, ExportAsked, ExportFormat, Exported, Format, ImportAsked, KeyAsked, Making,
-    MembersOf, Migration, Observation, RebuildAsked, RepriceAsked, SessionsOf, Source, StatementAsked, StatementFormat, Wanted,
+    MembersOf, Migration, Observation, Password, ProvisionAsked, RebuildAsked, RepriceAsked, SessionsOf, Source, StatementAsked,
+    StatementFormat, Wanted,
 };
 use tollgate::identity::ROLES;
 
@@ -105,6 +106,9 @@ enum Command {
     /// Let others read the records of one org
     #[command(subcommand)]
     Reader(ReaderCommand),
+    /// Let admins of one org see its dashboards in Grafana
+    #[command(subcommand)]
+    Grafana(GrafanaCommand),
     /// The orgs
     #[command(subcommand)]
     Org(OrgCommand),
@@ -171,6 +175,53 @@ struct MaybeOneOrg {
     org: Option<String>,
     #[command(flatten)]
     settings: Settings,
+}
+
+#[derive(Subcommand)]
+enum GrafanaCommand {
+    /// Write a data source and dashboards for an organization of Grafana that is this org's alone
+    Provision(Box<Provision>),
+}
+
+#[derive(Args)]
+struct Provision {
+    /// The org's id
+    #[arg(long)]
+    org: String,
+    /// The number of the organization in Grafana, made there before; 1 is the operators'
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(2..))]
+    grafana_org: u32,
+    /// Grafana's provisioning folder, as it is reached from here
+    #[arg(long, value_name = "FOLDER", default_value = "grafana/provisioning")]
+    dir: PathBuf,
+    /// The same folder, as Grafana sees it
+    #[arg(long, value_name = "FOLDER", default_value = "/etc/grafana/provisioning")]
+    seen_as: String,
+    /// The folder of the dashboards for orgs, as Grafana sees it
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/grafana/dashboards/orgs")]
+    dashboards: String,
+    /// The database as Grafana reaches it; where it is for Tollgate when left out
+    #[arg(long, value_name = "HOST:PORT")]
+    database: Option<String>,
+    /// How Grafana speaks to it
+    #[arg(long, default_value = "disable", value_parser = ["disable", "require", "verify-ca", "verify-full"])]
+    ssl_mode: String,
+    /// The role's name; made of the org's id when left out
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
+    /// Give the role another password
+    #[arg(long)]
+    new_password: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Provision {
+    fn parts(self) -> (Source, ProvisionAsked) {
+        let Self { org, grafana_org, dir: folder, seen_as, dashboards, database, ssl_mode, role, .. } = self;
+        let password = if self.new_password { Password::New } else { Password::Kept };
+        (self.settings.source(), ProvisionAsked { org, grafana_org, role, folder, seen_as, dashboards, database, ssl_mode, password })
+    }
 }
 
 #[derive(Subcommand)]
@@ -613,6 +664,10 @@ fn run(command: Command) -> Exit {
         Command::Reader(ReaderCommand::Create { org, role, print, settings }) => {
             let making = if print { Making::Printed } else { Making::Done };
             cli::create_reader(&settings.source(), &Wanted { org, role, making })
+        }
+        Command::Grafana(GrafanaCommand::Provision(provision)) => {
+            let (source, asked) = provision.parts();
+            cli::provision_grafana(&source, &asked)
         }
         Command::Migrate { settings, dry_run } => {
             cli::migrate(&settings.source(), if dry_run { Migration::Shown } else { Migration::Done })

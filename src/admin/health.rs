@@ -117,6 +117,8 @@ pub async fn measure(app: &App) {
         observed.iter().any(|observed| observed.org.is_none()),
         observed.iter().filter(|observed| observed.org.is_some()).count(),
     );
+    let (used, idle) = app.database_connections();
+    app.metrics.database_connections(used, idle);
     let oldest = app.generations.oldest_open().map(|admitted_at| app.clock.now().duration_since(admitted_at));
     app.metrics.generation_oldest(oldest.and_then(|age| age.try_into().ok()).unwrap_or_default());
     app.verifier.key_sets().for_each(|keys| app.metrics.key_set(keys.issuer(), &keys.health()));

@@ -9,6 +9,7 @@ mod directory;
 mod doctor;
 mod explain;
 mod export;
+mod grafana;
 mod import;
 mod keys;
 mod ledger;
@@ -43,6 +44,7 @@ pub use directory::{Change, MembersOf, change_member, change_org, list_members, 
 pub use doctor::{DoctorAsked, doctor};
 pub use explain::explain;
 pub use export::{ExportAsked, ExportFormat, Exported, export};
+pub use grafana::{Password, ProvisionAsked, provision_grafana};
 pub use import::{ImportAsked, import_members, import_orgs};
 pub use keys::{KeyAsked, create_key, list_keys, revoke_key};
 pub use limits::{Asked, explain_limits};

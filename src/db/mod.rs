@@ -34,6 +34,7 @@ mod readers;
 mod sqlite;
 mod timescale;
 
+pub use postgres::Address;
 pub use readers::{Reader, ReaderError};
 
 use postgres::Postgres;
@@ -199,6 +200,32 @@ impl Database {
         match &self.0 {
             Kind::Sqlite(_) => Err(ReaderError::NoRoles),
             Kind::Postgres(postgres) => postgres.create_reader(org, &role).await,
+        }
+    }
+
+    /// The same, and gives it another password than it had.
+    pub async fn renew_reader(&self, org: &str, role: Option<&str>) -> Result<Reader, ReaderError> {
+        let role = role.map_or_else(|| readers::role_of(org), str::to_owned);
+        match &self.0 {
+            Kind::Sqlite(_) => Err(ReaderError::NoRoles),
+            Kind::Postgres(postgres) => postgres.renew_reader(org, &role).await,
+        }
+    }
+
+    /// How many connections there are to ask questions on: those in use, and those that wait for one. Rows are written on others.
+    pub fn connections(&self) -> (usize, usize) {
+        let (all, idle) = match &self.0 {
+            Kind::Sqlite(sqlite) => (sqlite.pool.size() as usize, sqlite.pool.num_idle()),
+            Kind::Postgres(postgres) => (postgres.pool.size() as usize, postgres.pool.num_idle()),
+        };
+        (all.saturating_sub(idle), idle)
+    }
+
+    /// Where it is, for others who connect to it too; nowhere where it is a file.
+    pub fn address(&self) -> Option<Address> {
+        match &self.0 {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(postgres) => Some(postgres.address()),
         }
     }
 

@@ -26,6 +26,17 @@ const ARRANGING: i64 = 0x546f_6c6c_6761_7465;
 /// The advisory lock of whoever removes old rows.
 const RETAINING: i64 = ARRANGING + 1;
 
+/// Where a PostgreSQL database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The database's name on it.
+    pub database: String,
+}
+
 /// A PostgreSQL database.
 #[derive(Debug, Clone)]
 pub(super) struct Postgres {
@@ -93,6 +104,19 @@ impl Postgres {
         let created = readers::create(&mut connection, org, role).await;
         let _ = connection.close().await;
         created
+    }
+
+    pub(super) async fn renew_reader(&self, org: &str, role: &str) -> Result<Reader, ReaderError> {
+        let mut connection = self.connect().await.map_err(ReaderError::Database)?;
+        let renewed = readers::renew(&mut connection, org, role).await;
+        let _ = connection.close().await;
+        renewed
+    }
+
+    pub(super) fn address(&self) -> Address {
+        let (host, port) = (self.options.get_host().to_owned(), self.options.get_port());
+        let database = self.options.get_database().unwrap_or(self.options.get_username()).to_owned();
+        Address { host, port, database }
     }
 
     pub(super) async fn reader_script(&self, org: &str, role: &str) -> Result<String, ReaderError> {

@@ -23,6 +23,9 @@ const SEEN: [&str; 13] = [
     "usage_metrics",
 ];
 
+/// Of these readers see some columns, which the views name.
+const SEEN_IN_PART: [&str; 2] = ["orgs", "members"];
+
 /// So many connections at once: a dashboard must not take all there are.
 const CONNECTIONS: u32 = 10;
 
@@ -74,10 +77,11 @@ pub(super) async fn steps(connection: &mut PgConnection) -> Result<Vec<Step>, sq
     let outdated: bool = sqlx::query_scalar(
         "SELECT to_regclass('tollgate_reader.roles') IS NOT NULL AND EXISTS ( \
             SELECT table_name::TEXT, column_name::TEXT FROM information_schema.columns \
-            WHERE table_schema = current_schema() AND table_name::TEXT = ANY($1) \
+            WHERE table_schema = current_schema() AND (table_name::TEXT = ANY($1) OR table_name::TEXT = ANY($2) AND column_name = 'id') \
             EXCEPT SELECT table_name::TEXT, column_name::TEXT FROM information_schema.columns WHERE table_schema = 'tollgate_reader')",
     )
     .bind(&SEEN[..])
+    .bind(&SEEN_IN_PART[..])
     .fetch_one(&mut *connection)
     .await?;
     if !outdated {
@@ -109,6 +113,17 @@ pub(super) async fn create(connection: &mut PgConnection, org: &str, role: &str)
     Ok(Reader { role: role.to_owned(), password })
 }
 
+/// The same, and gives it another password where it had one.
+pub(super) async fn renew(connection: &mut PgConnection, org: &str, role: &str) -> Result<Reader, ReaderError> {
+    let reader = create(connection, org, role).await?;
+    if reader.password.is_some() {
+        return Ok(reader);
+    }
+    let password = Uuid::new_v4().simple().to_string();
+    run(connection, &format!("ALTER ROLE {role} PASSWORD '{password}'")).await?;
+    Ok(Reader { password: Some(password), ..reader })
+}
+
 /// The statements that make a reader, for whoever may.
 pub(super) async fn script(connection: &mut PgConnection, org: &str, role: &str) -> Result<String, ReaderError> {
     check_name(role)?;
@@ -126,7 +141,8 @@ async fn statements(connection: &mut PgConnection, org: &str, role: &str, passwo
     let database: String = sqlx::query_scalar("SELECT quote_ident(current_database())").fetch_one(&mut *connection).await?;
     let org: String = sqlx::query_scalar("SELECT quote_literal($1)").bind(org).fetch_one(connection).await?;
     let password = password.map(|password| format!(" PASSWORD '{password}'")).unwrap_or_default();
-    let seen = SEEN.map(|view| format!("tollgate_reader.{view}")).join(", ");
+    let seen: Vec<String> = SEEN.iter().chain(&SEEN_IN_PART).map(|view| format!("tollgate_reader.{view}")).collect();
+    let seen = seen.join(", ");
     Ok(vec![
         format!("CREATE ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {CONNECTIONS}{password}"),
         // Conveniences, which the role may change: no wall stands on them.

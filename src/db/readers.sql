@@ -58,6 +58,14 @@ SELECT * FROM TABLES.chat_sessions WHERE organization_id = (SELECT tollgate_read
 CREATE OR REPLACE VIEW tollgate_reader.usage_metrics WITH (security_barrier) AS
 SELECT * FROM TABLES.usage_metrics WHERE organization_id = (SELECT tollgate_reader.org());
 
+-- How the org and its people are called, and its calendar; nothing of how they sign in or what is known of their addresses.
+CREATE OR REPLACE VIEW tollgate_reader.orgs WITH (security_barrier) AS
+SELECT id, name, plan, time_zone, status FROM TABLES.orgs WHERE id = (SELECT tollgate_reader.org());
+
+CREATE OR REPLACE VIEW tollgate_reader.members WITH (security_barrier) AS
+SELECT id, org_id, librechat_id, email, name, role, status, created_at, last_seen
+FROM TABLES.members WHERE org_id = (SELECT tollgate_reader.org());
+
 -- Readers have no rights on the tables. Should somebody give them some, row security still shows them their org only.
 -- TimescaleDB refuses it on what it compresses, which is why there are views. Whoever is no reader passes.
 DO $$

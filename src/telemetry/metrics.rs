@@ -169,6 +169,7 @@ pub struct Metrics {
     counter_repairs: IntCounterVec,
     records_up: IntGauge,
     records_queue: IntGaugeVec,
+    database_connections: IntGaugeVec,
     journal_up: IntGauge,
     journal_full: IntGauge,
     journal_bytes: IntGauge,
@@ -282,6 +283,11 @@ impl Metrics {
                 "records_queue_rows",
                 "Rows that wait: of audit for the journal, in the journal for the database.",
                 &["kind"],
+            )?,
+            database_connections: maker.gauges(
+                "database_connections",
+                "Connections to the database that questions are asked on, by whether they are asked right now.",
+                &["state"],
             )?,
             journal_up: maker.gauge("journal_up", "Whether the journal can be written.")?,
             journal_full: maker.gauge("journal_full", "Whether new chats find no room in the journal.")?,
@@ -520,6 +526,13 @@ impl Metrics {
         self.follow(&self.records_written.with_label_values(&["audit"]), health.audit_written);
         self.follow(&self.records_dropped.with_label_values(&["usage"]), health.usage_refused);
         self.follow(&self.records_dropped.with_label_values(&["audit"]), health.audit_dropped + health.audit_refused);
+    }
+
+    /// How many connections to the database there are to ask questions on.
+    pub fn database_connections(&self, used: usize, idle: usize) {
+        for (state, connections) in [("used", used), ("idle", idle)] {
+            self.database_connections.with_label_values(&[state]).set(i64::try_from(connections).unwrap_or(i64::MAX));
+        }
     }
 
     /// So many lines for the log files were written, dropped or failed since the start.

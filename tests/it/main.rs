@@ -18,6 +18,7 @@ mod chats;
 mod cli;
 #[cfg(test)]
 mod config;
+mod dashboards;
 mod demo;
 mod deploying;
 mod directory;

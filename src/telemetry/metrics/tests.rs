@@ -85,6 +85,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.certificate_expires(jiff::Timestamp::UNIX_EPOCH);
     metrics.store_operation("reserve", "ok", moment);
     metrics.records(&health());
+    metrics.database_connections(1, 3);
     metrics.log_file_lines("dropped", 2);
     metrics.caps_used(&[cap("acme", 0.5)]);
     metrics.generation_oldest(moment);

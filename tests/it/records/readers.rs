@@ -9,7 +9,7 @@ use super::{Place, audit, stored, tool, usage};
 const SECRET: &str = "secret-of-blue";
 
 /// What readers see.
-const SEEN: [&str; 12] = [
+const SEEN: [&str; 14] = [
     "usage_events",
     "tool_calls",
     "audit_events",
@@ -22,6 +22,8 @@ const SEEN: [&str; 12] = [
     "usage_hourly",
     "chat_sessions",
     "usage_metrics",
+    "orgs",
+    "members",
 ];
 
 /// A function that tells what it is shown, and costs so little that the planner would call it first.
@@ -148,6 +150,16 @@ async fn fill(place: &Place) {
     records.insert_audit(&stored([audit(1), blue_audit, of_no_org])).await.expect("audit rows");
     let blue_tool = ToolRow { org_id: "blue".into(), member_id: SECRET.into(), tool: SECRET.to_owned(), ..tool(2) };
     records.insert_tools(&[tool(1), blue_tool]).await.expect("tool rows");
+    for (org, name) in [("acme", "Acme"), ("blue", SECRET)] {
+        let org_row = format!(
+            "INSERT INTO orgs VALUES ('{org}', '{name}', '', NULL, 'UTC', 'active', NULL, NULL, '', NULL, 'none', FALSE, now(), now(), 1)"
+        );
+        let member = format!(
+            "INSERT INTO members (id, org_id, external_id, librechat_id, name, role, status, created_at, updated_at, revision) \
+             VALUES (gen_random_uuid(), '{org}', 'external', '{org}-1', '{name}', 'user', 'active', now(), now(), 1)"
+        );
+        place.script(&format!("{org_row}; {member}")).await;
+    }
     place.sql("ANALYZE").await;
 }
 

@@ -5,6 +5,7 @@ pub mod commits;
 pub mod gateway;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod recorded;
 pub mod redis;
 pub mod wire;

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Quick to start, small, and careless about a loss of power, which tests do not cause.
 const QUICK: &[&str] = &["fsync=off", "shared_buffers=16MB"];
 
+/// What stands for NULL in [`Postgres::answers`].
+pub const NULL: &str = "\u{2205}";
+
 /// A running server. Dropping it stops it and removes its data.
 pub struct Postgres {
     programs: PathBuf,
@@ -88,7 +91,8 @@ impl Postgres {
         Self::start_with("", settings)
     }
 
-    fn start_with(preloaded: &'static str, settings: &'static [&'static str]) -> Self {
+    /// A server for one test alone that loads this at its start.
+    pub fn start_with(preloaded: &'static str, settings: &'static [&'static str]) -> Self {
         let programs = programs();
         let user = User::to_run_as();
         let folder = tempfile::Builder::new().prefix("tollgate-postgres-").tempdir().expect("a folder for PostgreSQL");
@@ -124,6 +128,21 @@ impl Postgres {
     pub fn said_to(&self, role: &str, database: &str, statements: &str) -> String {
         let output = self.psql(role, database, statements);
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    }
+
+    /// What somebody else is answered, as CSV with a line of names; NULL stands as [`NULL`]. A wrong password is an error where
+    /// the server asks for one.
+    pub fn answers(&self, role: &str, password: &str, database: &str, statement: &str) -> Result<String, String> {
+        let database = database.rsplit('/').next().unwrap_or(database);
+        let output = Command::new(self.programs.join("psql"))
+            .args(["-h", "127.0.0.1", "-U", role, "-d", database, "-qX", "--csv", "-P", &format!("null={NULL}"), "-v", "ON_ERROR_STOP=1"])
+            .args(["-p", &self.port.to_string(), "-w", "-c", statement])
+            .env("PGPASSWORD", password)
+            .stdin(Stdio::null())
+            .output()
+            .expect("running psql");
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
     }
 
     fn psql(&self, role: &str, database: &str, statements: &str) -> std::process::Output {
