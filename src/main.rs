@@ -48,7 +48,7 @@ enum Command {
     },
     /// Ask the running place the questions that go wrong, and say what to change where
     Doctor {
-        /// The address that people open: https://chat.example
+        /// The address that people open
         #[arg(long, value_name = "URL")]
         url: Option<String>,
         /// Ask as this LibreChat user, by id

@@ -131,13 +131,12 @@ fn show(findings: &[Finding], format: Format) -> Exit {
 /// A line for each finding, and below it what to change.
 fn text(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.id.len()).max().unwrap_or_default();
-    let mut text = String::new();
-    for Finding { id, outcome, said, change } in findings {
-        text += &format!("{:<7}  {id:<width$}  {said}\n", outcome.as_str());
-        if let Some(change) = change {
-            text += &format!("{:<7}  {:<width$}  -> {change}\n", "", "");
-        }
-    }
+    let line = |Finding { id, outcome, said, change }: &Finding| {
+        let found = format!("{:<7}  {id:<width$}  {said}\n", outcome.as_str());
+        let change = change.as_ref().map(|change| format!("{:<7}  {:<width$}  -> {change}\n", "", ""));
+        found + &change.unwrap_or_default()
+    };
+    let text: String = findings.iter().map(line).collect();
     let count = |outcome: Outcome| findings.iter().filter(|finding| finding.outcome == outcome).count();
     let (warn, fail) = (count(Outcome::Warn), count(Outcome::Fail));
     text + &format!("{} asked: {fail} failed, {warn} to look at. docs/doctor.md explains each.\n", findings.len())
