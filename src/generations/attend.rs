@@ -89,7 +89,7 @@ impl Generations {
                 let at = record.upstream.as_deref().filter(|_| self.parts.librechat.upstreams().are_several());
                 let whereabouts = async {
                     if let Some(at) = at {
-                        board.announce_upstream(&record.org, &record.member, conversation_id, at).await;
+                        board.announce_upstream(&record.org, &record.member, conversation_id, (record.id, at)).await;
                     }
                 };
                 tokio::join!(board.announce(&record.org, &record.member, conversation_id, announced), whereabouts);

@@ -67,6 +67,7 @@ impl Generations {
         let counted = self.settle_counters(&start.org, start.id, &actual).await;
         self.parts.recorder.note(start.id, Note::Counted, String::new()).await;
         if counted {
+        self.leaves(&start).await;
             self.measure(&start, &seen, &charged, &rows);
             for row in &tools {
                 self.parts.metrics.tool_call(row.outcome);

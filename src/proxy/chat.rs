@@ -14,6 +14,7 @@ use super::upstream;
 use crate::app::App;
 use crate::error::{Malformed, Rejection};
 use crate::generations::Start;
+use crate::generations::whereabouts::Waiting;
 use crate::identity::{Identity, Org};
 use crate::librechat::chat::{AddedConversation, Answered, ChatBody, bounded, only_stops, without_lone_surrogates};
 use crate::librechat::openai::ApiRequest;
@@ -91,7 +92,8 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
         ctx.zone = Some(zone);
     }
     let message = recall_models(app, &org, &identity, message).await;
-    upstream::choose_for_message(app, ctx, message.conversation_id.as_deref()).await;
+    let waiting = if message.goes_on { Waiting::IsRun } else { Waiting::IsNoRun };
+    upstream::choose_for_message(app, ctx, message.conversation_id.as_deref(), waiting).await;
     ctx.asks.conversation_id.clone_from(&message.conversation_id);
     ctx.asks.model.clone_from(&message.model);
     ctx.asks.captured = app.redactor.captured(org.capture, message.said.as_deref().unwrap_or(&message.text));
