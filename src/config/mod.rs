@@ -26,6 +26,7 @@ mod secret;
 mod sign_in;
 mod store;
 mod tools;
+mod traces;
 mod urls;
 mod values;
 mod warnings;
@@ -47,6 +48,7 @@ pub use records::{Audit, JournalSync, Records, RecordsUrl};
 pub use secret::Secret;
 pub use store::{Store, StoreUrl};
 pub use tools::Tools;
+pub use traces::Traces;
 
 use crate::identity::IssuerSettings;
 use crate::identity::directory::Org;
@@ -101,6 +103,8 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// The log.
     pub log: Log,
+    /// Traces of messages.
+    pub traces: Traces,
     /// Threads.
     pub runtime: Runtime,
     /// Switches that give up a protection.
@@ -183,6 +187,7 @@ struct Sections {
     body: Body,
     shutdown: Shutdown,
     log: Log,
+    traces: Traces,
     runtime: Runtime,
     insecure: Insecure,
 }
@@ -193,6 +198,7 @@ impl Sections {
         listeners::check(&self.public, &self.admin, &self.metrics, errors);
         chats::check(&self.estimate, errors);
         process::check(&self.log, errors);
+        traces::check(&self.traces, errors);
 
         let orgs_before = errors.count();
         let orgs = orgs::check(self.orgs, errors);
@@ -233,6 +239,7 @@ impl Sections {
             body: self.body,
             shutdown: self.shutdown,
             log: self.log,
+            traces: self.traces,
             runtime: self.runtime,
             insecure: self.insecure,
             warnings: Vec::new(),

@@ -53,6 +53,7 @@ impl Generations {
             let phase = generation.phase();
             if following.written != Some(phase) && matches!(phase, Phase::Asked | Phase::Direct | Phase::Running) {
                 following.written = Some(phase);
+                generation.reached(phase, self.parts.clock.now());
                 Box::pin(self.write_down(&generation, phase)).await;
             }
             match phase {

@@ -154,6 +154,7 @@ pub struct Metrics {
     tool_calls: IntCounterVec,
     store_up: IntGauge,
     upstream_up: IntGaugeVec,
+    traces: IntCounterVec,
     certificate_expires: IntGaugeVec,
     store_operations: IntCounterVec,
     store_duration: HistogramVec,
@@ -252,6 +253,7 @@ impl Metrics {
             tool_calls: maker.counters("tool_calls_total", "Tools that settled generations called, by how they ended.", &["outcome"])?,
             store_up: maker.gauge("store_up", "Whether the store of counters answers.")?,
             upstream_up: maker.gauges("upstream_up", "Whether a LibreChat is alive, by its host and port.", &["upstream"])?,
+            traces: maker.counters("traces_total", "Traces of messages: sent, failed, or dropped since others waited.", &["result"])?,
             certificate_expires: maker.gauges(
                 "tls_certificate_expiry_timestamp_seconds",
                 "When the certificate of the public listener expires, where TLS ends here.",
@@ -473,6 +475,11 @@ impl Metrics {
     /// Whether the LibreChat of this name is alive. Names are those of the configuration.
     pub fn upstream_up(&self, name: &str, up: bool) {
         self.upstream_up.with_label_values(&[name]).set(i64::from(up));
+    }
+
+    /// So many traces were sent, failed, or dropped.
+    pub fn traces(&self, result: &'static str, count: u64) {
+        self.traces.with_label_values(&[result]).inc_by(count);
     }
 
     /// When the certificate of the public listener expires. There is no such series before.

@@ -37,6 +37,7 @@ mod sign_in;
 mod stopping;
 mod store_contract;
 mod tls;
+mod traces;
 mod transport;
 mod upstreams;
 mod walls;
