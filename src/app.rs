@@ -51,6 +51,7 @@ use crate::shared::{Redis, SharedError};
 use crate::telemetry::log_files::LogFiles;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
 use crate::telemetry::system::machine::Machine;
+use crate::telemetry::traces::{Traces, TracesError};
 use crate::tokens::TokenCounter;
 
 /// How long an API key is remembered that is over: whoever still uses it is told apart from who invents one.
@@ -111,6 +112,8 @@ pub struct App {
     pub recorder: Recorder,
     /// Writes rows into log files, where these are wanted.
     pub row_log: Option<RowLog>,
+    /// Takes traces to the collector, where there is one.
+    pub traces: Option<Traces>,
     /// Counts refused tokens.
     pub refused_tokens: RefusedTokens,
     /// Strikes out what must not be written down.
@@ -179,6 +182,9 @@ pub enum BuildError {
     /// The log files cannot be written.
     #[error("log.files.folder: {0}")]
     LogFiles(std::io::Error),
+    /// Traces cannot be sent.
+    #[error("{0}")]
+    Traces(#[from] TracesError),
     /// The patterns of what is struck out cannot be built.
     #[error("redaction: {0}")]
     Redaction(#[from] regex::Error),
@@ -267,6 +273,8 @@ impl App {
         let store: Arc<dyn Store> = Arc::new(MeteredStore::new(counters.clone(), metrics.clone()));
         let replica: Arc<str> = recorder.id().to_string().into();
         let lease = config.generations.lease;
+        let endpoint = config.traces.endpoint.as_deref();
+        let traces = endpoint.map(|endpoint| Traces::start(&config.traces, endpoint, &replica, metrics.clone(), runtime)).transpose()?;
         let generations = Generations::new(Parts {
             settings: Settings {
                 replica: replica.clone(),
@@ -286,6 +294,7 @@ impl App {
             unknown_model: config.prices.unknown_model,
             tool_rules: config.tools.rules.clone(),
             metrics: metrics.clone(),
+            traces: traces.clone(),
             runtime: runtime.clone(),
             store_restored: counters.restored(),
         });
@@ -324,6 +333,7 @@ impl App {
             member_keys,
             recorder,
             row_log,
+            traces,
             generations,
             librechat,
             metrics,

@@ -33,6 +33,9 @@ const LAST_WRITES: Duration = Duration::from_secs(20);
 /// How long the last lines may take on their way to the log files.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
+/// How long the last traces may take.
+const LAST_TRACES: Duration = Duration::from_secs(2);
+
 /// How long generations may take to close their books after the streams are gone.
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 
@@ -262,6 +265,9 @@ fn on_a_thread<T: Send>(blocking: impl FnOnce() -> T + Send) -> T {
 async fn last_writes(app: &App) -> bool {
     if tokio::time::timeout(LAST_SETTLEMENTS, app.generations.stop()).await.is_err() {
         tracing::error!(generations = app.generations.count_open(), "not every generation could be settled before the stop");
+    }
+    if let Some(traces) = &app.traces {
+        traces.flush(LAST_TRACES).await;
     }
     app.refused_tokens.tick().into_iter().for_each(|row| app.recorder.record_audit(row));
     let left = app.recorder.close(LAST_WRITES).await;

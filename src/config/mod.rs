@@ -28,6 +28,7 @@ mod sign_in;
 mod store;
 mod system;
 mod tools;
+mod traces;
 mod urls;
 mod values;
 mod warnings;
@@ -50,6 +51,7 @@ pub use secret::Secret;
 pub use store::{Store, StoreUrl};
 pub use system::System;
 pub use tools::Tools;
+pub use traces::Traces;
 
 use crate::identity::IssuerSettings;
 use crate::identity::directory::Org;
@@ -104,6 +106,8 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// The log.
     pub log: Log,
+    /// Traces of messages.
+    pub traces: Traces,
     /// Threads.
     pub runtime: Runtime,
     /// How the machine is watched.
@@ -198,6 +202,7 @@ struct Sections {
     body: Body,
     shutdown: Shutdown,
     log: Log,
+    traces: Traces,
     runtime: Runtime,
     system: system::SystemKeys,
     insecure: Insecure,
@@ -209,6 +214,7 @@ impl Sections {
         listeners::check(&self.public, &self.admin, &self.metrics, errors);
         chats::check(&self.estimate, errors);
         process::check(&self.log, errors);
+        traces::check(&self.traces, errors);
 
         let orgs_before = errors.count();
         let orgs = orgs::check(self.orgs, errors);
@@ -250,6 +256,7 @@ impl Sections {
             body: self.body,
             shutdown: self.shutdown,
             log: self.log,
+            traces: self.traces,
             runtime: self.runtime,
             system,
             insecure: self.insecure,

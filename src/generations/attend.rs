@@ -53,6 +53,7 @@ impl Generations {
             let phase = generation.phase();
             if following.written != Some(phase) && matches!(phase, Phase::Asked | Phase::Direct | Phase::Running) {
                 following.written = Some(phase);
+                generation.reached(phase, self.parts.clock.now());
                 Box::pin(self.write_down(&generation, phase)).await;
             }
             match phase {
@@ -89,7 +90,7 @@ impl Generations {
                 let at = record.upstream.as_deref().filter(|_| self.parts.librechat.upstreams().are_several());
                 let whereabouts = async {
                     if let Some(at) = at {
-                        board.announce_upstream(&record.org, &record.member, conversation_id, at).await;
+                        board.announce_upstream(&record.org, &record.member, conversation_id, (record.id, at)).await;
                     }
                 };
                 tokio::join!(board.announce(&record.org, &record.member, conversation_id, announced), whereabouts);

@@ -41,6 +41,15 @@ impl Phase {
     }
 }
 
+/// When this replica saw how far it had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Times {
+    /// Its request had left.
+    pub asked_at: Option<Timestamp>,
+    /// LibreChat had answered.
+    pub running_at: Option<Timestamp>,
+}
+
 /// A generation.
 #[derive(Debug)]
 pub struct Generation {
@@ -56,6 +65,7 @@ struct State {
     conversation_id: Option<String>,
     created_at: Option<i64>,
     upstream: Option<Arc<str>>,
+    times: Times,
     seen: Observation,
     /// The fencing number of the lease under which this replica owns it.
     fence: u64,
@@ -94,6 +104,7 @@ impl Generation {
             conversation_id: start.conversation_id.clone(),
             created_at: start.created_at,
             upstream: start.upstream.clone(),
+            times: Times::default(),
             seen: Observation::default(),
             fence,
             unwritten: false,
@@ -129,6 +140,21 @@ impl Generation {
     /// LibreChat's `generationCreatedAt`, once known.
     pub fn created_at(&self) -> Option<i64> {
         self.state.lock().created_at
+    }
+
+    /// When this replica saw how far it had come.
+    pub fn times(&self) -> Times {
+        self.state.lock().times
+    }
+
+    /// It has come to this phase, as far as is seen here.
+    pub fn reached(&self, phase: Phase, now: Timestamp) {
+        let times = &mut self.state.lock().times;
+        match phase {
+            Phase::Asked => _ = times.asked_at.get_or_insert(now),
+            Phase::Running | Phase::Direct => _ = times.running_at.get_or_insert(now),
+            _ => {}
+        }
     }
 
     /// The LibreChat that it was sent to, by its name.

@@ -7,7 +7,7 @@
 //! [`attend`] follows one to its end, [`search`] looks for one whose start was not answered, [`settle`] closes the books,
 //! [`pauses`] divides one that waits for a person, [`claims`] tells whose a lost run is, [`telling`] passes on what was seen,
 //! between replicas as [`told`], [`leases`] keeps and takes over ownership, [`recover`] takes up what the process before left,
-//! [`recall`] remembers what they taught about the next, and `whereabouts` tells at which LibreChat they run.
+//! [`recall`] remembers what they taught about the next, [`whereabouts`] tells at which LibreChat they run, [`trace`] which trace they are.
 
 pub mod attend;
 pub mod charge;
@@ -29,7 +29,8 @@ pub mod telling;
 pub mod told;
 pub mod tool_rules;
 pub mod tools;
-mod whereabouts;
+pub mod trace;
+pub mod whereabouts;
 
 pub use generation::{Generation, Phase, Watch};
 pub use observation::{End, Observation};

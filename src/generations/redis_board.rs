@@ -70,17 +70,30 @@ impl RedisBoard {
         }
     }
 
-    /// Tells everyone at which LibreChat a member's conversation runs. This is apart from the generation, whose text older
-    /// versions read.
-    pub async fn announce_upstream(&self, org: &str, member: &str, conversation_id: &str, upstream: &str) {
-        let key = self.redis.key(org, &format!("upstream:{member}:{conversation_id}"));
-        forgive(self.redis.put(&key, upstream, TOLD_FOR).await);
+    fn upstream(&self, org: &str, member: &str, conversation_id: &str) -> String {
+        self.redis.key(org, &format!("upstream:{member}:{conversation_id}"))
     }
 
-    /// The LibreChat at which a member's conversation runs, or ran last.
+    /// Tells everyone at which LibreChat this generation of a member's conversation runs. This is apart from what is announced
+    /// of it, whose text older versions read.
+    pub async fn announce_upstream(&self, org: &str, member: &str, conversation_id: &str, (id, upstream): (Uuid, &str)) {
+        let key = self.upstream(org, member, conversation_id);
+        forgive(self.redis.put(&key, &format!("{id} {upstream}"), TOLD_FOR).await);
+    }
+
+    /// This generation runs there no more. A newer one of the conversation is left as it was told.
+    pub async fn withdraw_upstream(&self, org: &str, member: &str, conversation_id: &str, id: Uuid) {
+        let key = self.upstream(org, member, conversation_id);
+        let is_its_own = |told: String| told.strip_prefix(&id.to_string()).is_some();
+        if forgive(self.redis.get(&key).await).flatten().is_some_and(is_its_own) {
+            forgive(self.redis.delete(&key).await);
+        }
+    }
+
+    /// The LibreChat at which a member's conversation runs.
     pub async fn upstream_of(&self, org: &str, member: &str, conversation_id: &str) -> Option<String> {
-        let key = self.redis.key(org, &format!("upstream:{member}:{conversation_id}"));
-        forgive(self.redis.get(&key).await).flatten()
+        let told = forgive(self.redis.get(&self.upstream(org, member, conversation_id)).await).flatten()?;
+        told.split_once(' ').map(|(_, upstream)| upstream.to_owned())
     }
 
     /// Takes a member's new conversation for a generation. Answers whether it is this generation's; while the board is away,

@@ -27,6 +27,7 @@ use crate::prices::{PriceTable, UnknownModel};
 use crate::records::journal::JournalError;
 use crate::records::{RecordStore, Recorder};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 use crate::tokens::TokenCounter;
 
 /// How generations are followed and owned.
@@ -71,6 +72,8 @@ pub struct Parts {
     pub tool_rules: Arc<ToolRules>,
     /// The numbers that are watched.
     pub metrics: Arc<Metrics>,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
     /// The long-lived runtime that attends to generations.
     pub runtime: tokio::runtime::Handle,
     /// Told when the store has its counters back: it has lost what runs.

@@ -20,6 +20,7 @@ use crate::prices::{Found, Price, UnknownModel, Usage};
 use crate::records::capture::without_long_words;
 use crate::records::journal::Note;
 use crate::records::{AuditRow, Category, Outcome, ReadError, Rows, Severity, Sums, ToolRow, UsageRow};
+use crate::telemetry::traces::Settled as SettledTrace;
 use crate::tokens::Encoding;
 
 /// How long a row may take to become durable before the counters are told what is coming.
@@ -66,8 +67,10 @@ impl Generations {
         self.write_rows(&start, written, &actual).await;
         let counted = self.settle_counters(&start.org, start.id, &actual).await;
         self.parts.recorder.note(start.id, Note::Counted, String::new()).await;
+        self.leaves(&start).await;
         if counted {
             self.measure(&start, &seen, &charged, &rows);
+            self.trace(generation, &start, &seen, &rows);
             for row in &tools {
                 self.parts.metrics.tool_call(row.outcome);
             }
@@ -103,6 +106,13 @@ impl Generations {
             }
         }
         false
+    }
+
+    fn trace(&self, generation: &Generation, start: &Start, seen: &Observation, rows: &[UsageRow]) {
+        let Some(traces) = &self.parts.traces else { return };
+        let (times, settled_at) = (generation.times(), self.parts.clock.now());
+        let ended_at = seen.ended_at.unwrap_or(settled_at).clamp(start.admitted_at, settled_at.max(start.admitted_at));
+        traces.tell(SettledTrace { start, times, first_token_at: seen.first_token_at, ended_at, settled_at, rows });
     }
 
     /// Takes back the reservation of a start that no generation came of.

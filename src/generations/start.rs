@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::trace::Trace;
 use crate::librechat::client::Person;
 use crate::limits::Bucket;
 
@@ -56,6 +57,9 @@ pub struct Start {
     pub room: u64,
     /// How many models answer.
     pub models: u64,
+    /// Its trace, where it is traced.
+    #[serde(default)]
+    pub trace: Option<Trace>,
     /// The LibreChat that it was sent to, by its name; a Tollgate that knew only one did not say.
     #[serde(default)]
     pub upstream: Option<Arc<str>>,

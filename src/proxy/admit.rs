@@ -6,10 +6,11 @@ use std::sync::Arc;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Traced};
 use super::{agent_keys, chat, client, keys, keys_made, logins, origins, own, ranges, sign_in};
 use crate::app::App;
 use crate::error::{Forbidden, Malformed, Rejection};
+use crate::generations::trace::Incoming;
 use crate::identity::{Identity, LibreChatUser, Member, OrgScoped, TokenError, Verified, bearer, is_user_id};
 use crate::librechat::routes::{self, Credential, Route};
 use crate::records::{AuditRow, Category, Outcome, Severity};
@@ -125,6 +126,10 @@ fn recognise(app: &App, session: &Session, ctx: &mut Ctx) {
         Some(proto) => proto.trim().eq_ignore_ascii_case("https"),
         None => session.digest().is_some_and(|connection| connection.ssl_digest.is_some()),
     };
+    if app.traces.is_some() {
+        let said = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        ctx.traced = if peer_is_trusted { Traced::Trusted(said.and_then(Incoming::read)) } else { Traced::Struck };
+    }
     origins::recognise(app, session, ctx);
 }
 

@@ -9,11 +9,13 @@ use pingora_proxy::Session;
 use serde_json::json;
 
 use super::body;
-use super::ctx::{Ctx, Refused};
+use super::ctx::{Ctx, Origin, Refused, Traced};
 use super::upstream;
 use crate::app::App;
 use crate::error::{Malformed, Rejection};
 use crate::generations::Start;
+use crate::generations::trace::{self, Trace};
+use crate::generations::whereabouts::Waiting;
 use crate::identity::{Identity, Org};
 use crate::librechat::chat::{AddedConversation, Answered, ChatBody, bounded, only_stops, without_lone_surrogates};
 use crate::librechat::openai::ApiRequest;
@@ -91,7 +93,8 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<()
         ctx.zone = Some(zone);
     }
     let message = recall_models(app, &org, &identity, message).await;
-    upstream::choose_for_message(app, ctx, message.conversation_id.as_deref()).await;
+    let waiting = if message.goes_on { Waiting::IsRun } else { Waiting::IsNoRun };
+    upstream::choose_for_message(app, ctx, message.conversation_id.as_deref(), waiting).await;
     ctx.asks.conversation_id.clone_from(&message.conversation_id);
     ctx.asks.model.clone_from(&message.model);
     ctx.asks.captured = app.redactor.captured(org.capture, message.said.as_deref().unwrap_or(&message.text));
@@ -288,6 +291,7 @@ async fn reserve(
     app.caps.carried_by_token(&who);
     let charges = app.charges(&who, &estimate.amounts, now);
     let mut start = start_of(session, ctx, identity, org, message, estimate, &charges, now);
+    start.trace = begin_trace(app, ctx);
     if charges.is_empty() && !app.store_is_shared {
         app.metrics.decision(metrics::Outcome::Admitted, None);
         return Ok(start);
@@ -327,6 +331,18 @@ async fn reserve(
         }
         Err(error) => without_store(app, start, &charges, &error),
     }
+}
+
+/// The trace of a message, where it is traced; LibreChat hears of it either way.
+fn begin_trace(app: &App, ctx: &mut Ctx) -> Option<Trace> {
+    let percent = app.traces.as_ref()?.sample_percent();
+    let incoming = match ctx.traced {
+        Traced::Trusted(incoming) => incoming,
+        _ => None,
+    };
+    let (trace, said) = trace::begin(ctx.id, incoming, percent);
+    ctx.traced = Traced::Here(said, if incoming.is_some() { Origin::Before } else { Origin::Here });
+    trace
 }
 
 /// The store is away: each enforced limit says itself what then.
@@ -375,6 +391,7 @@ fn start_of(
         input_estimate: estimate.input,
         room: estimate.room,
         models: estimate.models,
+        trace: None,
         upstream: ctx.destination.place.as_ref().map(|place| place.name().clone()),
         buckets: charges.iter().map(|charge| charge.bucket.clone()).collect::<Vec<Bucket>>(),
     }

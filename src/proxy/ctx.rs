@@ -14,6 +14,7 @@ use super::logins::Login;
 use super::origins::Cors;
 use super::relay::Reading;
 use super::upstream::Destination;
+use crate::generations::trace::Incoming;
 use crate::generations::{Generation, Phase};
 use crate::identity::keys::ApiKey;
 use crate::identity::{Identity, Org};
@@ -49,6 +50,8 @@ pub struct Ctx {
     pub cors: Cors,
     /// The LibreChat that it is sent to.
     pub destination: Destination,
+    /// What becomes of the trace that it may be part of.
+    pub traced: Traced,
     /// The token LibreChat is to see in place of the client's.
     pub swapped_token: Option<String>,
     /// Whether its person's role is what an application says, whatever the directory has.
@@ -77,6 +80,29 @@ pub struct Ctx {
     pub standing: Standing,
     /// Counted among the open requests as long as it lives.
     pub counted: Option<crate::app::OpenRequest>,
+}
+
+/// What LibreChat hears of the trace that a request is part of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Traced {
+    /// What came: nobody traces here.
+    #[default]
+    AsItCame,
+    /// What a trusted proxy said.
+    Trusted(Option<Incoming>),
+    /// Nothing: whoever is no trusted proxy says nothing about traces.
+    Struck,
+    /// The span of its message, gone on with from a trusted proxy or begun here.
+    Here(String, Origin),
+}
+
+/// Where a trace was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Before us: what its vendor says beside it (`tracestate`) stays.
+    Before,
+    /// Here.
+    Here,
 }
 
 /// What a chat start asks.
@@ -134,6 +160,7 @@ impl Ctx {
             hides: None,
             cors: Cors::default(),
             destination: Destination::default(),
+            traced: Traced::default(),
             swapped_token: None,
             role_is_tokens: false,
             body: None,

@@ -9,7 +9,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Origin, Traced};
 use super::{rewrite, sign_in};
 use crate::identity::keys::PREFIX;
 use crate::librechat::routes::Route;
@@ -59,6 +59,7 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
         // Before LibreChat knows whose request it is it reads this, on routes that differ by version; elsewhere it does not.
         request.insert_header("X-Tenant-Id", tenant.header().clone())?;
     }
+    trace(request, &ctx.traced)?;
     join_cookies(request)?;
     // What is read is never a tunnel.
     if !session.is_upgrade_req() || ctx.route.answer_is_read() {
@@ -79,6 +80,24 @@ pub fn prepare(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Res
         request.insert_header("Authorization", format!("Bearer {token}"))?;
     } else if request.headers.get_all("authorization").iter().any(names_our_key) {
         request.remove_header("authorization");
+    }
+    Ok(())
+}
+
+/// What LibreChat hears of traces (W3C Trace Context).
+fn trace(request: &mut RequestHeader, traced: &Traced) -> Result<()> {
+    match traced {
+        Traced::AsItCame | Traced::Trusted(_) => {}
+        Traced::Struck => {
+            request.remove_header("traceparent");
+            request.remove_header("tracestate");
+        }
+        Traced::Here(span, origin) => {
+            request.insert_header("traceparent", span.as_str())?;
+            if *origin == Origin::Here {
+                request.remove_header("tracestate");
+            }
+        }
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use super::forward::may_have_arrived;
 use crate::app::App;
+use crate::generations::whereabouts::Waiting;
 use crate::librechat::chat::stopped_conversation;
 use crate::librechat::routes::{Route, status_asked_of};
 use crate::librechat::upstreams::Place;
@@ -34,7 +35,7 @@ pub async fn choose(app: &App, session: &Session, ctx: &mut Ctx) {
         Some(identity) if upstreams.are_several() => {
             let asked_about = run_asked_about(session, ctx);
             let org = identity.org.as_ref().map_or("", |org| &org.id);
-            app.generations.whereabouts(org, &identity.user, asked_about.as_deref()).await
+            app.generations.whereabouts(org, &identity.user, asked_about.as_deref(), Waiting::IsRun).await
         }
         _ => None,
     };
@@ -43,11 +44,11 @@ pub async fn choose(app: &App, session: &Session, ctx: &mut Ctx) {
 
 /// Chooses for a message: where a run of its conversation is, since LibreChat joins or replaces that. A new one goes to its
 /// person's, wherever others of theirs run.
-pub async fn choose_for_message(app: &App, ctx: &mut Ctx, conversation_id: Option<&str>) {
+pub async fn choose_for_message(app: &App, ctx: &mut Ctx, conversation_id: Option<&str>, waiting: Waiting) {
     let running = match (&ctx.identity, conversation_id) {
         (Some(identity), Some(conversation_id)) if app.librechat.upstreams().are_several() => {
             let org = identity.org.as_ref().map_or("", |org| &org.id);
-            app.generations.whereabouts(org, &identity.user, Some(conversation_id)).await
+            app.generations.whereabouts(org, &identity.user, Some(conversation_id), waiting).await
         }
         _ => None,
     };

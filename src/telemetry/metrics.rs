@@ -162,6 +162,7 @@ pub struct Metrics {
     unpriced_messages: IntCounter,
     tool_calls: IntCounterVec,
     store_up: IntGauge,
+    traces: IntCounterVec,
     store_operations: IntCounterVec,
     store_duration: HistogramVec,
     counters_counted: IntCounterVec,
@@ -261,6 +262,7 @@ impl Metrics {
             unpriced_messages: maker.counter("unpriced_messages_total", "Messages to a model that the price table does not know.")?,
             tool_calls: maker.counters("tool_calls_total", "Tools that settled generations called, by how they ended.", &["outcome"])?,
             store_up: maker.gauge("store_up", "Whether the store of counters answers.")?,
+            traces: maker.counters("traces_total", "Traces of messages: sent, failed, or dropped since others waited.", &["result"])?,
             store_operations: maker.counters("store_operations_total", "Calls to the store of counters.", &["verb", "result"])?,
             store_duration: maker.histograms("store_operation_duration_seconds", "Time of a call to the store.", &["verb"], OWN_BUCKETS)?,
             counters_counted: maker.counters(
@@ -479,6 +481,11 @@ impl Metrics {
     /// Whether the store of counters answers.
     pub fn store_up(&self, up: bool) {
         self.store_up.set(i64::from(up));
+    }
+
+    /// So many traces were sent, failed, or dropped.
+    pub fn traces(&self, result: &'static str, count: u64) {
+        self.traces.with_label_values(&[result]).inc_by(count);
     }
 
     /// Lets the series of a verb of the store begin at zero.

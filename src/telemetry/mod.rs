@@ -6,5 +6,6 @@ pub mod log;
 pub mod log_files;
 pub mod metrics;
 pub mod system;
+pub mod traces;
 
 pub use metrics::{Metrics, MetricsSettings, Outcome};

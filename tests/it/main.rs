@@ -41,6 +41,7 @@ mod sign_in;
 mod stopping;
 mod store_contract;
 mod tls;
+mod traces;
 mod transport;
 mod upstreams;
 mod walls;

@@ -46,4 +46,8 @@ async fn what_runs_at_a_drained_librechat_is_found_by_the_other_gateway_and_by_i
     charged.sort_unstable();
     assert_eq!(charged, [(100, 57, "frames"), (200, 57, "frames"), (300, 57, "frames")]);
     site.counters_match(&by_b, &rows).await;
+    // What ran there is over, and so is what kept its person there.
+    by_b.start(&ChatBody::new("Four [[tokens=2]]").after(&watched, "0")).await.expect("an answer");
+    let starts = other.requests().iter().filter(|request| request.path == "/api/agents/chat/LabAI").count();
+    assert_eq!((site.librechat.runs().len(), starts), (2, 2), "what is said next goes where they are at home");
 }
