@@ -41,10 +41,13 @@ WITH summed AS (
     GROUP BY 1, 2
 ), largest AS (
     SELECT series FROM summed GROUP BY series ORDER BY SUM(usd) DESC LIMIT 8
+), days AS (
+    SELECT DISTINCT day FROM summed
 )
-SELECT day, series, SUM(usd) OVER (PARTITION BY series ORDER BY day) AS value
-FROM summed
-WHERE series IN (SELECT series FROM largest)
+SELECT days.day, largest.series, SUM(COALESCE(summed.usd, 0)) OVER (PARTITION BY largest.series ORDER BY days.day) AS value
+FROM days
+CROSS JOIN largest
+LEFT JOIN summed ON summed.day = days.day AND summed.series = largest.series
 ORDER BY 1, 2"""),
     "currencyUSD", 12, series=True,
 )  # fmt: skip

@@ -39,7 +39,8 @@ NUMBERS = [
          sql("""
 SELECT COALESCE(SUM(count), 0) AS refusals
 FROM audit_events
-WHERE actor_id = ${member:sqlstring} AND reference IS NOT NULL AND action = 'chat.refused' AND $__timeFilter(time)"""), thresholds=more_is_worse(1, 100_000_000)),
+WHERE actor_id = ${member:sqlstring} AND reference IS NOT NULL AND action = 'chat.refused'
+    AND error IS DISTINCT FROM 'shadow' AND $__timeFilter(time)"""), thresholds=more_is_worse(1, 100_000_000)),
     stat("Failed answers", "Of all answers, those that failed or were lost.",
          total("SUM(used.errors) * 1.0 / NULLIF(SUM(used.generations), 0) AS failed"), "percentunit", thresholds=more_is_worse(0.02, 0.1)),
     stat("Last message", "When this person last sent a message, whatever time is chosen.",

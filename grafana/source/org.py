@@ -49,7 +49,8 @@ NUMBERS = [
          sql("""
 SELECT COALESCE(SUM(count), 0) AS refusals
 FROM audit_events
-WHERE org_id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) AND reference IS NOT NULL AND action = 'chat.refused' AND $__timeFilter(time)"""),
+WHERE org_id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) AND reference IS NOT NULL AND action = 'chat.refused'
+    AND error IS DISTINCT FROM 'shadow' AND $__timeFilter(time)"""),
          thresholds=more_is_worse(1, 100_000_000), links=[to("tollgate-limits", "Which limits")]),
     stat("Failed answers", "Of all answers, those that failed or were lost.",
          total("SUM(used.errors) * 1.0 / NULLIF(SUM(used.generations), 0) AS failed"), "percentunit", thresholds=more_is_worse(0.02, 0.1)),
@@ -68,7 +69,7 @@ LIMITS = table(
     sql("""
 SELECT DISTINCT ON (1, 2, 3, 4)
     detail->'refused_by'->>'scope' AS "Whose", detail->'refused_by'->>'resource' AS "Of", detail->'refused_by'->>'window' AS "Per",
-    CASE WHEN action = 'chat.refused' THEN 'enforced' ELSE 'shadow' END AS "Mode",
+    CASE WHEN error = 'shadow' THEN 'shadow' ELSE 'enforced' END AS "Mode",
     LEAST(((detail->'refused_by'->>'used')::NUMERIC + (detail->'refused_by'->>'held')::NUMERIC)
         / NULLIF((detail->'refused_by'->>'limit')::NUMERIC, 0), 1) AS "In use",
     detail->'refused_by'->>'rule' AS "Rule", time AS "Last refusal"
@@ -95,7 +96,7 @@ LIMIT 50"""),
 )  # fmt: skip
 
 
-def by(column, title, about):
+def by(column, title, about, **more):
     named = f"COALESCE(NULLIF(used.{column}, ''), '(none named)')"
     return table(
         title, about,
@@ -108,7 +109,7 @@ GROUP BY 1
 ORDER BY "Tokens" DESC
 LIMIT 50"""),
         units={"Messages": "short", "Tokens": "short", "Cost": "currencyUSD", "Answer takes": "ms", "Failed": "percentunit"},
-        coloured={"Failed": more_is_worse(0.02, 0.1)}, sort="Tokens",
+        coloured={"Failed": more_is_worse(0.02, 0.1)}, sort="Tokens", **more,
     )  # fmt: skip
 
 
@@ -146,8 +147,8 @@ ORDER BY 1"""), "currencyUSD", 8),
         ]),
         ("Who and what", [
             MEMBERS,
-            by("model", "By model", "What each model was used for: the answer's own time, and how often it failed."),
-            by("endpoint", "By endpoint", "LibreChat's endpoints."),
+            by("model", "By model", "What each model was used for: the answer's own time, and how often it failed.", height=10),
+            by("endpoint", "By endpoint", "LibreChat's endpoints.", width=24, height=6),
         ]),
     ],
     [org(several=False)],

@@ -4,7 +4,7 @@ from parts import (GREEN, NAMED, PERSON, RED, TO_MEMBER, TO_ORG, bars, by_day, d
                    stat, steps, table, to, used)  # fmt: skip
 
 # Refusals have a reference, which has an index; actions have none. What LibreChat itself refuses has none.
-REFUSED = "reference IS NOT NULL AND action = 'chat.refused'"
+REFUSED = "reference IS NOT NULL AND action = 'chat.refused' AND error IS DISTINCT FROM 'shadow'"
 
 
 def total(expression):

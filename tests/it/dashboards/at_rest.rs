@@ -66,7 +66,8 @@ const AT_REST: &[(&str, Rest, &[&str])] = &[
         &[
             "Slow requests",
             "Repaired counters",
-            "Oldest row in the journal", "Oldest running answer",
+            "Oldest row in the journal",
+            "Oldest running answer",
             "Rows lost",
             "Taken over",
             "Chats that are not in the journal",

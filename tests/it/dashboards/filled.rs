@@ -14,7 +14,8 @@ pub struct History {
 
 /// Makes it. Indexes are made last, and daily sums as the migration makes them of rows that are there already.
 pub fn fill(server: &Postgres, database: &str, history: &History) {
-    let indexes = regex::Regex::new(r"CREATE INDEX IF NOT EXISTS (\w+) ON (?:usage_events|tool_calls|audit_events|system_metrics) [^;]*;").unwrap();
+    let indexes =
+        regex::Regex::new(r"CREATE INDEX IF NOT EXISTS (\w+) ON (?:usage_events|tool_calls|audit_events|system_metrics) [^;]*;").unwrap();
     let migrations = [
         include_str!("../../../migrations/postgres/0001_records.sql"),
         include_str!("../../../migrations/postgres/0002_rollups.sql"),
@@ -36,7 +37,11 @@ pub fn fill(server: &Postgres, database: &str, history: &History) {
     let made = statements.iter().fold(include_str!("history.sql").to_owned(), |text, (name, value)| text.replace(name, value));
     run(&made);
     indexes.find_iter(&migrations).for_each(|index| run(index.as_str()));
-    let sums = migrations.split_once("INSERT INTO usage_daily\n").and_then(|(_, rest)| rest.split_once("ON CONFLICT DO NOTHING;")).expect("sums").0;
+    let sums = migrations
+        .split_once("INSERT INTO usage_daily\n")
+        .and_then(|(_, rest)| rest.split_once("ON CONFLICT DO NOTHING;"))
+        .expect("sums")
+        .0;
     run(&format!("INSERT INTO usage_daily\n{sums}ON CONFLICT DO NOTHING"));
     run("VACUUM ANALYZE");
 }

@@ -51,7 +51,14 @@ async fn draw_every_dashboard() {
 /// Panels that read Prometheus show the minute that there was; the others the time that the dashboard begins with.
 async fn draw(asker: &Asker<'_>, dashboard: &Dashboard) -> String {
     let to = SystemClock.now();
-    let view = |range: SignedDuration, interval: Duration| View { from: to - range, to, interval, scrape: SCRAPE, chosen: [].into(), timescale: true };
+    let view = |range: SignedDuration, interval: Duration| View {
+        from: to - range,
+        to,
+        interval,
+        scrape: SCRAPE,
+        chosen: [].into(),
+        timescale: true,
+    };
     let whole = super::speed::range(text(&dashboard.json["time"], "from"));
     let long = view(whole, Duration::from_secs(whole.unsigned_abs().as_secs() / 96));
     let short = view(SignedDuration::from_secs(70), Duration::from_secs(1));

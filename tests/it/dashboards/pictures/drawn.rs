@@ -9,8 +9,7 @@ use crate::dashboards::grafana::{Dashboard, Panel, list, text};
 /// One of the grid's 24 columns, and one of its lines, in pixels.
 const COLUMN: f64 = 56.0;
 const LINE: f64 = 32.0;
-const COLOURS: [&str; 10] =
-    ["#56a64b", "#f2cc0c", "#3274d9", "#ff780a", "#e02f44", "#5794f2", "#b877d9", "#705da0", "#37872d", "#fade2a"];
+const COLOURS: [&str; 10] = ["#56a64b", "#f2cc0c", "#3274d9", "#ff780a", "#e02f44", "#5794f2", "#b877d9", "#705da0", "#37872d", "#fade2a"];
 
 type Asked<'a> = (Panel<'a>, Vec<Answer>);
 
@@ -87,7 +86,8 @@ impl Canvas {
             Answer::Series(series) => series.first()?.points.last().map(|point| point.1),
         });
         let Some(value) = value else { return self.nothing(panel) };
-        let mapped = panel.json["fieldConfig"]["defaults"]["mappings"][0]["options"][&format!("{value:.0}")]["text"].as_str().map(str::to_owned);
+        let mapped =
+            panel.json["fieldConfig"]["defaults"]["mappings"][0]["options"][&format!("{value:.0}")]["text"].as_str().map(str::to_owned);
         let style = format!("font-size=\"26\" fill=\"{}\"", colour_of(&panel.json["fieldConfig"]["defaults"], value));
         self.put(self.x + 4.0, self.y + self.height / 2.0 + 12.0, &style, &mapped.unwrap_or_else(|| shown(value, unit)));
     }
@@ -156,7 +156,7 @@ impl Canvas {
         let most = if most > 0.0 { most * 1.05 } else { 1.0 };
         let (left, bottom, width) = self.axis(most, unit);
         #[expect(clippy::cast_precision_loss, reason = "a place in a picture")]
-        let (count, named) = (days.len().max(1) as f64, (days.len() / 5).max(1));
+        let (count, labelled) = (days.len().max(1) as f64, days.len().div_ceil(4).max(1));
         for (number, (day, parts)) in days.iter().enumerate() {
             #[expect(clippy::cast_precision_loss, reason = "a place in a picture")]
             let x = left + width * (number as f64 + 0.1) / count;
@@ -165,9 +165,13 @@ impl Canvas {
                 let height = (bottom - self.y) * value / most;
                 y -= height;
                 let wide = width / count * 0.8;
-                let _ = write!(self.svg, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{wide:.1}\" height=\"{height:.1}\" fill=\"{}\"/>", colour(*index));
+                let _ = write!(
+                    self.svg,
+                    "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{wide:.1}\" height=\"{height:.1}\" fill=\"{}\"/>",
+                    colour(*index)
+                );
             }
-            if number % named == 0 {
+            if number % labelled == 0 {
                 self.put(x, bottom + 13.0, "font-size=\"9\" fill=\"#6e7379\"", day);
             }
         }
@@ -178,8 +182,12 @@ impl Canvas {
 
     fn bars(&mut self, panel: Panel<'_>, answers: &[Answer], unit: &str) {
         let values: Vec<(String, f64)> = match answers.first() {
-            Some(Answer::Table { lines, .. }) => lines.iter().filter_map(|line| Some((line[0].clone()?, line.last()?.as_ref()?.parse().ok()?))).collect(),
-            Some(Answer::Series(_)) => over_time(panel, answers).into_iter().filter_map(|(name, points)| Some((name, points.last()?.1))).collect(),
+            Some(Answer::Table { lines, .. }) => {
+                lines.iter().filter_map(|line| Some((line[0].clone()?, line.last()?.as_ref()?.parse().ok()?))).collect()
+            }
+            Some(Answer::Series(_)) => {
+                over_time(panel, answers).into_iter().filter_map(|(name, points)| Some((name, points.last()?.1))).collect()
+            }
             None => Vec::new(),
         };
         if values.is_empty() {
@@ -198,7 +206,8 @@ impl Canvas {
             let (wide, colour) = (room * (value / most).clamp(0.0, 1.0), colour_of(&panel.json["fieldConfig"]["defaults"], *value));
             let _ = write!(self.svg, "<rect x=\"{:.0}\" y=\"{y:.0}\" width=\"{room:.0}\" height=\"12\" fill=\"#eef0f1\"/>", self.x + 130.0);
             let colour = if colour == "#24292e" { COLOURS[2] } else { colour };
-            let _ = write!(self.svg, "<rect x=\"{:.0}\" y=\"{y:.0}\" width=\"{wide:.0}\" height=\"12\" fill=\"{colour}\"/>", self.x + 130.0);
+            let _ =
+                write!(self.svg, "<rect x=\"{:.0}\" y=\"{y:.0}\" width=\"{wide:.0}\" height=\"12\" fill=\"{colour}\"/>", self.x + 130.0);
             self.put(self.x + self.width, y + 10.0, "font-size=\"10\" text-anchor=\"end\"", &shown(*value, unit));
         }
     }
@@ -211,7 +220,12 @@ impl Canvas {
         let (wide, high) = ((self.width - 90.0) / (columns.len() - 1) as f64, self.height / (lines.len() + 1) as f64);
         #[expect(clippy::cast_precision_loss, reason = "a place in a picture")]
         for (index, column) in columns.iter().enumerate().skip(1) {
-            self.put(self.x + 90.0 + wide * (index as f64 - 0.5), self.y + 12.0, "font-size=\"10\" text-anchor=\"middle\" fill=\"#6e7379\"", column);
+            self.put(
+                self.x + 90.0 + wide * (index as f64 - 0.5),
+                self.y + 12.0,
+                "font-size=\"10\" text-anchor=\"middle\" fill=\"#6e7379\"",
+                column,
+            );
         }
         for (row, line) in lines.iter().enumerate() {
             #[expect(clippy::cast_precision_loss, reason = "a place in a picture")]
@@ -253,7 +267,15 @@ impl Canvas {
             let value = line[index].clone().unwrap_or_default();
             value.parse::<f64>().ok().filter(|_| !matches!(unit.as_str(), "" | "string")).map_or(value, |number| shown(number, &unit))
         };
-        let width_of = |index: usize| lines.iter().map(|line| cell(line, index).chars().count()).chain([columns[index].chars().count()]).max().unwrap_or(1).clamp(4, 40);
+        let width_of = |index: usize| {
+            lines
+                .iter()
+                .map(|line| cell(line, index).chars().count())
+                .chain([columns[index].chars().count()])
+                .max()
+                .unwrap_or(1)
+                .clamp(4, 40)
+        };
         let all: usize = seen.iter().map(|index| width_of(*index) + 2).sum();
         let mut x = self.x;
         for index in seen {
@@ -269,7 +291,12 @@ impl Canvas {
                     break;
                 }
                 let is_link = property(&columns[index], "links").is_some();
-                self.put(x, y, if is_link { "text-decoration=\"underline\"" } else { "" }, &cell(line, index).chars().take(fits).collect::<String>());
+                self.put(
+                    x,
+                    y,
+                    if is_link { "text-decoration=\"underline\"" } else { "" },
+                    &cell(line, index).chars().take(fits).collect::<String>(),
+                );
             }
             x += width;
         }
@@ -281,7 +308,9 @@ fn over_time(panel: Panel<'_>, answers: &[Answer]) -> Vec<(String, Vec<(f64, f64
     let mut all = BTreeMap::<String, Vec<(f64, f64)>>::new();
     for (answer, target) in answers.iter().zip(panel.targets()) {
         match answer {
-            Answer::Series(series) => all.extend(series.iter().map(|series| (legend(series, text(target, "legendFormat")), series.points.clone()))),
+            Answer::Series(series) => {
+                all.extend(series.iter().map(|series| (legend(series, text(target, "legendFormat")), series.points.clone())));
+            }
             Answer::Table { columns, lines } => {
                 for line in lines {
                     let time = line[0].as_deref().map(seconds).unwrap_or_default();
@@ -335,8 +364,8 @@ fn colour(index: usize) -> &'static str {
 }
 
 fn colour_of(defaults: &serde_json::Value, value: f64) -> &'static str {
-    let steps = list(&defaults["thresholds"], "steps").iter();
-    match steps.filter(|step| step["value"].as_f64().is_none_or(|from| value >= from)).next_back().map(|step| text(step, "color")) {
+    let mut steps = list(&defaults["thresholds"], "steps").iter();
+    match steps.rfind(|step| step["value"].as_f64().is_none_or(|from| value >= from)).map(|step| text(step, "color")) {
         Some("green") => "#37872d",
         Some("yellow") => "#b58a00",
         Some("red") => "#c4162a",
@@ -358,7 +387,13 @@ fn shown(value: f64, unit: &str) -> String {
         "s" if value.abs() < 1.0 && value != 0.0 => format!("{:.1} ms", value * 1000.0),
         "s" => format!("{value:.1} s"),
         "bytes" | "Bps" => {
-            let (number, prefix) = if value >= 1e9 { (value / 1_073_741_824.0, "Gi") } else if value >= 1e6 { (value / 1_048_576.0, "Mi") } else { (value / 1024.0, "Ki") };
+            let (number, prefix) = if value >= 1e9 {
+                (value / 1_073_741_824.0, "Gi")
+            } else if value >= 1e6 {
+                (value / 1_048_576.0, "Mi")
+            } else {
+                (value / 1024.0, "Ki")
+            };
             format!("{number:.1} {prefix}B{}", if unit == "Bps" { "/s" } else { "" })
         }
         "dateTimeFromNow" if value > 1e11 => clock(value / 1000.0),
