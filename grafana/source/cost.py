@@ -83,10 +83,7 @@ PEOPLE = table(
     "By person", "The 50 people who cost most.",
     sql(f"""
 SELECT {PERSON} AS "Member", orgs.name AS "Org", {USD} AS "Cost", {USD} / NULLIF(SUM(used.messages), 0) AS "A message", used.org_id, used.member_id
-FROM usage_daily AS used
-JOIN orgs ON orgs.id = used.org_id
-{NAMED}
-WHERE {OF_RANGE.split("WHERE ")[1]}
+{used(also=NAMED)}
 GROUP BY 1, 2, used.org_id, used.member_id
 ORDER BY "Cost" DESC
 LIMIT 50"""),

@@ -10,9 +10,9 @@ WHERE used.org_id = ${org:sqlstring}
 ORDER BY 2
 LIMIT 5000""")
 
-HERS = " AND used.member_id = ${member:sqlstring}"
-OF_RANGE = used() + HERS
-OF_TOOLS = used("tools_daily") + HERS
+HERS = "WHERE used.member_id = ${member:sqlstring}"
+OF_RANGE = used(also=HERS)
+OF_TOOLS = used("tools_daily", also=HERS)
 
 
 def total(expression, of=OF_RANGE):
@@ -20,11 +20,7 @@ def total(expression, of=OF_RANGE):
 
 
 def hers_by_day(value, series=None):
-    query = by_day(value, series)
-    bound = "FROM usage_daily AS used"
-    assert bound in query["rawSql"]
-    query["rawSql"] = query["rawSql"].replace("WHERE orgs.id =", "WHERE used.member_id = ${member:sqlstring} AND orgs.id =")
-    return query
+    return by_day(value, series, also=HERS)
 
 
 NUMBERS = [

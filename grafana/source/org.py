@@ -84,10 +84,7 @@ MEMBERS = table(
     sql(f"""
 SELECT {PERSON} AS "Member", SUM(used.messages) AS "Messages", SUM(used.total_tokens) AS "Tokens", SUM(used.cost_nanousd) / 1e9 AS "Cost",
     SUM(used.errors) AS "Failed", MAX(used.org_day) AS "Last day", used.org_id, used.member_id
-FROM usage_daily AS used
-JOIN orgs ON orgs.id = used.org_id
-{NAMED}
-WHERE {OF_RANGE.split("WHERE ")[1]}
+{used(also=NAMED)}
 GROUP BY 1, used.org_id, used.member_id
 ORDER BY "Tokens" DESC
 LIMIT 50"""),
