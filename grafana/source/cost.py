@@ -1,7 +1,7 @@
 """Cost: where the money goes."""
 
 from org import forecast, this_month
-from parts import (NAMED, PERSON, THIS_MONTH, TO_MEMBER, TO_ORG, YELLOW, NEUTRAL, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
+from parts import (NAMED, PERSON, OF_MONTH, TO_MEMBER, TO_ORG, YELLOW, NEUTRAL, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
                    stat, steps, table, used)  # fmt: skip
 
 OF_RANGE = used()
@@ -35,9 +35,7 @@ BURN = days(
     sql(f"""
 WITH summed AS (
     SELECT used.org_day AS day, orgs.name AS series, SUM(used.cost_nanousd) / 1e9 AS usd
-    FROM usage_daily AS used
-    JOIN orgs ON orgs.id = used.org_id
-    WHERE orgs.id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[]) AND used.org_month = {THIS_MONTH}
+    {OF_MONTH.replace(chr(10), chr(10) + "    ")}
     GROUP BY 1, 2
 ), largest AS (
     SELECT series FROM summed GROUP BY series ORDER BY SUM(usd) DESC LIMIT 8

@@ -1,6 +1,6 @@
 """Org: one org, for those who run the place and for its own admins."""
 
-from parts import (GREEN, NAMED, PERSON, RED, THIS_MONTH, TO_MEMBER, YELLOW, bars, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
+from parts import (GREEN, NAMED, PERSON, RED, OF_MONTH, TO_MEMBER, YELLOW, bars, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
                    stat, steps, table, to, used)  # fmt: skip
 
 OF_RANGE = used()
@@ -12,19 +12,16 @@ def total(expression):
 
 # What the month will come to: what it cost so far, and for each day to come what the last seven whole days cost on average. In
 # an org's first week there are none, and this month's own average stands in.
-FORECAST = f"""
-WITH calendar AS (
-    SELECT id, {THIS_MONTH} AS month, (now() AT TIME ZONE time_zone)::DATE AS today,
-        (date_trunc('month', now() AT TIME ZONE time_zone) + INTERVAL '1 month')::DATE AS ends
-    FROM orgs
-    WHERE id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[])
+FORECAST = """
+WITH calendar AS MATERIALIZED (
+    SELECT id, today, to_char(today, 'YYYY-MM') AS month, today::TEXT AS day, (today - 7)::TEXT AS week_ago,
+        (date_trunc('month', today)::DATE - 7)::TEXT AS since, (date_trunc('month', today) + INTERVAL '1 month')::DATE AS ends
+    FROM (SELECT id, (now() AT TIME ZONE time_zone)::DATE AS today FROM orgs WHERE id = ANY (ARRAY[${org:sqlstring}]::TEXT[])) AS local
 ), summed AS (
-    SELECT calendar.id, calendar.today, calendar.ends,
-        SUM(used.WHAT) FILTER (WHERE used.org_month = calendar.month) AS so_far,
-        SUM(used.WHAT) FILTER (WHERE used.org_day < calendar.today::TEXT AND used.org_day >= (calendar.today - 7)::TEXT) / 7.0 AS a_day,
-        MIN(used.org_day) AS first
+    SELECT calendar.id, calendar.today, calendar.ends, SUM(used.WHAT) FILTER (WHERE used.org_month = calendar.month) AS so_far,
+        SUM(used.WHAT) FILTER (WHERE used.org_day < calendar.day AND used.org_day >= calendar.week_ago) / 7.0 AS a_day
     FROM calendar
-    LEFT JOIN usage_daily AS used ON used.org_id = calendar.id AND used.org_day >= (date_trunc('month', calendar.today) - INTERVAL '7 days')::DATE::TEXT
+    JOIN usage_daily AS used ON used.org_id = calendar.id AND used.org_day >= calendar.since
     GROUP BY 1, 2, 3
 )
 SELECT SUM(so_far + (ends - today - 1) * COALESCE(a_day, so_far / EXTRACT(DAY FROM today))) SCALE AS forecast
@@ -35,9 +32,8 @@ def forecast(what, scale=""):
     return sql(FORECAST.replace("WHAT", what).replace(" SCALE", scale))
 
 
-def this_month(expression, table="usage_daily"):
-    return sql(f"SELECT {expression}\nFROM {table} AS used\nJOIN orgs ON orgs.id = used.org_id\n"
-               f"WHERE orgs.id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[]) AND used.org_month = {THIS_MONTH}")  # fmt: skip
+def this_month(expression):
+    return sql(f"SELECT {expression}\n{OF_MONTH}")
 
 
 NUMBERS = [
@@ -137,8 +133,8 @@ DASHBOARD = dashboard(
                  sql(f"""
 SELECT used.org_month AS month, SUM(used.cost_nanousd) / 1e9 AS value
 FROM usage_daily AS used
-JOIN orgs ON orgs.id = used.org_id
-WHERE orgs.id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[]) AND used.org_day >= to_char(now() AT TIME ZONE orgs.time_zone - INTERVAL '11 months', 'YYYY-MM')
+WHERE used.org_id = ${{org:sqlstring}} AND used.org_day >= (
+    SELECT to_char(now() AT TIME ZONE time_zone - INTERVAL '11 months', 'YYYY-MM') FROM orgs WHERE id = ${{org:sqlstring}})
 GROUP BY 1
 ORDER BY 1"""), "currencyUSD", 8),
         ]),

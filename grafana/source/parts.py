@@ -39,8 +39,12 @@ def tidy(text):
     return "\n".join(line[common:] if line.startswith(" " * common) else line for line in lines).strip()
 
 
-# This month, in the calendar of each org.
-THIS_MONTH = "to_char(now() AT TIME ZONE orgs.time_zone, 'YYYY-MM')"
+# This month's daily sums of the chosen orgs, in the calendar of each.
+OF_MONTH = """FROM usage_daily AS used
+JOIN (
+    SELECT id, name, to_char(now() AT TIME ZONE time_zone, 'YYYY-MM') AS month
+    FROM orgs WHERE id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) OFFSET 0
+) AS orgs ON orgs.id = used.org_id AND used.org_day BETWEEN orgs.month || '-01' AND orgs.month || '-31'"""
 
 
 def used(table="usage_daily", everyone=False, also=""):
