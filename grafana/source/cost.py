@@ -1,7 +1,7 @@
 """Cost: where the money goes."""
 
 from org import forecast, this_month
-from parts import (NAMED, PERSON, THIS_MONTH, TO_MEMBER, TO_ORG, YELLOW, NEUTRAL, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
+from parts import (NAMED, PERSON, OF_MONTH, TO_MEMBER, TO_ORG, YELLOW, NEUTRAL, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
                    stat, steps, table, used)  # fmt: skip
 
 OF_RANGE = used()
@@ -35,16 +35,17 @@ BURN = days(
     sql(f"""
 WITH summed AS (
     SELECT used.org_day AS day, orgs.name AS series, SUM(used.cost_nanousd) / 1e9 AS usd
-    FROM usage_daily AS used
-    JOIN orgs ON orgs.id = used.org_id
-    WHERE orgs.id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[]) AND used.org_month = {THIS_MONTH}
+    {OF_MONTH.replace(chr(10), chr(10) + "    ")}
     GROUP BY 1, 2
 ), largest AS (
     SELECT series FROM summed GROUP BY series ORDER BY SUM(usd) DESC LIMIT 8
+), days AS (
+    SELECT DISTINCT day FROM summed
 )
-SELECT day, series, SUM(usd) OVER (PARTITION BY series ORDER BY day) AS value
-FROM summed
-WHERE series IN (SELECT series FROM largest)
+SELECT days.day, largest.series, SUM(COALESCE(summed.usd, 0)) OVER (PARTITION BY largest.series ORDER BY days.day) AS value
+FROM days
+CROSS JOIN largest
+LEFT JOIN summed ON summed.day = days.day AND summed.series = largest.series
 ORDER BY 1, 2"""),
     "currencyUSD", 12, series=True,
 )  # fmt: skip
@@ -80,10 +81,7 @@ PEOPLE = table(
     "By person", "The 50 people who cost most.",
     sql(f"""
 SELECT {PERSON} AS "Member", orgs.name AS "Org", {USD} AS "Cost", {USD} / NULLIF(SUM(used.messages), 0) AS "A message", used.org_id, used.member_id
-FROM usage_daily AS used
-JOIN orgs ON orgs.id = used.org_id
-{NAMED}
-WHERE {OF_RANGE.split("WHERE ")[1]}
+{used(also=NAMED)}
 GROUP BY 1, 2, used.org_id, used.member_id
 ORDER BY "Cost" DESC
 LIMIT 50"""),

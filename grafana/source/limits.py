@@ -2,10 +2,11 @@
 
 from parts import (TO_MEMBER, dashboard, days, lines, more_is_worse, org, prom, sql, stat, table)  # fmt: skip
 
-# Refusals have a reference, which has an index. A shadow refusal stands in the row of the chat that it let pass.
-ENFORCED = "org_id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) AND reference IS NOT NULL AND action = 'chat.refused' AND $__timeFilter(time)"
-SHADOW = """org_id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) AND reference IS NOT NULL AND action = 'chat.started' AND error = 'shadow'
-    AND $__timeFilter(time)"""
+# Refusals have a reference, which has an index. A shadow refusal stands in the row of the chat that it let pass, whatever
+# LibreChat answered to that.
+ENFORCED = """org_id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) AND reference IS NOT NULL AND action = 'chat.refused'
+    AND error IS DISTINCT FROM 'shadow' AND $__timeFilter(time)"""
+SHADOW = """org_id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) AND reference IS NOT NULL AND error = 'shadow' AND $__timeFilter(time)"""
 
 LIMIT = """CASE WHEN detail ? 'refused_by'
     THEN concat_ws(' ', detail->'refused_by'->>'resource', 'a', detail->'refused_by'->>'window', 'of', detail->'refused_by'->>'scope')

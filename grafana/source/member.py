@@ -10,9 +10,9 @@ WHERE used.org_id = ${org:sqlstring}
 ORDER BY 2
 LIMIT 5000""")
 
-HERS = " AND used.member_id = ${member:sqlstring}"
-OF_RANGE = used() + HERS
-OF_TOOLS = used("tools_daily") + HERS
+HERS = "WHERE used.member_id = ${member:sqlstring}"
+OF_RANGE = used(also=HERS)
+OF_TOOLS = used("tools_daily", also=HERS)
 
 
 def total(expression, of=OF_RANGE):
@@ -20,11 +20,7 @@ def total(expression, of=OF_RANGE):
 
 
 def hers_by_day(value, series=None):
-    query = by_day(value, series)
-    bound = "FROM usage_daily AS used"
-    assert bound in query["rawSql"]
-    query["rawSql"] = query["rawSql"].replace("WHERE orgs.id =", "WHERE used.member_id = ${member:sqlstring} AND orgs.id =")
-    return query
+    return by_day(value, series, also=HERS)
 
 
 NUMBERS = [
@@ -39,7 +35,8 @@ NUMBERS = [
          sql("""
 SELECT COALESCE(SUM(count), 0) AS refusals
 FROM audit_events
-WHERE actor_id = ${member:sqlstring} AND reference IS NOT NULL AND action = 'chat.refused' AND $__timeFilter(time)"""), thresholds=more_is_worse(1, 100_000_000)),
+WHERE actor_id = ${member:sqlstring} AND reference IS NOT NULL AND action = 'chat.refused'
+    AND error IS DISTINCT FROM 'shadow' AND $__timeFilter(time)"""), thresholds=more_is_worse(1, 100_000_000)),
     stat("Failed answers", "Of all answers, those that failed or were lost.",
          total("SUM(used.errors) * 1.0 / NULLIF(SUM(used.generations), 0) AS failed"), "percentunit", thresholds=more_is_worse(0.02, 0.1)),
     stat("Last message", "When this person last sent a message, whatever time is chosen.",

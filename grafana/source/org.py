@@ -1,6 +1,6 @@
 """Org: one org, for those who run the place and for its own admins."""
 
-from parts import (GREEN, NAMED, PERSON, RED, THIS_MONTH, TO_MEMBER, YELLOW, bars, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
+from parts import (GREEN, NAMED, PERSON, RED, OF_MONTH, TO_MEMBER, YELLOW, bars, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
                    stat, steps, table, to, used)  # fmt: skip
 
 OF_RANGE = used()
@@ -12,19 +12,16 @@ def total(expression):
 
 # What the month will come to: what it cost so far, and for each day to come what the last seven whole days cost on average. In
 # an org's first week there are none, and this month's own average stands in.
-FORECAST = f"""
-WITH calendar AS (
-    SELECT id, {THIS_MONTH} AS month, (now() AT TIME ZONE time_zone)::DATE AS today,
-        (date_trunc('month', now() AT TIME ZONE time_zone) + INTERVAL '1 month')::DATE AS ends
-    FROM orgs
-    WHERE id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[])
+FORECAST = """
+WITH calendar AS MATERIALIZED (
+    SELECT id, today, to_char(today, 'YYYY-MM') AS month, today::TEXT AS day, (today - 7)::TEXT AS week_ago,
+        (date_trunc('month', today)::DATE - 7)::TEXT AS since, (date_trunc('month', today) + INTERVAL '1 month')::DATE AS ends
+    FROM (SELECT id, (now() AT TIME ZONE time_zone)::DATE AS today FROM orgs WHERE id = ANY (ARRAY[${org:sqlstring}]::TEXT[])) AS local
 ), summed AS (
-    SELECT calendar.id, calendar.today, calendar.ends,
-        SUM(used.WHAT) FILTER (WHERE used.org_month = calendar.month) AS so_far,
-        SUM(used.WHAT) FILTER (WHERE used.org_day < calendar.today::TEXT AND used.org_day >= (calendar.today - 7)::TEXT) / 7.0 AS a_day,
-        MIN(used.org_day) AS first
+    SELECT calendar.id, calendar.today, calendar.ends, SUM(used.WHAT) FILTER (WHERE used.org_month = calendar.month) AS so_far,
+        SUM(used.WHAT) FILTER (WHERE used.org_day < calendar.day AND used.org_day >= calendar.week_ago) / 7.0 AS a_day
     FROM calendar
-    LEFT JOIN usage_daily AS used ON used.org_id = calendar.id AND used.org_day >= (date_trunc('month', calendar.today) - INTERVAL '7 days')::DATE::TEXT
+    JOIN usage_daily AS used ON used.org_id = calendar.id AND used.org_day >= calendar.since
     GROUP BY 1, 2, 3
 )
 SELECT SUM(so_far + (ends - today - 1) * COALESCE(a_day, so_far / EXTRACT(DAY FROM today))) SCALE AS forecast
@@ -35,9 +32,8 @@ def forecast(what, scale=""):
     return sql(FORECAST.replace("WHAT", what).replace(" SCALE", scale))
 
 
-def this_month(expression, table="usage_daily"):
-    return sql(f"SELECT {expression}\nFROM {table} AS used\nJOIN orgs ON orgs.id = used.org_id\n"
-               f"WHERE orgs.id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[]) AND used.org_month = {THIS_MONTH}")  # fmt: skip
+def this_month(expression):
+    return sql(f"SELECT {expression}\n{OF_MONTH}")
 
 
 NUMBERS = [
@@ -49,7 +45,8 @@ NUMBERS = [
          sql("""
 SELECT COALESCE(SUM(count), 0) AS refusals
 FROM audit_events
-WHERE org_id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) AND reference IS NOT NULL AND action = 'chat.refused' AND $__timeFilter(time)"""),
+WHERE org_id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) AND reference IS NOT NULL AND action = 'chat.refused'
+    AND error IS DISTINCT FROM 'shadow' AND $__timeFilter(time)"""),
          thresholds=more_is_worse(1, 100_000_000), links=[to("tollgate-limits", "Which limits")]),
     stat("Failed answers", "Of all answers, those that failed or were lost.",
          total("SUM(used.errors) * 1.0 / NULLIF(SUM(used.generations), 0) AS failed"), "percentunit", thresholds=more_is_worse(0.02, 0.1)),
@@ -68,7 +65,7 @@ LIMITS = table(
     sql("""
 SELECT DISTINCT ON (1, 2, 3, 4)
     detail->'refused_by'->>'scope' AS "Whose", detail->'refused_by'->>'resource' AS "Of", detail->'refused_by'->>'window' AS "Per",
-    CASE WHEN action = 'chat.refused' THEN 'enforced' ELSE 'shadow' END AS "Mode",
+    CASE WHEN error = 'shadow' THEN 'shadow' ELSE 'enforced' END AS "Mode",
     LEAST(((detail->'refused_by'->>'used')::NUMERIC + (detail->'refused_by'->>'held')::NUMERIC)
         / NULLIF((detail->'refused_by'->>'limit')::NUMERIC, 0), 1) AS "In use",
     detail->'refused_by'->>'rule' AS "Rule", time AS "Last refusal"
@@ -83,10 +80,7 @@ MEMBERS = table(
     sql(f"""
 SELECT {PERSON} AS "Member", SUM(used.messages) AS "Messages", SUM(used.total_tokens) AS "Tokens", SUM(used.cost_nanousd) / 1e9 AS "Cost",
     SUM(used.errors) AS "Failed", MAX(used.org_day) AS "Last day", used.org_id, used.member_id
-FROM usage_daily AS used
-JOIN orgs ON orgs.id = used.org_id
-{NAMED}
-WHERE {OF_RANGE.split("WHERE ")[1]}
+{used(also=NAMED)}
 GROUP BY 1, used.org_id, used.member_id
 ORDER BY "Tokens" DESC
 LIMIT 50"""),
@@ -95,7 +89,7 @@ LIMIT 50"""),
 )  # fmt: skip
 
 
-def by(column, title, about):
+def by(column, title, about, **more):
     named = f"COALESCE(NULLIF(used.{column}, ''), '(none named)')"
     return table(
         title, about,
@@ -108,7 +102,7 @@ GROUP BY 1
 ORDER BY "Tokens" DESC
 LIMIT 50"""),
         units={"Messages": "short", "Tokens": "short", "Cost": "currencyUSD", "Answer takes": "ms", "Failed": "percentunit"},
-        coloured={"Failed": more_is_worse(0.02, 0.1)}, sort="Tokens",
+        coloured={"Failed": more_is_worse(0.02, 0.1)}, sort="Tokens", **more,
     )  # fmt: skip
 
 
@@ -139,15 +133,15 @@ DASHBOARD = dashboard(
                  sql(f"""
 SELECT used.org_month AS month, SUM(used.cost_nanousd) / 1e9 AS value
 FROM usage_daily AS used
-JOIN orgs ON orgs.id = used.org_id
-WHERE orgs.id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[]) AND used.org_day >= to_char(now() AT TIME ZONE orgs.time_zone - INTERVAL '11 months', 'YYYY-MM')
+WHERE used.org_id = ${{org:sqlstring}} AND used.org_day >= (
+    SELECT to_char(now() AT TIME ZONE time_zone - INTERVAL '11 months', 'YYYY-MM') FROM orgs WHERE id = ${{org:sqlstring}})
 GROUP BY 1
 ORDER BY 1"""), "currencyUSD", 8),
         ]),
         ("Who and what", [
             MEMBERS,
-            by("model", "By model", "What each model was used for: the answer's own time, and how often it failed."),
-            by("endpoint", "By endpoint", "LibreChat's endpoints."),
+            by("model", "By model", "What each model was used for: the answer's own time, and how often it failed.", height=10),
+            by("endpoint", "By endpoint", "LibreChat's endpoints.", width=24, height=6),
         ]),
     ],
     [org(several=False)],

@@ -4,7 +4,7 @@ from parts import (GREEN, NAMED, PERSON, RED, TO_MEMBER, TO_ORG, bars, by_day, d
                    stat, steps, table, to, used)  # fmt: skip
 
 # Refusals have a reference, which has an index; actions have none. What LibreChat itself refuses has none.
-REFUSED = "reference IS NOT NULL AND action = 'chat.refused'"
+REFUSED = "reference IS NOT NULL AND action = 'chat.refused' AND error IS DISTINCT FROM 'shadow'"
 
 
 def total(expression):
@@ -41,10 +41,7 @@ SELECT orgs.name AS "Org", COUNT(DISTINCT used.member_id) AS "People", SUM(used.
     SUM(used.cost_nanousd) / 1e9 AS "Cost", COALESCE(MAX(refusals.refusals), 0) AS "Refusals",
     SUM(used.errors) * 1.0 / NULLIF(SUM(used.generations), 0) AS "Failed",
     SUM(used.first_token_ms_sum) * 1.0 / NULLIF(SUM(used.first_token_count), 0) AS "First token", used.org_id
-FROM usage_daily AS used
-JOIN orgs ON orgs.id = used.org_id
-LEFT JOIN refusals ON refusals.org_id = used.org_id
-WHERE {used(everyone=True).split("WHERE ")[1]}
+{used(everyone=True, also="LEFT JOIN refusals ON refusals.org_id = used.org_id")}
 GROUP BY orgs.name, used.org_id
 ORDER BY "Cost" DESC
 LIMIT 200"""),
@@ -57,10 +54,7 @@ PEOPLE = table(
     sql(f"""
 SELECT {PERSON} AS "Member", orgs.name AS "Org", SUM(used.messages) AS "Messages", SUM(used.total_tokens) AS "Tokens",
     SUM(used.cost_nanousd) / 1e9 AS "Cost", used.org_id, used.member_id
-FROM usage_daily AS used
-JOIN orgs ON orgs.id = used.org_id
-{NAMED}
-WHERE {used(everyone=True).split("WHERE ")[1]}
+{used(everyone=True, also=NAMED)}
 GROUP BY 1, 2, used.org_id, used.member_id
 ORDER BY "Tokens" DESC
 LIMIT 20"""),

@@ -39,18 +39,24 @@ def tidy(text):
     return "\n".join(line[common:] if line.startswith(" " * common) else line for line in lines).strip()
 
 
-# The days of the range in the calendar of each org: neither the browser's nor the server's.
-DAYS = """org_day BETWEEN to_char($__timeFrom()::TIMESTAMPTZ AT TIME ZONE orgs.time_zone, 'YYYY-MM-DD')
-    AND to_char($__timeTo()::TIMESTAMPTZ AT TIME ZONE orgs.time_zone, 'YYYY-MM-DD')"""
+# This month's daily sums of the chosen orgs, in the calendar of each.
+OF_MONTH = """FROM usage_daily AS used
+JOIN (
+    SELECT id, name, to_char(now() AT TIME ZONE time_zone, 'YYYY-MM') AS month
+    FROM orgs WHERE id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) OFFSET 0
+) AS orgs ON orgs.id = used.org_id AND used.org_day BETWEEN orgs.month || '-01' AND orgs.month || '-31'"""
 
-# This month, in the calendar of each org.
-THIS_MONTH = "to_char(now() AT TIME ZONE orgs.time_zone, 'YYYY-MM')"
 
-
-def used(table="usage_daily", everyone=False):
-    """Daily sums of the chosen orgs within the range."""
-    chosen = "" if everyone else "orgs.id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) AND "
-    return f"FROM {table} AS used\nJOIN orgs ON orgs.id = used.org_id\nWHERE {chosen}used.{DAYS}"
+def used(table="usage_daily", everyone=False, also=""):
+    """Daily sums of the chosen orgs, and joins beside them, within the range: its days in the calendar of each org, neither the
+    browser's nor the server's. They are worked out once for each org, and not for each line: OFFSET keeps them apart."""
+    chosen = "" if everyone else "WHERE id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) "
+    return f"""FROM {table} AS used
+JOIN (
+    SELECT id, name, to_char($__timeFrom()::TIMESTAMPTZ AT TIME ZONE time_zone, 'YYYY-MM-DD') AS first_day,
+        to_char($__timeTo()::TIMESTAMPTZ AT TIME ZONE time_zone, 'YYYY-MM-DD') AS last_day
+    FROM orgs {chosen}OFFSET 0
+) AS orgs ON orgs.id = used.org_id AND used.org_day BETWEEN orgs.first_day AND orgs.last_day""" + (also and f"\n{also}")
 
 
 # How a person is called: by name where the directory knows one.
@@ -58,14 +64,14 @@ PERSON = "COALESCE(NULLIF(members.name, ''), members.email, used.member_id)"
 NAMED = "LEFT JOIN members ON members.librechat_id = used.member_id"
 
 
-def by_day(value, series=None, table="usage_daily", everyone=False, most=8):
+def by_day(value, series=None, table="usage_daily", everyone=False, most=8, also=""):
     """Sums by the org's own days; the largest `most` series, and the others together."""
     if series is None:
-        return sql(f"SELECT used.org_day AS day, {value} AS value\n{used(table, everyone)}\nGROUP BY 1\nORDER BY 1")
+        return sql(f"SELECT used.org_day AS day, {value} AS value\n{used(table, everyone, also)}\nGROUP BY 1\nORDER BY 1")
     return sql(f"""
 WITH summed AS (
     SELECT used.org_day AS day, {series} AS series, {value} AS value
-    {used(table, everyone).replace(chr(10), chr(10) + "    ")}
+    {used(table, everyone, also).replace(chr(10), chr(10) + "    ")}
     GROUP BY 1, 2
 ), largest AS (
     SELECT series FROM summed GROUP BY series ORDER BY SUM(value) DESC NULLS LAST LIMIT {most}

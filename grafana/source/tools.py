@@ -13,14 +13,12 @@ WHERE used.org_id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[])
 ORDER BY 1""")
 
 IS_CHOSEN = f"{SERVER} = ANY (ARRAY[${{server:sqlstring}}]::TEXT[])"
-CHOSEN = f" AND {IS_CHOSEN}"
-OF_RANGE = used("tools_daily") + CHOSEN
+CHOSEN = f"WHERE {IS_CHOSEN}"
+OF_RANGE = used("tools_daily", also=CHOSEN)
 
 
 def chosen_by_day(value, series=None):
-    query = by_day(value, series, "tools_daily")
-    query["rawSql"] = query["rawSql"].replace("WHERE orgs.id =", f"WHERE {IS_CHOSEN} AND orgs.id =")
-    return query
+    return by_day(value, series, "tools_daily", also=CHOSEN)
 
 
 def total(expression):
@@ -65,10 +63,7 @@ MEMBERS = table(
     sql(f"""
 SELECT {PERSON} AS "Member", orgs.name AS "Org", SUM(used.calls) AS "Calls", {GOOD} AS "Not failed", {FAILED} AS "Failed", {SHARE} AS "Share failed",
     used.org_id, used.member_id
-FROM tools_daily AS used
-JOIN orgs ON orgs.id = used.org_id
-{NAMED}
-WHERE {OF_RANGE.split("WHERE ", 1)[1]}
+{used("tools_daily", also=NAMED + chr(10) + CHOSEN)}
 GROUP BY 1, 2, used.org_id, used.member_id
 ORDER BY "Calls" DESC
 LIMIT 50"""),
@@ -82,10 +77,7 @@ WITH summed AS (
     SELECT {PERSON} AS member, used.tool, {SERVER} AS server, SUM(used.calls) AS calls, {FAILED} AS failed, used.org_id, used.member_id,
         ROW_NUMBER() OVER (PARTITION BY used.org_id, used.member_id ORDER BY SUM(used.calls) DESC, used.tool) AS place,
         SUM(SUM(used.calls)) OVER (PARTITION BY used.org_id, used.member_id) AS of_member
-    FROM tools_daily AS used
-    JOIN orgs ON orgs.id = used.org_id
-    {NAMED}
-    WHERE {OF_RANGE.split("WHERE ", 1)[1].replace(chr(10), chr(10) + "    ")}
+    {used("tools_daily", also=NAMED + chr(10) + CHOSEN).replace(chr(10), chr(10) + "    ")}
     GROUP BY 1, 2, 3, used.org_id, used.member_id
 ), ranked AS (
     SELECT *, DENSE_RANK() OVER (ORDER BY of_member DESC, org_id, member_id) AS rank FROM summed

@@ -61,7 +61,7 @@ async fn until_they_show(
                 });
                 if answers.iter().any(|answer| answer.shows(panel.kind()) < *must) {
                     still.push((*panel, *must));
-                    said += &format!("{} must show {must:?}:\n{}\n", panel.name(), shown(&answers));
+                    said += &[&panel.name(), " must show ", &format!("{must:?}:\n"), &shown(&answers), "\n"].concat();
                 } else {
                     good.push((panel.name(), answers));
                 }

@@ -147,7 +147,7 @@ impl Answer {
 
 fn of(kind: &str, cell: &str) -> Shows {
     match cell.parse::<f64>() {
-        Ok(number) if number == 0.0 => Shows::Zeros,
+        Ok(0.0) => Shows::Zeros,
         // In a graph or a stat only numbers are to be seen.
         Err(_) if kind != "table" => Shows::Nothing,
         _ => Shows::Something,

@@ -17,7 +17,7 @@ use crate::support::prometheus::SCRAPE;
 const SETTINGS: &[&str] = &["fsync=off", "synchronous_commit=off", "max_wal_size=8GB"];
 
 /// Five million answers of 5,000 people in 60 days, as many audit rows, and 30 days of two machines.
-const MUCH: History = History { rows: 6_000_000, orgs: 20, members: 5_000, days: 60, system: (5, 518_400) };
+const MUCH: History = History { rows: 6_600_000, orgs: 20, members: 5_000, days: 60, system: (5, 518_400) };
 
 #[tokio::test]
 #[ignore = "a measurement, of some minutes"]
@@ -64,9 +64,9 @@ async fn how_long_panels_take() {
                     let question = view.sql(text(target, "rawSql"));
                     // The best of three: other work on the machine can only make it worse.
                     let milliseconds = (0..3).map(|_| {
-                        let asked = Instant::now();
+                        let begun = Instant::now();
                         asker.sql(&question).unwrap_or_else(|error| panic!("{}: {error}", panel.name()));
-                        asked.elapsed().as_secs_f64() * 1000.0
+                        begun.elapsed().as_secs_f64() * 1000.0
                     });
                     took.push((milliseconds.fold(f64::INFINITY, f64::min), panel.name()));
                 }

@@ -93,14 +93,21 @@ impl Place {
         answer.expect("an answer, whatever it is");
     }
 
+    /// Who says what to which model of which endpoint.
+    async fn say_at_once(&self, said: &[(&str, &str, &str, &str)]) {
+        let said = said.iter().map(|(email, endpoint, model, text)| self.says(email, endpoint, model, text));
+        futures_util::future::join_all(said).await;
+    }
+
     /// A good day, a little of it: people of two orgs talk to some models, with tools and caches.
     pub async fn good_round(&self) {
-        tokio::join!(
-            self.says(ADA, "openAI", "gpt-4o", "Hello [[tokens=20 first=20 in=900 cached=300]]"),
-            self.says(ADA, "anthropic", "claude-sonnet-4-5", "Find it [[tools=2 tokens=5 tool_delay=15]]"),
-            self.says("bob@acme.test", "google", "gemini-2.5-flash", "Look [[tools=1 tool=find_mcp_library tool_delay=30 tokens=4]]"),
-            self.says(EVE, "openAI", "gpt-4o-mini", "Hi [[tokens=30 first=40 delay=2]]"),
-        );
+        self.say_at_once(&[
+            (ADA, "openAI", "gpt-4o", "Hello [[tokens=20 first=20 in=900 cached=300]]"),
+            (ADA, "anthropic", "claude-sonnet-4-5", "Find it [[tools=2 tokens=5 tool_delay=15]]"),
+            ("bob@acme.test", "google", "gemini-2.5-flash", "Look [[tools=1 tool=find_mcp_library tool_delay=30 tokens=4]]"),
+            (EVE, "openAI", "gpt-4o-mini", "Hi [[tokens=30 first=40 delay=2]]"),
+        ])
+        .await;
         let settings = self.client(ADA).get("/api/user").await.expect("an answer");
         assert_eq!(settings.status, 200, "{}", settings.text);
         assert_eq!(self.login(ADA, PASSWORD, "192.0.2.1").await, 200, "Ada signs in");
@@ -109,18 +116,19 @@ impl Place {
     /// A bad day, a little of it: everything that is refused, fails or is not seen.
     pub async fn bad_round(&self) {
         let too_long = "More than may be said at once. ".repeat(1000);
-        tokio::join!(
-            self.says(CARL, "openAI", "gpt-4o", "Me again [[tokens=5]]"),
-            self.says("nobody@nowhere.test", "openAI", "gpt-4o", "Let me in"),
-            self.says(ADA, "openAI", "gpt-4o", "Break [[die=2]]"),
-            self.says(ADA, "openAI", "a-model-without-a-price", "Guess [[tokens=7]]"),
-            self.says("bob@acme.test", "openAI", "another-without-a-price", "Guess too [[tokens=7]]"),
-            self.says(EVE, "openAI", "gpt-4o-mini", "Quietly [[usage=off tokens=9]]"),
-            self.says(ADA, "openAI", "gpt-4o", "Try [[tools=1 tool=find_mcp_library tool_fails tokens=3]]"),
-            self.says(ADA, "openAI", "gpt-4o", "Wait [[tools=1 tool_hangs tokens=3]]"),
-            self.says(ADA, "openAI", "gpt-4o", &too_long),
-            self.says("bob@acme.test", "openAI", "gpt-4o", "Soon [[refuse=not_ready]]"),
-        );
+        self.say_at_once(&[
+            (CARL, "openAI", "gpt-4o", "Me again [[tokens=5]]"),
+            ("nobody@nowhere.test", "openAI", "gpt-4o", "Let me in"),
+            (ADA, "openAI", "gpt-4o", "Break [[die=2]]"),
+            (ADA, "openAI", "a-model-without-a-price", "Guess [[tokens=7]]"),
+            ("bob@acme.test", "openAI", "another-without-a-price", "Guess too [[tokens=7]]"),
+            (EVE, "openAI", "gpt-4o-mini", "Quietly [[usage=off tokens=9]]"),
+            (ADA, "openAI", "gpt-4o", "Try [[tools=1 tool=find_mcp_library tool_fails tokens=3]]"),
+            (ADA, "openAI", "gpt-4o", "Wait [[tools=1 tool_hangs tokens=3]]"),
+            (ADA, "openAI", "gpt-4o", &too_long),
+            ("bob@acme.test", "openAI", "gpt-4o", "Soon [[refuse=not_ready]]"),
+        ])
+        .await;
         let stranger = ChatClient::new(&self.tollgate.url(), "no token at all");
         stranger.start(&ChatBody::new("Let me in")).await.expect("an answer");
         for _ in 0..3 {
@@ -133,8 +141,7 @@ impl Place {
         match case {
             Case::BadDay => self.bad_round().await,
             Case::StoreAway => {
-                let people = [EVE, CARL].map(|person| self.says(person, "openAI", "gpt-4o", "Is anybody there?"));
-                futures_util::future::join_all(people).await;
+                self.say_at_once(&[EVE, CARL].map(|person| (person, "openAI", "gpt-4o", "Is anybody there?"))).await;
             }
             Case::Repriced => {}
         }

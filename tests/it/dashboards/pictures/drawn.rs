@@ -156,7 +156,7 @@ impl Canvas {
         let most = if most > 0.0 { most * 1.05 } else { 1.0 };
         let (left, bottom, width) = self.axis(most, unit);
         #[expect(clippy::cast_precision_loss, reason = "a place in a picture")]
-        let (count, named) = (days.len().max(1) as f64, (days.len() / 5).max(1));
+        let (count, labelled) = (days.len().max(1) as f64, days.len().div_ceil(4).max(1));
         for (number, (day, parts)) in days.iter().enumerate() {
             #[expect(clippy::cast_precision_loss, reason = "a place in a picture")]
             let x = left + width * (number as f64 + 0.1) / count;
@@ -171,7 +171,7 @@ impl Canvas {
                     colour(*index)
                 );
             }
-            if number % named == 0 {
+            if number % labelled == 0 {
                 self.put(x, bottom + 13.0, "font-size=\"9\" fill=\"#6e7379\"", day);
             }
         }
@@ -309,7 +309,7 @@ fn over_time(panel: Panel<'_>, answers: &[Answer]) -> Vec<(String, Vec<(f64, f64
     for (answer, target) in answers.iter().zip(panel.targets()) {
         match answer {
             Answer::Series(series) => {
-                all.extend(series.iter().map(|series| (legend(series, text(target, "legendFormat")), series.points.clone())))
+                all.extend(series.iter().map(|series| (legend(series, text(target, "legendFormat")), series.points.clone())));
             }
             Answer::Table { columns, lines } => {
                 for line in lines {
@@ -364,8 +364,8 @@ fn colour(index: usize) -> &'static str {
 }
 
 fn colour_of(defaults: &serde_json::Value, value: f64) -> &'static str {
-    let steps = list(&defaults["thresholds"], "steps").iter();
-    match steps.filter(|step| step["value"].as_f64().is_none_or(|from| value >= from)).next_back().map(|step| text(step, "color")) {
+    let mut steps = list(&defaults["thresholds"], "steps").iter();
+    match steps.rfind(|step| step["value"].as_f64().is_none_or(|from| value >= from)).map(|step| text(step, "color")) {
         Some("green") => "#37872d",
         Some("yellow") => "#b58a00",
         Some("red") => "#c4162a",
