@@ -26,8 +26,9 @@ run: build-deps ## Serve for real, from the optimised build: make run ARGS="--co
 env: ## Write .env for docker-compose.yml, with secrets of its own: make env LIBRECHAT_ENV=/path/to/librechat/.env
 	@LIBRECHAT_ENV="$(LIBRECHAT_ENV)" scripts/make-env.sh
 
-test: build-deps test-deps ## Every test, with real Redis and PostgreSQL servers that the tests start themselves.
-	cargo test --locked --features demo
+# Tests wait for others more than they compute: one more at once than there are cores.
+test: build-deps test-deps ## Every test, with real Redis, PostgreSQL and Prometheus servers that the tests start themselves.
+	RUST_TEST_THREADS="$${RUST_TEST_THREADS:-$$(($$(nproc) + 1))}" cargo test --locked --features demo
 
 soak: build-deps test-deps ## The bad days at their full length: outages of a minute, fifty kills; about a quarter of an hour.
 	TOLLGATE_SOAK=1 cargo test --locked --features demo --test it bad_days -- --test-threads 2
