@@ -81,9 +81,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.unpriced_message();
     metrics.tool_call(records::Outcome::Failure);
     metrics.store_up(true);
-    metrics.upstream_up("librechat:3080", true);
     metrics.traces("sent", 1);
-    metrics.certificate_expires(jiff::Timestamp::UNIX_EPOCH);
     metrics.store_operation("reserve", "ok", moment);
     metrics.records(&health());
     metrics.database_connections(1, 3);
