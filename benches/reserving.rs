@@ -16,6 +16,8 @@ use tollgate::limits::{Charge, Mode, OnFailure, Reserve, Store};
 use tollgate::shared::{Redis, RedisSettings};
 use uuid::Uuid;
 
+#[path = "../tests/it/support/ports.rs"]
+mod ports;
 #[path = "../tests/it/support/redis.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod support;

@@ -42,8 +42,8 @@ crate_path() {
 # those.
 json='"(conversationId|parentMessageId|overrideParentMessageId|responseMessageId|messageId|clientRequestId|streamId|addedConvo|ephemeralAgent|isRegenerate|isContinued|generationCreatedAt|generationProtocolVersion|requestMessage|responseMessage|resumeState|contextUsage|collectedUsage|prePruneContextTokens|instructionTokens|on_context_usage|on_token_usage|on_message_delta|on_reasoning_delta|on_run_step|on_run_step_closed|activeJobIds)"'
 
-wall "Only proxy/ and serve.rs may name Pingora: they are the hand-over, the stages are plain functions." \
-    'src/proxy/|src/serve\.rs:' < <(lines "$(crate_path 'pingora[_a-z]*')")
+wall "Only proxy/ and serve.rs with its room may name Pingora: they are the hand-over, the stages are plain functions." \
+    'src/proxy/|src/serve(\.rs:|/)' < <(lines "$(crate_path 'pingora[_a-z]*')")
 wall "Only files called redis*.rs and shared/ may name Redis; a module of ours of that name is written self::redis or crate::...::redis." \
     'src/shared/|src/([^:]*/)?redis[^/:]*\.rs:' < <(lines "$(crate_path redis)")
 wall "Only files called sql*.rs, postgres*.rs or sqlite*.rs and db/ may name sqlx." \

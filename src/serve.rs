@@ -3,15 +3,13 @@
 //! One long-lived runtime of ours owns the store, the database, the writers, and everything that attends to generations.
 //! It is built before Pingora's and outlives them, so that the last row is written after the last request is gone.
 
+mod gateway;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
-use pingora_core::services::listening::Service;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -42,8 +40,6 @@ const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 /// How often what nobody asks for is looked after: refused tokens, how everything does.
 const UPKEEP: Duration = Duration::from_secs(2);
 
-/// How long the public listener may take to take connections. It takes a moment.
-const LISTENING: Duration = Duration::from_secs(5);
 /// How often rows that are too old are removed, and how soon again where a round left some.
 const RETENTION: Duration = Duration::from_hours(1);
 const RETENTION_AGAIN: Duration = Duration::from_mins(1);
@@ -64,9 +60,6 @@ pub enum StartError {
         /// Why not.
         reason: std::io::Error,
     },
-    /// The public listener does not take connections.
-    #[error("public.listen: {0} takes no connections")]
-    Deaf(SocketAddr),
     /// It was asked to stop before it had started.
     #[error("stopped before the start was complete")]
     Stopped,
@@ -121,8 +114,10 @@ fn start_here(mut config: Config, clock: SharedClock, signals: &Signals) -> Resu
 
     let metrics_listener = bind("metrics", config.metrics.listen)?;
     let admin_listener = bind("admin", config.admin.listen)?;
-    // Pingora takes its address itself, and would end the process where it cannot.
-    let public = local_address("public", &bind("public", config.public.listen)?)?;
+    // Whether it can be taken is told at once; it is taken when there is somebody to serve there. Until then a balancer that
+    // connects is refused, and asks another.
+    drop(bind("public", config.public.listen)?);
+    let public = config.public.listen;
     let (metrics, admin) = (local_address("metrics", &metrics_listener)?, local_address("admin", &admin_listener)?);
 
     let server = || system::server_name(metrics).map(Into::into);
@@ -157,15 +152,13 @@ fn start_here(mut config: Config, clock: SharedClock, signals: &Signals) -> Resu
     runtime.spawn(Reconciler::new(app.counters.clone(), app.replica.clone(), app.config.store.reconcile_every).run());
 
     let (stop, stopping) = watch::channel(false);
-    let server = pingora(threads);
+    let server = gateway::pingora(threads);
     let door = Door::new(&app, &server.configuration, PATIENCE);
     #[cfg(feature = "tls")]
     let door = with_tls(door, &app, &runtime)?;
-    let gateway = run_gateway(server, door, public, stopping)?;
-    let listens = runtime.block_on(async { tokio::time::timeout(LISTENING, until_listening(public)).await });
-    if listens.is_err() {
-        return Err(StartError::Deaf(public));
-    }
+    let listener = bind("public", public)?;
+    let public = local_address("public", &listener)?;
+    let gateway = gateway::run(server, door, listener, stopping)?;
     app.ready.set(true);
     tracing::info!(public = %public, admin = %admin, metrics = %metrics, upstreams = names(&app), "serving");
     Ok(Running { app, public, admin, metrics, runtime: Some(runtime), stop, gateway: Some(gateway) })
@@ -368,35 +361,6 @@ fn local_address(listener: &'static str, bound: &TcpListener) -> Result<SocketAd
     bound.local_addr().map_err(|reason| StartError::Listen { listener, address: SocketAddr::from(([0, 0, 0, 0], 0)), reason })
 }
 
-/// Runs Pingora on a thread of its own; its services bring their own runtimes.
-fn run_gateway(
-    mut server: Server,
-    door: Door,
-    public: SocketAddr,
-    stopping: watch::Receiver<bool>,
-) -> Result<std::thread::JoinHandle<()>, StartError> {
-    let mut service = Service::new("public".to_owned(), door);
-    service.add_tcp(&public.to_string());
-    server.add_service(service);
-    let run = move || server.run(RunArgs { shutdown_signal: Box::new(OurSignal(stopping)) });
-    std::thread::Builder::new().name("gateway".to_owned()).spawn(run).map_err(StartError::Runtime)
-}
-
-/// Pingora, before it has a service.
-fn pingora(threads: usize) -> Server {
-    let conf = ServerConf {
-        threads,
-        // The grace was given before Pingora is told; it would sleep through its own.
-        grace_period_seconds: Some(0),
-        graceful_shutdown_timeout_seconds: Some(1),
-        upstream_keepalive_pool_size: 512,
-        ..ServerConf::default()
-    };
-    let mut server = Server::new_with_opt_and_conf(None, conf);
-    server.bootstrap();
-    server
-}
-
 /// The door with the certificate of the configuration, if it names one, which is looked after from now on.
 #[cfg(feature = "tls")]
 fn with_tls(door: Door, app: &Arc<App>, runtime: &Runtime) -> Result<Door, StartError> {
@@ -419,38 +383,9 @@ pub fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// Waits until the public listener takes connections.
-async fn until_listening(public: SocketAddr) {
-    while tokio::net::TcpStream::connect(reachable(public)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Pingora's own signals sleep through a grace period; ours comes when the grace is over.
-struct OurSignal(watch::Receiver<bool>);
-
-#[async_trait]
-impl ShutdownSignalWatch for OurSignal {
-    async fn recv(&self) -> ShutdownSignal {
-        let mut stopping = self.0.clone();
-        let _ = stopping.wait_for(|stop| *stop).await;
-        ShutdownSignal::GracefulTerminate
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_listener_that_takes_nothing_is_waited_for() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        assert!(tokio::time::timeout(LISTENING, until_listening(address)).await.is_ok(), "it takes connections");
-        drop(listener);
-        let waited = tokio::time::timeout(Duration::from_millis(50), until_listening(address)).await;
-        assert!(waited.is_err(), "nobody listens any more");
-    }
 
     #[test]
     fn every_interface_is_reached_over_loopback() {

@@ -24,6 +24,8 @@ use requests::{SECRET, Wishes};
 use tollgate::clock::{Clock as _, SystemClock};
 use upstream::{Script, Then, Upstream};
 
+#[path = "../../tests/it/support/ports.rs"]
+mod ports;
 #[path = "../../tests/it/support/postgres.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod postgres;

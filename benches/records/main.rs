@@ -19,6 +19,8 @@ use tollgate::records::recorder::Settings;
 use tollgate::records::{RecordStore, Recorder, Rows};
 use uuid::Uuid;
 
+#[path = "../../tests/it/support/ports.rs"]
+mod ports;
 #[path = "../../tests/it/support/postgres.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod postgres;

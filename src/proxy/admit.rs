@@ -35,17 +35,17 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
     check_target(head)?;
     if origins::is_preflight(head) {
         let answer = origins::preflight(app, session, ctx)?;
-        super::reject::write(session, ctx, answer).await;
+        super::reject::write(app, session, ctx, answer).await;
         return Ok(Admitted::Answered);
     }
     origins::check(app, session, ctx)?;
     if ctx.route == Route::Verify && keys::shown(session).is_none() {
         let verified = verify(app, session).await.map_err(|reason| refuse_token(app, session, ctx, reason))?;
-        super::reject::write(session, ctx, own::whose(&verified)).await;
+        super::reject::write(app, session, ctx, own::whose(&verified)).await;
         return Ok(Admitted::Answered);
     }
     if let Some(answer) = Box::pin(sign_in::answer(app, session, ctx)).await? {
-        super::reject::write(session, ctx, answer).await;
+        super::reject::write(app, session, ctx, answer).await;
         return Ok(Admitted::Answered);
     }
     authenticate(app, session, ctx).await?;
@@ -63,7 +63,7 @@ pub async fn admit(app: &App, session: &mut Session, ctx: &mut Ctx) -> Result<Ad
             } else {
                 Box::pin(own::answer(app, session, ctx)).await?
             };
-            super::reject::write(session, ctx, answer).await;
+            super::reject::write(app, session, ctx, answer).await;
             Ok(Admitted::Answered)
         }
         Route::Chat(_) | Route::Steer | Route::AgentApi(_) => {

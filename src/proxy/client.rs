@@ -6,6 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use pingora_proxy::Session;
 
+use crate::app::App;
+
 /// How long a connection may wait for its next request. Proxies in front of us let go of theirs after 60 or 75 s.
 pub const IDLE: Duration = Duration::from_mins(2);
 
@@ -17,6 +19,14 @@ pub fn set_up(session: &mut Session) {
     session.as_downstream_mut().set_pipelining_enabled(!upgrades);
     if session.get_keepalive() == Some(0) {
         session.set_keepalive(Some(IDLE.as_secs()));
+    }
+}
+
+/// Before an answer begins: its connection is the last thing that holds a client to a process that stops, so it is told to come
+/// by another, where a balancer sends it to somebody who stays.
+pub fn part_when_stopping(app: &App, session: &mut Session) {
+    if app.draining.is_set() {
+        session.set_keepalive(None);
     }
 }
 

@@ -111,6 +111,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        client::part_when_stopping(&self.app, session);
         relay::head(&self.app, session, response, ctx)?;
         if sign_in::gives_way(&self.app, session, response) {
             Box::pin(sign_in::give_way(&self.app, session, response)).await;

@@ -7,7 +7,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
 
 use super::ctx::{Ctx, Refused};
-use super::{body, origins};
+use super::{body, client, origins};
 use crate::app::App;
 use crate::error::{Answer, AnswerContext, Audience, Malformed, Rejection, reference};
 use crate::identity::directory::Language;
@@ -19,7 +19,7 @@ pub async fn send(app: &App, session: &mut Session, ctx: &mut Ctx, rejection: Re
     let answer = rejection.answer(&context(app, session, ctx, &reference));
     let detail = ctx.refused.take().and_then(|refused| refused.detail);
     ctx.refused = Some(Refused { kind: rejection.kind(), reference, detail });
-    write(session, ctx, answer).await;
+    write(app, session, ctx, answer).await;
 }
 
 /// The last event of a stream that is broken off, which says why.
@@ -53,8 +53,9 @@ fn language(session: &Session, org: Option<Language>) -> Language {
 
 /// Puts an answer of ours on the connection. What is left of the request's body is read away, for a while; the connection
 /// then ends, since nobody can say where the next request would begin.
-pub async fn write(session: &mut Session, ctx: &Ctx, answer: Answer) {
+pub async fn write(app: &App, session: &mut Session, ctx: &Ctx, answer: Answer) {
     let unfinished = !session.as_downstream_mut().is_body_done();
+    client::part_when_stopping(app, session);
     if write_answer(session, ctx, answer).await.is_err() {
         tracing::debug!(request.id = %ctx.request_id, "the client left before it was answered");
     } else if unfinished {
@@ -107,6 +108,8 @@ pub async fn upstream_failed(app: &App, session: &mut Session, ctx: &mut Ctx, er
     }
     let status = rejection.status();
     if session.response_written().is_none() {
+        // Pingora ends the connection; a client that is not told so may send its next request into nothing.
+        session.set_keepalive(None);
         send(app, session, ctx, rejection).await;
     }
     FailToProxy { error_code: status, can_reuse_downstream: false }

@@ -137,6 +137,7 @@ async fn while_librechat_is_away_everyone_is_told_to_try_again() {
         let answer = ask(&gateway, &format!("POST {CHAT}"), "").await;
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("60")), "{answer:?}");
         assert!(sentence(&answer).contains("try again in a minute"), "{}", answer.text());
+        assert_eq!(answer.header("connection"), Some("close"), "nobody sends a next request into a connection that is ended");
         // The one message is given back a moment after the answer.
         gateway.all_settled().await;
     }

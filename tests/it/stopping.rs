@@ -7,6 +7,7 @@ use tollgate::scripted::ScriptedLibreChat;
 use tollgate::scripted::client::{ChatBody, ChatClient, plain_http};
 
 use crate::support::gateway::{Setup, wait_for};
+use crate::support::ports::free_port;
 
 async fn probe(address: std::net::SocketAddr, path: &str) -> (u16, String) {
     match plain_http().get(format!("http://{address}{path}")).send().await {
@@ -85,7 +86,12 @@ async fn running_streams_get_their_grace_and_new_chats_are_turned_away() {
     let refused = client.start(&ChatBody::new("One more")).await.expect("the listener is still open");
     assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str()), (503, Some("SERVER_NOT_READY")));
     assert_eq!(refused.headers.get("retry-after").map(http::HeaderValue::as_bytes), Some(&b"1"[..]));
-    assert_eq!(client.get("/api/user").await.expect("an answer").status, 200, "the page goes on meanwhile");
+    let page = client.get("/api/user").await.expect("an answer");
+    assert_eq!(page.status, 200, "the page goes on meanwhile");
+    for answer in [&refused, &page] {
+        let connection = answer.headers.get("connection").map(http::HeaderValue::as_bytes);
+        assert_eq!(connection, Some(&b"close"[..]), "a balancer may send the next request to another: {:?}", answer.headers);
+    }
     let frames = stream.all().await.expect("the rest of the stream");
     assert!(frames.iter().any(|frame| frame.kind() == "final"), "the running answer is heard to its end");
     assert!(stopping.await.expect("a stop"), "everything was written");
@@ -160,10 +166,6 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address").port()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

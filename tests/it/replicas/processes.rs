@@ -69,11 +69,13 @@ async fn what_a_killed_process_left_is_settled_by_the_other() {
     leave_one_held(&site).await;
 
     let rows = site.rows(3).await;
-    let mut charged: Vec<_> =
-        rows.iter().map(|row| (row.input_tokens, row.output_tokens, row.usage_source.as_str(), row.status.as_str())).collect();
+    let mut charged: Vec<_> = rows.iter().map(|row| (row.input_tokens, row.output_tokens, row.status.as_str())).collect();
     charged.sort_unstable();
-    let expected = [(100, 57, "frames", "completed"), (200, 57, "frames", "completed"), (300, 57, "frames", "completed")];
-    assert_eq!(charged, expected, "each is followed to its end by the other process:\n{}", b.log());
+    let expected = [(100, 57, "completed"), (200, 57, "completed"), (300, 57, "completed")];
+    assert_eq!(charged, expected, "each is followed to its end by the other process:\n{rows:?}\n{}", b.log());
+    // On a busy machine an answer may be over when its owner's silence is noticed; then its saved message tells the same.
+    let measured = |row: &StoredUsage| ["frames", "message"].contains(&row.usage_source.as_str());
+    assert!(rows.iter().all(measured), "by what was really used: {rows:?}");
     site.counters_match(&ann_b, &rows).await;
     let metrics = metrics_at(b.metrics).await;
     assert!(

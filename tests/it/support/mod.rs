@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod commits;
 pub mod gateway;
+pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;

@@ -2,7 +2,6 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test whose server does not start fails by panicking")]
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
+
+use super::ports::free_port;
 
 /// How long a server may take to start or stop. It takes well under a second on an idle machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -372,8 +373,4 @@ fn programs() -> PathBuf {
         .map(|(_, programs)| programs)
         .or_else(on_path)
         .expect("PostgreSQL is not installed: no initdb in /usr/lib/postgresql/*/bin or on PATH. `make test` installs it (Debian package postgresql)")
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }

@@ -2,12 +2,14 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tollgate::scripted::client::plain_http;
 
 use tempfile::TempDir;
+
+use super::ports::free_port;
 
 /// How long a process may take to start or to end, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -43,7 +45,7 @@ impl TollgateProcess {
 
     fn spawn(starter: &[String], config: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let [public, admin, metrics] = [free_address(), free_address(), free_address()];
+        let [public, admin, metrics] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let mut config = config.to_owned();
         for address in [public, admin, metrics] {
             config = config.replacen("127.0.0.1:0", &address.to_string(), 1);
@@ -154,9 +156,4 @@ fn run(folder: &TempDir, starter: &[String]) -> Child {
         .stderr(log)
         .spawn()
         .expect("tollgate can be run")
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("a bound listener has an address")
 }

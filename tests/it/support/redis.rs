@@ -2,12 +2,13 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use super::ports::free_port;
 
 /// How long a server may take to answer its first `PING`, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -135,11 +136,6 @@ impl Drop for RedisServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("a bound listener has an address").port()
 }
 
 fn spawn(port: u16, dir: &TempDir, options: &[String]) -> Child {
