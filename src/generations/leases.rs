@@ -172,7 +172,9 @@ impl Generations {
                 if let Err(error) = self.parts.recorder.start(start.id, start.to_json()).await {
                     tracing::warn!(generation.id = %orphan.id, error = %error, "a generation that was taken over is not in the journal");
                 }
-                self.attend_to(Generation::taken_over(start, orphan.fence));
+                let generation = Generation::taken_over(start, orphan.fence);
+                self.claim_as_recorded(&generation);
+                self.attend_to(generation);
             }
             Err(error) => tracing::error!(generation.id = %orphan.id, error = %error, "the record of a generation cannot be read"),
         }

@@ -26,8 +26,10 @@ impl Generations {
             let generations = Arc::clone(self);
             self.parts.runtime.spawn(async move { generations.count_again(id, &amounts).await });
         }
-        for open in left.open {
-            self.take_up_open(open).await;
+        let opened: Vec<_> = left.open.iter().filter_map(recovered).collect();
+        opened.iter().for_each(|generation| self.claim_as_recorded(generation));
+        for generation in opened {
+            self.take_up_open(generation).await;
         }
     }
 
@@ -44,22 +46,25 @@ impl Generations {
         self.parts.recorder.note(id, Note::Counted, String::new()).await;
     }
 
-    async fn take_up_open(self: &Arc<Self>, open: OpenGeneration) {
-        let start = match serde_json::from_str::<Start>(&open.record) {
-            Ok(start) => start,
-            Err(error) => {
-                tracing::error!(generation.id = %open.id, error = %error, "the journal's record of a generation cannot be read");
-                return;
-            }
-        };
-        let generation = Generation::recovered(start, open.forwarded);
+    async fn take_up_open(self: &Arc<Self>, generation: Arc<Generation>) {
+        let id = generation.start().id;
         match self.reserve_again(&generation).await {
             Ok(false) => {
-                tracing::info!(generation.id = %open.id, "another replica has a generation of the process before");
-                self.parts.recorder.note(open.id, Note::Dismissed, String::new()).await;
+                tracing::info!(generation.id = %id, "another replica has a generation of the process before");
+                self.parts.recorder.note(id, Note::Dismissed, String::new()).await;
             }
             // A store that is away is asked again when the generation is settled.
             Ok(true) | Err(_) => _ = self.attend_to(generation),
+        }
+    }
+}
+
+fn recovered(open: &OpenGeneration) -> Option<Arc<Generation>> {
+    match serde_json::from_str::<Start>(&open.record) {
+        Ok(start) => Some(Generation::recovered(start, open.forwarded)),
+        Err(error) => {
+            tracing::error!(generation.id = %open.id, error = %error, "the journal's record of a generation cannot be read");
+            None
         }
     }
 }

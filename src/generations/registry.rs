@@ -191,6 +191,17 @@ impl Generations {
         generation.started(conversation_id, created_at);
     }
 
+    /// Claims for a generation what its record says of its run, before anybody looks for lost starts: whoever said the same at
+    /// the same time would else be given it.
+    pub(super) fn claim_as_recorded(&self, generation: &Generation) {
+        let start = generation.start();
+        let Some(conversation_id) = &start.conversation_id else { return };
+        self.claims.put(Claim::of_conversation(&start.member, conversation_id), start.id);
+        if let Some(created_at) = start.created_at {
+            self.claims.put(Claim::of_creation(&start.member, conversation_id, created_at), start.id);
+        }
+    }
+
     /// LibreChat answered that a generation goes on with the run that waited for a person. Only its word makes it so:
     /// before 0.8.8 the same route starts a chat, beside whatever runs in the conversation.
     pub fn resumed(&self, generation: &Generation, conversation_id: String, created_at: Option<i64>) {
