@@ -27,7 +27,9 @@ impl Generations {
             self.parts.runtime.spawn(async move { generations.count_again(id, &amounts).await });
         }
         let opened: Vec<_> = left.open.iter().filter_map(recovered).collect();
-        opened.iter().for_each(|generation| self.claim_as_recorded(generation));
+        for generation in &opened {
+            self.claim_as_recorded(generation);
+        }
         for generation in opened {
             self.take_up_open(generation).await;
         }
