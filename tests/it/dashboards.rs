@@ -24,7 +24,7 @@ use grafana::{Dashboard, Panel, View, dashboards};
 use traffic::{ADA, Place};
 
 /// How long panels may take until they show something.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The last two minutes, looked at closely.
 fn view(timescale: bool) -> View {

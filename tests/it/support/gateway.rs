@@ -15,7 +15,7 @@ use tollgate::serve::{self, Running};
 
 /// How long anything that must happen may take: after a long bad day there is more to do.
 fn patience() -> Duration {
-    Duration::from_secs(if std::env::var_os("TOLLGATE_SOAK").is_some() { 120 } else { 20 })
+    Duration::from_secs(if std::env::var_os("TOLLGATE_SOAK").is_some() { 180 } else { 60 })
 }
 
 /// A gateway, the LibreChat behind it, and the folder of its database.

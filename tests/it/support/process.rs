@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::ports::free_port;
 
 /// How long a process may take to start or to end, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A running `tollgate serve`. Dropping it kills it.
 pub struct TollgateProcess {

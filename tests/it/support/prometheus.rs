@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tollgate::scripted::client::plain_http;
 
 /// How long a server may take to start, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How often it asks.
 pub const SCRAPE: Duration = Duration::from_millis(250);
