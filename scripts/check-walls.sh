@@ -44,8 +44,8 @@ json='"(conversationId|parentMessageId|overrideParentMessageId|responseMessageId
 
 wall "Only proxy/ and serve.rs with its room may name Pingora: they are the hand-over, the stages are plain functions." \
     'src/proxy/|src/serve(\.rs:|/)' < <(lines "$(crate_path 'pingora[_a-z]*')")
-wall "Only files called redis*.rs and shared/ may name Redis; a module of ours of that name is written self::redis or crate::...::redis." \
-    'src/shared/|src/([^:]*/)?redis[^/:]*\.rs:' < <(lines "$(crate_path redis)")
+wall "Only files and rooms called redis and shared/ may name Redis; a module of ours of that name is written self::redis or crate::...::redis." \
+    'src/shared/|src/([^:]*/)?redis([^/:]*\.rs:|/)' < <(lines "$(crate_path redis)")
 wall "Only files called sql*.rs, postgres*.rs or sqlite*.rs and db/ may name sqlx." \
     'src/db/|src/([^:]*/)?(sql|postgres)[^/:]*\.rs:' < <(lines "$(crate_path sqlx)")
 wall "Only librechat/ and scripted/ may know LibreChat's JSON; ask a typed function of librechat/ for it." \

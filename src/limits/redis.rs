@@ -14,6 +14,10 @@
 //! and every script that decides or settles looks at it first. It must not lose a little, that is evict
 //! (`maxmemory-policy noeviction`): an evicted counter starts again at zero, until it is compared with the rows.
 
+mod answers;
+mod ending;
+mod reserving;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -22,27 +26,22 @@ use jiff::Timestamp;
 use redis::Cmd;
 use uuid::Uuid;
 
+use self::answers::{Answer, misread, observed};
+use self::ending::{End, line};
+use self::reserving::Half;
 use super::redis_keys::{self, Slot};
-use super::store::{Count, Decision, Level, Observed, Orphan, Reserve, SILENT_FOR, Settled, Stage, Store, StoreError, Told, made_at};
-use super::{Books, Bucket, Charge, MAX_AMOUNT, Refusal, Scope, Window};
+use super::store::{Count, Decision, Level, Observed, Orphan, Reserve, SILENT_FOR, Settled, Stage, Store, StoreError, Told};
+use super::{Books, Bucket, MAX_AMOUNT, Scope, Window};
 use crate::shared::{Redis, Script, SharedError};
 
 /// How long an open reservation is kept, in seconds: longer than any period and its counters.
 const RESERVATION_KEPT: u64 = 40 * 86_400;
-
-/// How long a settled id is remembered, in seconds, so that settling again changes nothing: as long as a reservation,
-/// since whoever owned it may wake up as late.
-const SETTLED_KEPT: u64 = RESERVATION_KEPT;
 
 /// After how long everyone's half of a reservation is looked at by [`RedisStore::release_lone_halves`].
 const LOOK_AT_HALF_AFTER: Duration = Duration::from_hours(1);
 
 /// How many reservations one script call touches at most, so that Redis stays responsive to others.
 const BATCH: usize = 200;
-
-/// How often a script may ask for more keys. Reservations do not change the set of their buckets, so one repetition is
-/// enough unless one is made in that very moment.
-const ATTEMPTS: usize = 4;
 
 /// Counters and reservations in Redis.
 #[derive(Debug, Clone)]
@@ -64,22 +63,6 @@ pub struct RedisStore {
     self_test: Script,
     /// Whether books that were never counted are lost, or begin empty.
     must_be_restored: bool,
-}
-
-/// One bucket's part of a script call.
-struct Line {
-    bucket: String,
-    amount: u64,
-    expiry: u64,
-}
-
-/// What ends a reservation.
-#[derive(Clone, Copy)]
-enum End {
-    Settle,
-    /// Its rows were counted since they are durable.
-    SettleCounted,
-    Release,
 }
 
 impl RedisStore {
@@ -138,142 +121,6 @@ impl RedisStore {
         }
     }
 
-    /// Reserves in one slot.
-    async fn reserve_in(&self, books: &Books, wish: &Reserve<'_>, charges: &[&Charge], half: &Half<'_>) -> Result<Answer, StoreError> {
-        let slot = self.of_books(books);
-        let mut keys = vec![slot.reservation(wish.id), slot.holds(wish.id), slot.settled(wish.id), slot.open(), slot.books()];
-        keys.extend(charges.iter().map(|charge| slot.bucket(&charge.bucket)));
-        let fill = |arguments: &mut Cmd| {
-            arguments.arg(half.member).arg(half.lease_ends).arg(wish.owner).arg(half.record);
-            arguments.arg(half.room).arg(wish.least_room.min(half.room)).arg(RESERVATION_KEPT);
-            arguments.arg(u8::from(half.has_other)).arg(u8::from(self.must_be_restored && !charges.is_empty()));
-            for charge in charges {
-                let limit = |bar: &Option<super::Bar>| bar.as_ref().map_or_else(String::new, |bar| bar.limit.to_string());
-                arguments.arg(limit(&charge.enforce)).arg(limit(&charge.shadow));
-                arguments.arg(charge.fixed.min(MAX_AMOUNT)).arg(charge.per_room_token.min(MAX_AMOUNT));
-                arguments.arg(expiry(&charge.bucket));
-            }
-        };
-        let answer: Vec<String> = self.redis.run_script(&self.reserve, &keys, fill).await?;
-        if answer == ["lost"] {
-            return Err(StoreError::Lost(books.clone()));
-        }
-        Answer::read(&answer, charges, wish.least_room.min(half.room)).ok_or_else(|| misread("reserve"))
-    }
-
-    /// Reserves everyone's half after the org's, which is released again where it is refused and lowered where there is less
-    /// room.
-    async fn reserve_everyones(
-        &self,
-        wish: &Reserve<'_>,
-        own: &[&Charge],
-        everyones: &[&Charge],
-        room: u64,
-        mut shadowed: Vec<Refusal>,
-    ) -> Result<Decision, StoreError> {
-        let books = Books::Org(wish.org.into());
-        let half = Half {
-            member: &half_member(wish.id, wish.org),
-            lease_ends: milliseconds(wish.now, LOOK_AT_HALF_AFTER),
-            record: "",
-            room,
-            has_other: false,
-        };
-        match self.reserve_in(&Books::Everyone, wish, everyones, &half).await? {
-            Answer::Refused(refusal) => {
-                let held: Vec<_> = own.iter().map(|charge| Settled { bucket: charge.bucket.clone(), amount: 0 }).collect();
-                let held: Vec<_> = held.iter().collect();
-                self.end_in(End::Release, &books, wish.id, &wish.id.to_string(), "done", &held).await?;
-                Ok(Decision::Refused(refusal))
-            }
-            Answer::Settled | Answer::Again { .. } => Ok(Decision::Admitted { room, shadowed }),
-            Answer::Admitted { room: less, shadowed: more } => {
-                if less < room {
-                    self.shrink(&self.of_books(&books), wish.id, own, less).await?;
-                }
-                shadowed.extend(more);
-                Ok(Decision::Admitted { room: less, shadowed })
-            }
-        }
-    }
-
-    /// Lowers a fresh reservation to what it holds with less room.
-    async fn shrink(&self, slot: &Slot, id: Uuid, charges: &[&Charge], room: u64) -> Result<(), StoreError> {
-        let mut keys = vec![slot.reservation(id), slot.holds(id)];
-        keys.extend(charges.iter().map(|charge| slot.bucket(&charge.bucket)));
-        let fill = |arguments: &mut Cmd| {
-            arguments.arg(room);
-            for charge in charges {
-                arguments.arg(charge.amount(room));
-            }
-        };
-        Ok(self.redis.run_script(&self.shrink, &keys, fill).await?)
-    }
-
-    /// Settles or releases both halves of a reservation. Answers whether this call was the one that counted.
-    async fn end(&self, end: End, org: &str, id: Uuid, actual: &[Settled]) -> Result<bool, StoreError> {
-        let (everyones, own): (Vec<_>, Vec<_>) = actual.iter().partition(|settled| settled.bucket.scope == Scope::Everyone);
-        let books = Books::Org(org.into());
-        let member = id.to_string();
-        let before = if everyones.is_empty() { "ask" } else { "first" };
-        match self.end_in(end, &books, id, &member, before, &own).await? {
-            Ended::Counted(counted) => Ok(counted),
-            Ended::EveryoneFirst => {
-                self.end_in(end, &Books::Everyone, id, &half_member(id, org), "done", &everyones).await?;
-                match self.end_in(end, &books, id, &member, "done", &own).await? {
-                    Ended::Counted(counted) => Ok(counted),
-                    Ended::EveryoneFirst => Err(misread("settle")),
-                }
-            }
-        }
-    }
-
-    /// Settles or releases in one slot. A reservation knows which buckets it holds, but scripts must be given every key
-    /// that they touch: where some are missing the script names them, does nothing, and is called again.
-    async fn end_in(&self, end: End, books: &Books, id: Uuid, member: &str, other: &str, actual: &[&Settled]) -> Result<Ended, StoreError> {
-        let slot = self.of_books(books);
-        let mut lines: Vec<_> = actual.iter().map(|settled| line(&slot, settled)).collect();
-        // What adds to no counter does not care how they were counted.
-        let (is_counted, must_be_restored) =
-            (lines.is_empty() || matches!(end, End::SettleCounted), self.must_be_restored && !lines.is_empty());
-        let (script, mut fixed) = match end {
-            End::Settle | End::SettleCounted => {
-                (&self.settle, vec![slot.reservation(id), slot.holds(id), slot.settled(id), slot.open(), slot.books()])
-            }
-            End::Release => (&self.release, vec![slot.reservation(id), slot.holds(id), slot.open()]),
-        };
-        let fixed_len = fixed.len();
-        for _ in 0..ATTEMPTS {
-            fixed.truncate(fixed_len);
-            fixed.extend(lines.iter().map(|line| line.bucket.clone()));
-            let fill = |arguments: &mut Cmd| match end {
-                End::Release => {
-                    arguments.arg(member).arg(other);
-                }
-                End::Settle | End::SettleCounted => {
-                    arguments.arg(member).arg(SETTLED_KEPT).arg(other);
-                    arguments.arg(made_at(id)).arg(u8::from(is_counted)).arg(u8::from(must_be_restored));
-                    for line in &lines {
-                        arguments.arg(line.amount).arg(line.expiry);
-                    }
-                }
-            };
-            let answer: Vec<String> = self.redis.run_script(script, &fixed, fill).await?;
-            match answer.split_first() {
-                Some((word, _)) if word == "counted" || word == "released" => return Ok(Ended::Counted(true)),
-                Some((word, _)) if word == "already" => return Ok(Ended::Counted(false)),
-                Some((word, _)) if word == "everyone" => return Ok(Ended::EveryoneFirst),
-                Some((word, _)) if word == "lost" => return Err(StoreError::Lost(books.clone())),
-                Some((word, _)) if word == "by rows" => return Err(StoreError::CountedByRows),
-                Some((word, buckets)) if word == "buckets" => {
-                    lines.extend(buckets.iter().map(|bucket| Line { bucket: bucket.clone(), amount: 0, expiry: 0 }));
-                }
-                _ => return Err(misread("settle")),
-            }
-        }
-        Err(StoreError::Unavailable("the reservation changes faster than it can be ended".into()))
-    }
-
     /// Takes over those of these reservations that are still lapsed.
     async fn claim(&self, slot: &Slot, ids: &[Uuid], owner: &str, now: u64, lease_ends: u64) -> Result<Vec<Orphan>, StoreError> {
         let mut keys = vec![slot.open()];
@@ -298,27 +145,6 @@ impl RedisStore {
         let mut command = redis::cmd("ZRANGEBYSCORE");
         command.arg(key).arg("-inf").arg(score).arg("LIMIT").arg(0).arg(BATCH);
         Ok(self.redis.run(command).await?)
-    }
-
-    /// Releases halves in everyone's slot whose other half is gone.
-    ///
-    /// They come from requests that Redis carried out long after their caller had given them up: it had stopped for a
-    /// while, the caller had released the org's half, and then it read what was still in its socket.
-    async fn release_lone_halves(&self, now: Timestamp) -> Result<(), StoreError> {
-        let slot = self.of_everyone();
-        for half in self.up_to(&slot.open(), milliseconds(now, Duration::ZERO)).await? {
-            let Some((id, org)) = half.split_once(' ').and_then(|(id, org)| Some((id.parse().ok()?, org))) else { continue };
-            let mut is_open = redis::cmd("EXISTS");
-            is_open.arg(self.of_org(org).reservation(id));
-            if self.redis.run::<bool>(is_open).await? {
-                let mut look_later = redis::cmd("ZADD");
-                look_later.arg(slot.open()).arg("XX").arg(milliseconds(now, LOOK_AT_HALF_AFTER)).arg(&half);
-                self.redis.run::<()>(look_later).await?;
-            } else {
-                self.end_in(End::Release, &Books::Everyone, id, &half, "done", &[]).await?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -549,76 +375,6 @@ impl Store for RedisStore {
     }
 }
 
-/// What differs between the two halves of a reservation.
-struct Half<'a> {
-    member: &'a str,
-    lease_ends: u64,
-    record: &'a str,
-    room: u64,
-    has_other: bool,
-}
-
-/// What the reserve script answered.
-enum Answer {
-    Settled,
-    Refused(Box<Refusal>),
-    /// It was reserved before.
-    Again {
-        room: u64,
-        has_other: bool,
-    },
-    Admitted {
-        room: u64,
-        shadowed: Vec<Refusal>,
-    },
-}
-
-/// What the settle and release scripts answered.
-enum Ended {
-    Counted(bool),
-    EveryoneFirst,
-}
-
-impl Answer {
-    fn read(answer: &[String], charges: &[&Charge], least_room: u64) -> Option<Self> {
-        let refusal = |index: &str, used: &str, held: &str, is_shadow: bool| {
-            let charge = *charges.get(index.parse::<usize>().ok()?.checked_sub(1)?)?;
-            let bar = if is_shadow { charge.shadow.clone()? } else { charge.enforce.clone()? };
-            let needs = charge.amount(least_room);
-            Some(Refusal { bucket: charge.bucket.clone(), bar, used: used.parse().ok()?, held: held.parse().ok()?, needs })
-        };
-        let (word, rest) = answer.split_first()?;
-        match (word.as_str(), rest) {
-            ("settled", []) => Some(Self::Settled),
-            ("again", [room, has_other]) => Some(Self::Again { room: room.parse().ok()?, has_other: has_other == "1" }),
-            ("refused", [index, used, held]) => Some(Self::Refused(Box::new(refusal(index, used, held, false)?))),
-            ("admitted", [room, shadows @ ..]) => {
-                let (shadows, odd) = shadows.as_chunks::<3>();
-                let shadowed = shadows.iter().map(|[index, used, held]| refusal(index, used, held, true)).collect::<Option<_>>()?;
-                odd.is_empty().then_some(Self::Admitted { room: room.parse().ok()?, shadowed })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// What the observe script answered of so many buckets. Whoever meddles with a counter may leave it below zero.
-fn observed(answer: &[String], buckets: usize) -> Option<Observed> {
-    let ([cut, settled, open], used) = answer.split_first_chunk()?;
-    let amount =
-        |text: &String| if text.is_empty() { Some(None) } else { text.parse::<i64>().ok().map(|used| Some(used.max(0).unsigned_abs())) };
-    Some(Observed {
-        cut: cut.parse().ok()?,
-        settled: settled.parse().ok()?,
-        open: open.parse().ok()?,
-        used: used.iter().map(amount).collect::<Option<Vec<_>>>().filter(|used| used.len() == buckets)?,
-    })
-}
-
-fn line(slot: &Slot, settled: &Settled) -> Line {
-    Line { bucket: slot.bucket(&settled.bucket), amount: settled.amount.min(MAX_AMOUNT), expiry: expiry(&settled.bucket) }
-}
-
 /// How long a new counter is kept, in seconds: its period and a week, for late settlements and for looking back.
 fn expiry(bucket: &Bucket) -> u64 {
     match bucket.period.window {
@@ -627,19 +383,10 @@ fn expiry(bucket: &Bucket) -> u64 {
     }
 }
 
-/// The name of everyone's half among those that are open: its other half is found by the org.
-fn half_member(id: Uuid, org: &str) -> String {
-    format!("{id} {org}")
-}
-
 /// `now + more` in milliseconds since 1970.
 fn milliseconds(now: Timestamp, more: Duration) -> u64 {
     let at = now.saturating_add(more).unwrap_or(Timestamp::MAX).as_millisecond();
     u64::try_from(at).unwrap_or(0)
-}
-
-fn misread(script: &str) -> StoreError {
-    StoreError::Unavailable(format!("the answer of the {script} script makes no sense").into())
 }
 
 impl From<SharedError> for StoreError {
