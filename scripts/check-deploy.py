@@ -58,7 +58,7 @@ def check_variables():
     files = ["docker-compose.yml", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "deploy/compose").glob("*.yml"))]
     written = "\n".join(text(name) for name in files)
     used = set(re.findall(r"(?<!\$)\$\{(\w+)", written))
-    told = set(re.findall(r"^(\w+)=", text(".env.example"), re.M))
+    told = set(re.findall(r"^#?(\w+)=", text(".env.example"), re.M))
     must(used <= told, f".env.example does not tell of {sorted(used - told)}")
     must(told <= used | {"COMPOSE_PROFILES"}, f".env.example tells of what nobody reads: {sorted(told - used)}")
     for line in written.splitlines():
@@ -147,7 +147,8 @@ def check_stopping(resolved):
 # Of others: Prometheus itself, the node exporter, the blackbox exporter.
 FOREIGN = {
     "up", "scrape_samples_scraped", "node_cpu_seconds_total", "node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes",
-    "node_filesystem_avail_bytes", "node_filesystem_size_bytes", "probe_ssl_earliest_cert_expiry",
+    "node_filesystem_avail_bytes", "node_filesystem_size_bytes", "probe_ssl_earliest_cert_expiry", "probe_success",
+    "alertmanager_notifications_failed_total",
 }  # fmt: skip
 
 

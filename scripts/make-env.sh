@@ -1,16 +1,13 @@
 #!/usr/bin/env bash
 # Writes .env for docker-compose.yml from .env.example, with secrets of its own. LIBRECHAT_ENV names LibreChat's .env, whose
-# two JWT secrets are taken; without it they are made, for a LibreChat that comes along. Never touches a .env that is there.
+# two JWT secrets are taken; without it they are made, for a LibreChat that comes along. Never touches a .env that is there, and
+# fails where that has another secret than LibreChat.
 # make-env.sh [FILE] writes elsewhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 file=${1:-.env}
 librechat=${LIBRECHAT_ENV:-}
 
-if [ -e "$file" ]; then
-    echo "$file is there already; it was left as it is."
-    exit 0
-fi
 if [ -n "$librechat" ] && [ ! -r "$librechat" ]; then
     echo "LIBRECHAT_ENV: $librechat cannot be read." >&2
     exit 1
@@ -20,9 +17,23 @@ random_hex() {
     od -An -N "$1" -tx1 /dev/urandom | tr -d ' \n'
 }
 
-of_librechat() {
-    [ -n "$librechat" ] && sed -n "s/^$1=//p" "$librechat" | tail -n 1 | tr -d "\"'\r"
+value_in() {
+    sed -n "s/^$2=//p" "$1" | tail -n 1 | tr -d "\"'\r"
 }
+
+of_librechat() {
+    [ -n "$librechat" ] && value_in "$librechat" "$1"
+}
+
+if [ -e "$file" ]; then
+    echo "$file is there already; it was left as it is."
+    theirs=$(of_librechat JWT_SECRET || true)
+    if [ -n "$theirs" ] && [ "$theirs" != "$(value_in "$file" JWT_SECRET)" ]; then
+        echo "JWT_SECRET in it is not LibreChat's: copy JWT_SECRET and JWT_REFRESH_SECRET from $librechat into it." >&2
+        exit 1
+    fi
+    exit 0
+fi
 
 secret() {
     local value=""

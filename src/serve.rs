@@ -140,7 +140,12 @@ fn start_here(mut config: Config, clock: SharedClock, signals: &Signals) -> Resu
     drop(built);
     runtime.spawn(app.generations.clone().keep_leases());
     runtime.spawn(keep_directory(app.clone()));
-    runtime.block_on(app.check_upstreams());
+    runtime.block_on(async {
+        tokio::select! {
+            () = signals.nth(1) => Err(StartError::Stopped),
+            () = app.check_upstreams() => Ok(()),
+        }
+    })?;
     runtime.spawn(watch_upstreams(app.clone()));
     runtime.spawn(upkeep(app.clone()));
     runtime.spawn(retention(app.clone()));
@@ -204,12 +209,13 @@ impl Running {
 pub struct Signals(watch::Receiver<usize>);
 
 impl Signals {
-    /// Begins to count, on a thread of its own. From now on neither signal ends the process by itself.
+    /// Begins to count, on a thread of its own. From now on neither signal ends the process by itself, and SIGHUP, which many
+    /// send for "read it again", does not either: certificates are read again by it (feature `tls`), and nothing else is.
     pub fn listen() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (mut terminate, mut interrupt) = {
+        let (mut terminate, mut interrupt, mut hang_up) = {
             let _inside = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
         };
         let (count, counted) = watch::channel(0);
         let listen = async move {
@@ -217,6 +223,10 @@ impl Signals {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
+                    _ = hang_up.recv() => {
+                        tracing::info!("SIGHUP: the certificate is read again, if there is one; whatever else changed needs a restart");
+                        continue;
+                    }
                 }
                 count.send_modify(|count| *count += 1);
             }

@@ -85,6 +85,9 @@ async fn degraded(app: &App) -> Vec<&'static str> {
     if !app.librechat.upstreams().any_is_alive() {
         degraded.push("librechat");
     }
+    if app.directory.is_behind() {
+        degraded.push("directory");
+    }
     if app.verifier.key_sets().any(|keys| keys.health().degraded) {
         degraded.push("issuers");
     }
@@ -107,7 +110,7 @@ fn closes_without_store(app: &App) -> bool {
 /// Brings the gauges up to date that no request moves.
 pub async fn measure(app: &App) {
     let degraded = degraded(app).await;
-    for component in ["store", "records", "journal", "librechat", "issuers"] {
+    for component in ["store", "records", "journal", "librechat", "directory", "issuers"] {
         app.metrics.degraded(component, degraded.contains(&component));
     }
     app.metrics.store_up(!degraded.contains(&"store"));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::held::{Held, SOON, within};
 use super::{Database, Kind};
 use crate::records::ReadError;
 use crate::records::postgres::timestamptz;
@@ -20,11 +21,16 @@ impl Database {
     ///
     /// Where the database does not answer.
     pub async fn drained_upstreams(&self) -> Result<BTreeSet<String>, ReadError> {
-        let names = match &self.0 {
-            Kind::Sqlite(sqlite) => sqlx::query_scalar(READ).fetch_all(&sqlite.pool).await,
-            Kind::Postgres(postgres) => sqlx::query_scalar(READ).fetch_all(&postgres.pool).await,
+        let names: Vec<String> = match &self.0 {
+            Kind::Sqlite(sqlite) => sqlx::query_scalar(READ).fetch_all(&sqlite.pool).await.map_err(away)?,
+            Kind::Postgres(postgres) => {
+                let mut held = Held::of(&postgres.pool).await.map_err(away)?;
+                let names = within(SOON, sqlx::query_scalar(READ).fetch_all(&mut *held)).await.map_err(away)?;
+                held.done();
+                names
+            }
         };
-        names.map(|names: Vec<String>| names.into_iter().collect()).map_err(away)
+        Ok(names.into_iter().collect())
     }
 
     /// Drains a LibreChat, whether it was drained before or not.

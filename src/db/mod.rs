@@ -29,6 +29,7 @@ use crate::records::sqlite_chains::SqliteChains;
 use crate::records::sqlite_keys::SqliteKeys;
 
 mod drains;
+pub(crate) mod held;
 mod postgres;
 mod readers;
 mod sqlite;
@@ -54,6 +55,9 @@ const REMOVED_TIMES: usize = 200;
 
 /// The pause in between, which is the writer's.
 const REMOVED_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long PostgreSQL may take to let go of its connections.
+const CLOSED_IN: Duration = Duration::from_secs(2);
 
 /// The database that `[records] url` names.
 #[derive(Debug, Clone)]
@@ -319,10 +323,11 @@ impl Database {
     }
 
     /// Closes its connections, so that an SQLite file is left whole and without its log. Writers must be closed first.
+    /// A server that says nothing any more is not waited for: nothing is left to be written there.
     pub async fn close(&self) {
         match &self.0 {
             Kind::Sqlite(sqlite) => sqlite.pool.close().await,
-            Kind::Postgres(postgres) => postgres.pool.close().await,
+            Kind::Postgres(postgres) => _ = tokio::time::timeout(CLOSED_IN, postgres.pool.close()).await,
         }
     }
 }

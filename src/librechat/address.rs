@@ -2,25 +2,41 @@
 //! where it has no address.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 
 use crate::config::Upstream;
 
+/// How long a lookup may take: health checks of all LibreChats wait for it.
+const LOOKED_UP_IN: Duration = Duration::from_secs(1);
+
 /// LibreChat's address.
 #[derive(Debug)]
 pub struct Address {
     authority: String,
+    host: String,
     /// Whether the configuration gives an address and no name.
     is_fixed: bool,
-    known: RwLock<Option<SocketAddr>>,
+    /// What was found of a name, the one in use first.
+    found: RwLock<Vec<SocketAddr>>,
 }
 
 impl Address {
     /// The address of this upstream. A name has none before it was looked up.
     pub fn of(upstream: &Upstream) -> Self {
         let fixed = upstream.host().parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, upstream.port()));
-        Self { authority: upstream.authority(), is_fixed: fixed.is_some(), known: RwLock::new(fixed) }
+        Self {
+            authority: upstream.authority(),
+            host: upstream.host().to_owned(),
+            is_fixed: fixed.is_some(),
+            found: RwLock::new(fixed.into_iter().collect()),
+        }
+    }
+
+    /// The name or address that is configured, without its port.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// `host:port` as it is configured.
@@ -28,9 +44,9 @@ impl Address {
         &self.authority
     }
 
-    /// The address that was last found; `None` while the name has none.
+    /// The address in use; `None` while the name has none.
     pub fn known(&self) -> Option<SocketAddr> {
-        *self.known.read()
+        self.found.read().first().copied()
     }
 
     /// Looks the name up again. Of several addresses the one in use stays as long as it is among them; where the lookup
@@ -39,15 +55,35 @@ impl Address {
         if self.is_fixed {
             return;
         }
-        match tokio::net::lookup_host(&self.authority).await {
-            Ok(found) => {
-                let found: Vec<SocketAddr> = found.collect();
-                let mut known = self.known.write();
-                if known.is_none_or(|known| !found.contains(&known)) {
-                    *known = found.first().copied().or(*known);
-                }
-            }
-            Err(error) => tracing::debug!(upstream = %self.authority, error = %error, "LibreChat's name could not be looked up"),
+        match tokio::time::timeout(LOOKED_UP_IN, tokio::net::lookup_host(&self.authority)).await {
+            Ok(Ok(found)) => self.found_these(found.collect()),
+            Ok(Err(error)) => tracing::debug!(upstream = %self.authority, error = %error, "LibreChat's name could not be looked up"),
+            Err(_) => tracing::debug!(upstream = %self.authority, "LibreChat's name is not looked up in time"),
+        }
+    }
+
+    fn found_these(&self, mut these: Vec<SocketAddr>) {
+        let mut found = self.found.write();
+        if let Some(used) = found.first()
+            && let Some(at) = these.iter().position(|address| address == used)
+        {
+            these.rotate_left(at);
+        }
+        if !these.is_empty() {
+            *found = these;
+        }
+    }
+
+    /// How many addresses the name has.
+    pub fn count(&self) -> usize {
+        self.found.read().len()
+    }
+
+    /// Goes on to the next of several addresses, since nobody answers at the one in use.
+    pub fn try_next(&self) {
+        let mut found = self.found.write();
+        if !found.is_empty() {
+            found.rotate_left(1);
         }
     }
 }
@@ -67,6 +103,23 @@ mod tests {
         assert!(first.ip().is_loopback() && first.port() == 3080, "{first}");
         name.look_up().await;
         assert_eq!(name.known(), Some(first), "an address that is still there stays");
+    }
+
+    #[test]
+    fn the_address_in_use_stays_while_it_is_there_and_the_next_is_tried_where_it_is_not() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let [one, two, three] = [at("10.0.0.1:80"), at("10.0.0.2:80"), at("10.0.0.3:80")];
+        let name = Address::of(&Upstream::new("librechat", 80));
+        name.found_these(vec![one, two]);
+        assert_eq!((name.known(), name.count()), (Some(one), 2));
+        name.try_next();
+        assert_eq!(name.known(), Some(two));
+        name.found_these(vec![one, two, three]);
+        assert_eq!(name.known(), Some(two), "whatever order they are told in");
+        name.found_these(vec![three, one]);
+        assert_eq!(name.known(), Some(three), "it moved");
+        name.found_these(Vec::new());
+        assert_eq!(name.known(), Some(three));
     }
 
     #[tokio::test]

@@ -100,6 +100,7 @@ pub struct LibreChat {
     /// Where what is asked about runs, where that is known.
     at: Option<Arc<str>>,
     http: reqwest::Client,
+    checks: reqwest::Client,
     minter: Arc<Minter>,
     clock: SharedClock,
 }
@@ -122,21 +123,43 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long its health check may take: it is asked every few seconds, and answers from memory.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Names are where requests of people go: of several addresses the one in use, so that what is found well is what they meet.
+#[derive(Debug)]
+struct SameAddress(Arc<Upstreams>);
+
+impl reqwest::dns::Resolve for SameAddress {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let place = self.0.all().iter().find(|place| place.address().host().eq_ignore_ascii_case(name.as_str()));
+        let known = place.and_then(|place| place.address().known());
+        Box::pin(async move {
+            let found: reqwest::dns::Addrs = match known {
+                Some(known) => Box::new(std::iter::once(known)),
+                None => Box::new(tokio::net::lookup_host((name.as_str(), 0)).await?.collect::<Vec<_>>().into_iter()),
+            };
+            Ok(found)
+        })
+    }
+}
+
 impl LibreChat {
     /// A client for these LibreChats.
     pub fn new(upstreams: Arc<Upstreams>, minter: Arc<Minter>, clock: SharedClock) -> Result<Self, CallError> {
+        let client = || {
+            reqwest::Client::builder()
+                .connect_timeout(Duration::from_secs(5))
+                .tcp_nodelay(true)
+                .no_proxy()
+                // It speaks plain http: the certificates that the system trusts need not be there.
+                .tls_certs_only([])
+                .redirect(reqwest::redirect::Policy::none())
+                .dns_resolver(Arc::new(SameAddress(upstreams.clone())))
+        };
+        let built = |client: reqwest::ClientBuilder| client.build().map_err(|error| CallError::Away(error.to_string()));
         // LibreChat closes idle connections after 5 s; ours go before.
-        let http = reqwest::Client::builder()
-            .pool_idle_timeout(Duration::from_secs(3))
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .no_proxy()
-            // It speaks plain http: the certificates that the system trusts need not be there.
-            .tls_certs_only([])
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| CallError::Away(error.to_string()))?;
-        Ok(Self { upstreams, at: None, http, minter, clock })
+        let http = built(client().pool_idle_timeout(Duration::from_secs(3)))?;
+        // Whoever was reached once may be gone from there: each check connects anew.
+        let checks = built(client().pool_max_idle_per_host(0))?;
+        Ok(Self { upstreams, at: None, http, checks, minter, clock })
     }
 
     /// The LibreChats that it speaks to.
@@ -290,7 +313,7 @@ impl LibreChat {
 
     /// The health check that every version has, and answers with 200 where LibreChat is well.
     pub async fn health(&self, place: &Place) -> Result<(), CallError> {
-        let request = self.http.get(format!("{}/health", place.base())).timeout(HEALTH_TIMEOUT);
+        let request = self.checks.get(format!("{}/health", place.base())).timeout(HEALTH_TIMEOUT);
         let response = request.send().await.map_err(|error| CallError::Away(plain(&error)))?;
         if response.status() == 200 { Ok(()) } else { Err(CallError::Status(response.status().as_u16())) }
     }

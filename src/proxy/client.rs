@@ -11,12 +11,17 @@ use crate::app::App;
 /// How long a connection may wait for its next request. Proxies in front of us let go of theirs after 60 or 75 s.
 pub const IDLE: Duration = Duration::from_mins(2);
 
+/// How long a client may read nothing of what it is sent. Whoever stops reading would hold an answer open, and what it is charged
+/// back, for as long as it likes.
+const READ_IN: Duration = Duration::from_mins(2);
+
 /// How the connection of a request is kept.
 pub fn set_up(session: &mut Session) {
     // A next request that comes too early waits for its turn. Without this Pingora ends the request that is being served,
     // which LibreChat may have got already. What follows an upgrade is no request.
     let upgrades = session.is_upgrade_req();
     session.as_downstream_mut().set_pipelining_enabled(!upgrades);
+    session.as_downstream_mut().set_write_timeout(Some(READ_IN));
     if session.get_keepalive() == Some(0) {
         session.set_keepalive(Some(IDLE.as_secs()));
     }

@@ -18,7 +18,7 @@ use super::{Gateway, client};
 use crate::app::App;
 
 /// What an HTTP/2 client says first (RFC 9113 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a connection may say nothing before it says what it speaks.
 pub const PATIENCE: Duration = Duration::from_mins(1);

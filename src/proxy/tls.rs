@@ -1,5 +1,6 @@
 //! TLS of the public listener: it ends here, and what is inside goes on as any other connection.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
+use super::door::PREFACE;
 use crate::error::SPEAKS_TLS;
 
 /// How long a handshake may take.
@@ -50,7 +52,14 @@ impl Ender {
         }
         let inside = tokio::time::timeout(HANDSHAKE, self.0.accept(stream)).await.ok()?;
         match inside {
-            Ok(inside) => Some(Box::new(Inside::new(inside))),
+            Ok(inside) => {
+                let mut inside = Inside::new(inside);
+                // Pingora would wait for it for ever. How long it may take is the door's to say.
+                if inside.stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    inside.hear(PREFACE.len()).await.ok()?;
+                }
+                Some(Box::new(inside))
+            }
             Err(error) => {
                 tracing::debug!(%error, "a TLS handshake failed");
                 None
@@ -76,6 +85,8 @@ async fn tell(mut stream: Stream, first: u8) -> io::Result<()> {
 /// What is inside a TLS connection.
 struct Inside {
     stream: TlsStream<Stream>,
+    /// What was read before the next reader came, and is read again by it.
+    heard: VecDeque<u8>,
     digest: Arc<SslDigest>,
 }
 
@@ -85,7 +96,15 @@ impl Inside {
         let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or_default();
         let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
         let digest = Arc::new(SslDigest::new(cipher, version, None, None, Vec::new()));
-        Self { stream, digest }
+        Self { stream, heard: VecDeque::new(), digest }
+    }
+
+    /// Waits until so much was said.
+    async fn hear(&mut self, bytes: usize) -> io::Result<()> {
+        let mut heard = vec![0; bytes];
+        self.stream.read_exact(&mut heard).await?;
+        self.heard.extend(heard);
+        Ok(())
     }
 
     fn outside(&self) -> &Stream {
@@ -101,6 +120,13 @@ impl std::fmt::Debug for Inside {
 
 impl AsyncRead for Inside {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.heard.is_empty() {
+            let (first, _) = self.heard.as_slices();
+            let count = first.len().min(buffer.remaining());
+            buffer.put_slice(&first[..count]);
+            self.heard.drain(..count);
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -36,7 +36,7 @@ pub struct SystemSample {
     pub load: [f64; 3],
     /// Memory in use, in bytes: what is not available to whoever asks for more.
     pub memory_used_bytes: u64,
-    /// Memory there is, in bytes.
+    /// Memory there is, in bytes; in a container with less than the machine has, its own.
     pub memory_total_bytes: u64,
     /// Swap in use, in bytes.
     pub swap_used_bytes: u64,
@@ -126,6 +126,15 @@ impl SystemSample {
     }
 }
 
+/// Memory in use and in all, in bytes. A container that has a limit of its own is killed by that, however much the machine has: of
+/// its memory counts what is not only a copy of files.
+fn memory(system: &System) -> (u64, u64) {
+    let total = system.total_memory();
+    // sysinfo asserts that it has looked.
+    let own = (total > 0).then(|| system.cgroup_limits()).flatten().filter(|own| own.total_memory < total);
+    own.map_or((total.saturating_sub(system.available_memory()), total), |own| (own.rss, own.total_memory))
+}
+
 /// Looks at the machine. Keeps only what the next look is compared with.
 #[derive(Debug)]
 pub struct Sampler {
@@ -164,12 +173,13 @@ impl Sampler {
         self.disks.refresh_specifics(true, DiskRefreshKind::nothing().with_storage().with_io_usage());
         self.networks.refresh(true);
         let load = System::load_average();
+        let (memory_used_bytes, memory_total_bytes) = memory(&self.system);
         let mut sample = SystemSample {
             elapsed: self.looked_at.duration_since(before),
             cpu_percent: self.system.global_cpu_usage().into(),
             load: [load.one, load.five, load.fifteen],
-            memory_used_bytes: self.system.total_memory().saturating_sub(self.system.available_memory()),
-            memory_total_bytes: self.system.total_memory(),
+            memory_used_bytes,
+            memory_total_bytes,
             swap_used_bytes: self.system.used_swap(),
             ..SystemSample::default()
         };

@@ -232,13 +232,24 @@ fn span(trace: &Trace, start: &Start, which: Span, (from, until): (Timestamp, Ti
     }
 }
 
+/// What the conventions call who serves an endpoint of LibreChat's; others are called as LibreChat calls them.
+fn provider(endpoint: &str) -> String {
+    match endpoint {
+        "azureOpenAI" | "azureAssistants" => "azure.ai.openai".to_owned(),
+        "google" => "gcp.gemini".to_owned(),
+        "bedrock" => "aws.bedrock".to_owned(),
+        "assistants" => "openai".to_owned(),
+        other => other.to_ascii_lowercase(),
+    }
+}
+
 /// What it was, and what it used.
 fn attributes(start: &Start, rows: &[UsageRow]) -> Vec<KeyValue> {
     let sum = |of: fn(&UsageRow) -> u64| rows.iter().map(of).fold(0, u64::saturating_add);
     let number = |name: &'static str, number: u64| KeyValue::new(name, i64::try_from(number).unwrap_or(i64::MAX));
     let mut attributes = vec![
         KeyValue::new("gen_ai.operation.name", "chat"),
-        KeyValue::new("gen_ai.provider.name", start.endpoint.to_ascii_lowercase()),
+        KeyValue::new("gen_ai.provider.name", provider(&start.endpoint)),
         number("gen_ai.usage.input_tokens", sum(|row| row.input_tokens)),
         number("gen_ai.usage.output_tokens", sum(|row| row.output_tokens)),
         number("gen_ai.usage.cache_read.input_tokens", sum(|row| row.cache_read_tokens)),

@@ -199,7 +199,10 @@ async fn the_program_ends_with_0_on_sigterm_and_loses_nothing() {
     let id = started["conversationId"].as_str().expect("a conversation").to_owned();
     let mut stream = client.listen(&id, started["generationCreatedAt"].as_i64()).await.expect("a stream");
     stream.until("on_message_delta").await.expect("it speaks");
-    assert!(Command::new("kill").args(["-TERM", &process.0.id().to_string()]).status().expect("kill").success());
+    // The first is what many send for "read it again": it ends nothing.
+    for signal in ["-HUP", "-TERM"] {
+        assert!(Command::new("kill").args([signal, &process.0.id().to_string()]).status().expect("kill").success());
+    }
     let frames = stream.all().await.expect("the rest of the stream");
     assert!(frames.iter().any(|frame| frame.kind() == "final"), "the running answer is heard to its end");
     let over = Instant::now();

@@ -79,8 +79,19 @@ pub(super) async fn leads_here(url: &PublicUrl) -> Finding {
     if status == 401 && is_json {
         return Finding::ok(id, format!("Tollgate answers at {}", url.as_str()));
     }
+    if let Some(to) = redirected(&answer) {
+        let said = format!("{} redirects to {to}: what answers there was not asked", url.as_str());
+        return Finding::warn(id, said, format!("tollgate doctor --url {to}"));
+    }
     let said = format!("{} is not answered by Tollgate ({status}): people reach LibreChat without it", url.as_str());
     Finding::fail(id, said, "let what stands there send people to public.listen: docs/drop-in.md, 5.")
+}
+
+/// The place that an answer sends on to, where it does.
+fn redirected(answer: &reqwest::Response) -> Option<String> {
+    let to = answer.headers().get("location").filter(|_| answer.status().is_redirection())?.to_str().ok()?;
+    let to = answer.url().join(to).ok()?;
+    Some(to.origin().ascii_serialization())
 }
 
 fn is_json(answer: &reqwest::Response) -> bool {
@@ -92,13 +103,23 @@ fn is_json(answer: &reqwest::Response) -> bool {
 pub(super) async fn leads_around(url: &PublicUrl, upstream: &Upstream) -> Finding {
     let id = "address.around";
     let port = upstream.port();
+    if url.url.port_or_known_default() == Some(port) {
+        return Finding::skipped(
+            id,
+            format!("LibreChat has the port that people open, {port}: whoever else reaches its host is not told from them"),
+        );
+    }
     let around = format!("http://{}:{port}", url.url.host_str().unwrap_or_default());
     let asked = async {
-        let answer = client().ok()?.get(format!("{around}/api/config")).send().await.ok()?;
+        let client = client().ok()?;
+        let answer = client.get(format!("{around}/api/config")).send().await.ok()?;
         let config: Value = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
-        config.get("serverDomain").map(|_| ())
+        config.get("serverDomain")?;
+        // Tollgate answers as LibreChat does, but for this.
+        let verify = client.get(format!("{around}/api/auth/verify")).send().await.ok()?;
+        (verify.status() != 401 || !is_json(&verify)).then_some(())
     };
-    if asked.await.is_none() || url.url.port_or_known_default() == Some(port) {
+    if asked.await.is_none() {
         return Finding::ok(id, format!("LibreChat does not answer at {around}"));
     }
     Finding::warn(

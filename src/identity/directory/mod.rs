@@ -13,7 +13,7 @@ pub mod store;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -43,6 +43,8 @@ pub struct Directory {
     reading: tokio::sync::Mutex<()>,
     /// Who lost something by what was taken in, and has not been told of yet.
     lost: Mutex<Lost>,
+    /// Whether the database could not be asked for changes the last time.
+    behind: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -222,6 +224,16 @@ impl Directory {
     /// Who lost something since this was last asked.
     pub fn take_lost(&self) -> Lost {
         std::mem::take(&mut *self.lost.lock())
+    }
+
+    /// Whether changes do not arrive: the database does not answer.
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Relaxed)
+    }
+
+    /// Takes note of whether the database answered.
+    pub(super) fn set_behind(&self, behind: bool) {
+        self.behind.store(behind, Relaxed);
     }
 
     /// The number of the last change that is known here.

@@ -34,6 +34,7 @@ pub async fn run(directory: Arc<Directory>, store: Arc<dyn DirectoryStore>, ende
         ticks.tick().await;
         match once(&directory, &*store).await {
             Ok(()) => {
+                directory.set_behind(false);
                 if std::mem::take(&mut failing) {
                     tracing::info!("the directory of orgs and members is up to date again");
                 }
@@ -41,6 +42,7 @@ pub async fn run(directory: Arc<Directory>, store: Arc<dyn DirectoryStore>, ende
             Err(error) if failing => tracing::debug!(error = %error, "the directory cannot be read"),
             Err(error) => {
                 failing = true;
+                directory.set_behind(true);
                 tracing::error!(error = %error, "the directory of orgs and members cannot be read; what is known of it goes on");
             }
         }

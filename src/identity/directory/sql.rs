@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::observing::Observing;
 use super::store::{Changes, DirectoryError, DirectoryStore, PutStanding};
 use super::{Joining, Language, Member, Org, Standing};
+use crate::db::held::{Held, LONG, SOON, within};
 use crate::identity::access::{Access, TenantId};
 use crate::identity::addresses::Networks;
 use crate::identity::keys::sql::{KEY_COLUMNS, agent_key, key};
@@ -67,24 +68,27 @@ macro_rules! directory {
         impl DirectoryStore for $name {
             async fn changes(&self, after: i64) -> Result<Changes, ReadError> {
                 let failed = |error: sqlx::Error| unavailable(&error);
+                let mut held = Held::of(&self.pool).await.map_err(failed)?;
                 // The revision first: what is changed after it is read now, and once more next time.
-                let revision = sqlx::query("SELECT revision FROM directory_revision").fetch_one(&self.pool).await.map_err(failed)?;
+                let revision = within(SOON, sqlx::query("SELECT revision FROM directory_revision").fetch_one(&mut *held)).await.map_err(failed)?;
                 let revision = Reader { row: &revision, table: "directory_revision" }.number("revision")?;
                 if revision == after {
+                    held.done();
                     return Ok(Changes { revision, ..Changes::default() });
                 }
                 let orgs = format!("SELECT {ORG_COLUMNS} FROM orgs WHERE revision > $1");
-                let orgs = sqlx::query(AssertSqlSafe(orgs)).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
+                let orgs = within(LONG, sqlx::query(AssertSqlSafe(orgs)).bind(after).fetch_all(&mut *held)).await.map_err(failed)?;
                 let members = format!("SELECT {MEMBER_COLUMNS} FROM members WHERE revision > $1");
-                let members = sqlx::query(AssertSqlSafe(members)).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
+                let members = within(LONG, sqlx::query(AssertSqlSafe(members)).bind(after).fetch_all(&mut *held)).await.map_err(failed)?;
                 let revoked = "SELECT id, expires_at FROM sessions WHERE revoked_at IS NOT NULL AND revision > $1";
-                let revoked = sqlx::query(revoked).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
+                let revoked = within(LONG, sqlx::query(revoked).bind(after).fetch_all(&mut *held)).await.map_err(failed)?;
                 let keys = format!("SELECT {KEY_COLUMNS} FROM api_keys WHERE revision > $1");
-                let keys = sqlx::query(AssertSqlSafe(keys)).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
+                let keys = within(LONG, sqlx::query(AssertSqlSafe(keys)).bind(after).fetch_all(&mut *held)).await.map_err(failed)?;
                 let agent_keys = "SELECT key_hash, key_id, owner_id, forgotten_at FROM agent_keys WHERE revision > $1";
-                let agent_keys = sqlx::query(agent_keys).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
+                let agent_keys = within(LONG, sqlx::query(agent_keys).bind(after).fetch_all(&mut *held)).await.map_err(failed)?;
                 let observing = "SELECT org_id, is_on, since, changed_by FROM observing WHERE revision > $1";
-                let observing = sqlx::query(observing).bind(after).fetch_all(&self.pool).await.map_err(failed)?;
+                let observing = within(LONG, sqlx::query(observing).bind(after).fetch_all(&mut *held)).await.map_err(failed)?;
+                held.done();
                 Ok(Changes {
                     revision,
                     observing: observing.iter().map(observed).collect::<Result<_, _>>()?,

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 
 use super::{HandOff, Redeemed, Session, SessionStore, WhichSessions};
+use crate::db::held::{Held, SOON, within};
 use crate::identity::sql::{NEXT_REVISION, as_text, as_uuid, away};
 use crate::records::sql::{Columns, Reader};
 use crate::records::{ReadError, postgres, sqlite};
@@ -56,7 +57,9 @@ macro_rules! sessions {
 
             async fn redeem(&self, code_hash: &str, now: Timestamp) -> Result<Redeemed, ReadError> {
                 // Looked at first: whoever invents codes writes nothing.
-                let found = sqlx::query(HAND_OFF).bind(code_hash).fetch_optional(&self.pool).await.map_err(away)?;
+                let mut held = Held::of(&self.pool).await.map_err(away)?;
+                let found = within(SOON, sqlx::query(HAND_OFF).bind(code_hash).fetch_optional(&mut *held)).await.map_err(away)?;
+                held.done();
                 let Some(row) = found else { return Ok(Redeemed::Unknown) };
                 let was_opened = Reader { row: &row, table: "hand_offs" }.time_if_any("redeemed_at")?.is_some();
                 let found = hand_off(&row)?;
@@ -91,7 +94,10 @@ macro_rules! sessions {
                     "SELECT {SESSION_COLUMNS} FROM sessions WHERE secret_hash = $1 AND revoked_at IS NULL AND expires_at > $2"
                 );
                 let select = sqlx::query(AssertSqlSafe(select)).bind(secret_hash).bind($time(now));
-                select.fetch_optional(&self.pool).await.map_err(away)?.as_ref().map(session).transpose()
+                let mut held = Held::of(&self.pool).await.map_err(away)?;
+                let found = within(SOON, select.fetch_optional(&mut *held)).await.map_err(away)?;
+                held.done();
+                found.as_ref().map(session).transpose()
             }
 
             async fn list(&self, which: &WhichSessions, now: Timestamp) -> Result<Vec<Session>, ReadError> {

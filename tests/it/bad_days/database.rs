@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tollgate::clock::{Clock as _, SystemClock};
 use tollgate::db::Database;
+use tollgate::identity::directory::observing::{EVERYWHERE, Observing};
 use tollgate::scripted::{Options, ScriptedLibreChat};
 
 use super::{CONFIG, Crowd, every_answer_is_charged_once, in_soak, outage, some_more};
@@ -10,6 +13,7 @@ use crate::support::commits::CommitsUnheard;
 use crate::support::gateway::{Setup, metrics_at, value_of, wait_for};
 use crate::support::postgres::Postgres;
 use crate::support::process::TollgateProcess;
+use crate::support::silence::Silence;
 
 /// A gateway on a PostgreSQL of its own.
 struct Place {
@@ -95,4 +99,34 @@ async fn nothing_is_there_twice_where_a_commit_was_never_heard_of() {
     let database = Database::open(&url).expect("the database");
     every_answer_is_charged_once(&librechat, &*database.records(), &process.url(), rounds, || process.log()).await;
     the_sums_are_those_of_the_rows(&server, &url);
+}
+
+/// The machine of the database is gone, and another has its place: changes of orgs and members arrive again, and the process ends
+/// when it is asked to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_fall_silent_hold_up_neither_changes_nor_the_stop() {
+    let server = Arc::new(tokio::task::spawn_blocking(Postgres::start).await.expect("PostgreSQL"));
+    let url = server.database();
+    let between = Silence::in_front_of(server.port()).await;
+    let (_librechat, mut process) = gateway_on(&url.replace(&format!(":{}/", server.port()), &format!(":{}/", between.port()))).await;
+
+    // A question for changes is under way when it happens.
+    let mut holder = PgConnection::connect(&url).await.expect("a connection");
+    holder.execute("BEGIN; LOCK TABLE directory_revision IN ACCESS EXCLUSIVE MODE").await.expect("it is locked");
+    let waiting = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND relation = 'directory_revision'::regclass";
+    wait_for("a question that waits", || async { (server.sql(&url, waiting).as_deref() != Ok("0")).then_some(()) }).await;
+    between.falls();
+    holder.execute("ROLLBACK").await.expect("it is free");
+
+    let observed = Observing { org: EVERYWHERE.into(), is_on: true, since: SystemClock.now(), changed_by: "ops".into() };
+    Database::open(&url).expect("the database").directory().put_observing(&[observed]).await.expect("a change");
+    let readyz = format!("http://{}/readyz", process.metrics);
+    wait_for("the change to arrive", || async {
+        let told = tollgate::scripted::client::plain_http().get(&readyz).send().await.ok()?.json::<serde_json::Value>().await.ok()?;
+        (told["observing"].as_array()?.len() == 1).then_some(())
+    })
+    .await;
+    // Now it is its last connection that says nothing.
+    between.falls();
+    assert_eq!(process.terminate().await.code(), Some(0), "{}", process.log());
 }

@@ -9,4 +9,5 @@ pub mod process;
 pub mod prometheus;
 pub mod recorded;
 pub mod redis;
+pub mod silence;
 pub mod wire;
