@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use prometheus::{Error, Gauge, GaugeVec, IntGauge, IntGaugeVec};
 
-use super::{Maker, Metrics};
+use super::Metrics;
+use super::maker::Maker;
 use crate::limits::{Resource, Window};
 use crate::telemetry::system::SystemSample;
 use crate::telemetry::system::pressure::{Level, Part};
