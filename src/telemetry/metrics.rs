@@ -1,25 +1,27 @@
-//! Every metric of the gateway, in a registry of its own.
+//! Every metric of the gateway.
 //!
 //! Names begin with `tollgate_`, counters end in `_total`, times are seconds. No user, conversation or path becomes a
 //! label. Orgs, models, routes, methods and statuses go through [`labels`]; issuers are those that the configuration
 //! names; every other label value is a word in our own source, which the type `&'static str` holds.
 
+mod cost;
 mod events;
+mod exposition;
 mod maker;
 mod outcomes;
 mod place;
 
 use parking_lot::Mutex;
-use prometheus::{Error, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{Error, Histogram, IntCounter, IntGauge};
 
-use super::cost::DollarCounterVec;
 use super::labels::{FirstCome, KnownModel, ModelLabels, Pairs};
 use crate::generations::charge::{Status, UsageSource};
 use crate::limits::reconcile::Drift;
 use crate::limits::{Resource, Window};
 use crate::records;
 
-use maker::Maker;
+use exposition::Exposition;
+use maker::{Counters, DollarCounters, Gauges, Histograms, Maker};
 pub use outcomes::{LoginOutcome, Outcome};
 pub use place::CapUse;
 use place::PlaceGauges;
@@ -46,54 +48,54 @@ pub struct MetricsSettings<'a> {
 /// All metrics. Cheap to call from the request path: a hash and an atomic addition each.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    exposition: Exposition,
     orgs: FirstCome,
     models: ModelLabels,
     pairs: Pairs,
     routes: FirstCome,
-    requests: IntCounterVec,
-    request_duration: HistogramVec,
+    requests: Counters,
+    request_duration: Histograms,
     added_latency: Histogram,
     streams_open: IntGauge,
-    decisions: IntCounterVec,
+    decisions: Counters,
     admission_duration: Histogram,
-    token_refusals: IntCounterVec,
-    logins: IntCounterVec,
-    login_locks: IntCounterVec,
-    key_fetches: IntCounterVec,
-    key_age: IntGaugeVec,
-    keys_usable: IntGaugeVec,
+    token_refusals: Counters,
+    logins: Counters,
+    login_locks: Counters,
+    key_fetches: Counters,
+    key_age: Gauges,
+    keys_usable: Gauges,
     generations_open: IntGauge,
-    generations: IntCounterVec,
+    generations: Counters,
     generations_taken_over: IntCounter,
     time_to_first_token: Histogram,
-    messages: IntCounterVec,
-    tokens: IntCounterVec,
-    cost: DollarCounterVec,
-    usage_source: IntCounterVec,
+    messages: Counters,
+    tokens: Counters,
+    cost: DollarCounters,
+    usage_source: Counters,
     estimate_ratio: Histogram,
     unpriced_messages: IntCounter,
-    tool_calls: IntCounterVec,
+    tool_calls: Counters,
     store_up: IntGauge,
-    traces: IntCounterVec,
-    store_operations: IntCounterVec,
-    store_duration: HistogramVec,
-    counters_counted: IntCounterVec,
-    counter_drift: IntGaugeVec,
-    counter_repairs: IntCounterVec,
+    traces: Counters,
+    store_operations: Counters,
+    store_duration: Histograms,
+    counters_counted: Counters,
+    counter_drift: Gauges,
+    counter_repairs: Counters,
     records_up: IntGauge,
-    records_queue: IntGaugeVec,
-    database_connections: IntGaugeVec,
+    records_queue: Gauges,
+    database_connections: Gauges,
     journal_up: IntGauge,
     journal_full: IntGauge,
     journal_bytes: IntGauge,
     journal_max_bytes: IntGauge,
     journal_oldest: IntGauge,
     starts_unrecorded: IntCounter,
-    records_written: IntCounterVec,
-    records_dropped: IntCounterVec,
-    log_file_lines: IntCounterVec,
-    degraded: IntGaugeVec,
+    records_written: Counters,
+    records_dropped: Counters,
+    log_file_lines: Counters,
+    degraded: Gauges,
     place: PlaceGauges,
     /// Held while a counter follows a total that is counted elsewhere.
     following: Mutex<()>,
@@ -109,7 +111,7 @@ impl Metrics {
     /// Registers everything. Fails only where two metrics had the same name.
     #[expect(clippy::too_many_lines, reason = "one after the other, every metric with its name and what it tells")]
     pub fn new(settings: MetricsSettings<'_>) -> Result<Self, Error> {
-        let maker = Maker { registry: Registry::new() };
+        let mut maker = Maker::default();
         maker.process()?;
         maker.gauges("build_info", "1, with the version that runs.", &["version"])?.with_label_values(&[settings.version]).set(1);
         let metrics = Self {
@@ -222,8 +224,8 @@ impl Metrics {
                 &["result"],
             )?,
             degraded: maker.gauges("degraded", "1 for each part that does not work as it should.", &["component"])?,
-            place: PlaceGauges::new(&maker)?,
-            registry: maker.registry,
+            place: PlaceGauges::new(&mut maker)?,
+            exposition: maker.exposition,
             following: Mutex::new(()),
         };
         metrics.begin_at_zero();
@@ -274,10 +276,7 @@ impl Metrics {
     /// Everything in Prometheus' text format, version 0.0.4 (`text/plain; version=0.0.4`). `tollgate_metrics_series` is how
     /// many series were shown the last time.
     pub fn exposition(&self) -> String {
-        let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
-            tracing::error!(error = %error, "metrics cannot be shown");
-            String::new()
-        });
+        let text = self.exposition.text();
         self.place.shown(text.lines().filter(|line| !line.starts_with('#')).count());
         text
     }

@@ -109,7 +109,7 @@ impl Metrics {
                 self.tokens.with_label_values(&[org, model, kind]).inc_by(tokens);
             }
         }
-        self.cost.add(&[org, model], row.cost_nanousd);
+        self.cost.with_label_values(&[org, model]).add_nanos(row.cost_nanousd);
         self.messages.with_label_values(&[org]).inc_by(u64::from(row.messages));
         self.usage_source.with_label_values(&[row.usage_source]).inc();
     }

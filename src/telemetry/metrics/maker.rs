@@ -1,72 +1,83 @@
 //! Where metrics are made.
 
-use prometheus::core::Collector;
-use prometheus::{
-    Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use std::sync::Arc;
 
-use crate::telemetry::cost::DollarCounterVec;
+use prometheus::{Error, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
 
-/// Makes metrics with our prefix and registers them.
+use super::cost::Dollars;
+use super::exposition::{Exposition, Family, Sample};
+
+pub(super) type Counters = Arc<Family<IntCounter>>;
+pub(super) type DollarCounters = Arc<Family<Dollars>>;
+pub(super) type Gauges = Arc<Family<IntGauge>>;
+pub(super) type Ratios = Arc<Family<Gauge>>;
+pub(super) type Histograms = Arc<Family<Histogram>>;
+
+/// Makes metrics with our prefix, and has them shown.
+#[derive(Default)]
 pub(super) struct Maker {
-    pub(super) registry: Registry,
+    pub(super) exposition: Exposition,
 }
 
 impl Maker {
-    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, Error> {
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
+    fn family<M: Sample>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        make: impl Fn(Opts) -> Result<M, Error> + Send + Sync + 'static,
+    ) -> Result<Arc<Family<M>>, Error> {
+        let labels = labels.iter().map(|&label| label.to_owned()).collect();
+        let family = Arc::new(Family::new(Opts::new(name, help).namespace("tollgate").variable_labels(labels), make)?);
+        self.exposition.add(Arc::clone(&family))?;
+        Ok(family)
     }
 
-    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
-        self.register(IntCounter::with_opts(options(name, help))?)
+    pub(super) fn counter(&mut self, name: &str, help: &str) -> Result<IntCounter, Error> {
+        Ok(self.counters(name, help, &[])?.with_label_values(&[]))
     }
 
-    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
-        self.register(IntCounterVec::new(options(name, help), labels)?)
+    pub(super) fn counters(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<Counters, Error> {
+        self.family(name, help, labels, IntCounter::with_opts)
     }
 
-    pub(super) fn dollars(&self, name: &str, help: &str, labels: &[&str]) -> Result<DollarCounterVec, Error> {
-        self.register(DollarCounterVec::new(options(name, help), labels)?)
+    pub(super) fn dollars(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<DollarCounters, Error> {
+        self.family(name, help, labels, Dollars::new)
     }
 
-    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
-        self.register(IntGauge::with_opts(options(name, help))?)
+    pub(super) fn gauge(&mut self, name: &str, help: &str) -> Result<IntGauge, Error> {
+        Ok(self.gauges(name, help, &[])?.with_label_values(&[]))
     }
 
-    pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
-        self.register(IntGaugeVec::new(options(name, help), labels)?)
+    pub(super) fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<Gauges, Error> {
+        self.family(name, help, labels, IntGauge::with_opts)
     }
 
-    pub(super) fn ratio(&self, name: &str, help: &str) -> Result<Gauge, Error> {
-        self.register(Gauge::with_opts(options(name, help))?)
+    pub(super) fn ratio(&mut self, name: &str, help: &str) -> Result<Gauge, Error> {
+        Ok(self.ratios(name, help, &[])?.with_label_values(&[]))
     }
 
-    pub(super) fn ratios(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {
-        self.register(GaugeVec::new(options(name, help), labels)?)
+    pub(super) fn ratios(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<Ratios, Error> {
+        self.family(name, help, labels, Gauge::with_opts)
     }
 
-    pub(super) fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, Error> {
-        self.register(Histogram::with_opts(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()))?)
+    pub(super) fn histogram(&mut self, name: &str, help: &str, buckets: &'static [f64]) -> Result<Histogram, Error> {
+        Ok(self.histograms(name, help, &[], buckets)?.with_label_values(&[]))
     }
 
-    pub(super) fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Result<HistogramVec, Error> {
-        self.register(HistogramVec::new(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()), labels)?)
+    pub(super) fn histograms(&mut self, name: &str, help: &str, labels: &[&str], buckets: &'static [f64]) -> Result<Histograms, Error> {
+        self.family(name, help, labels, |options| Histogram::with_opts(HistogramOpts::from(options).buckets(buckets.to_vec())))
     }
 
     /// Memory, CPU time, file descriptors and threads of this process, under the names every dashboard knows. The
     /// collector exists on Linux only.
     #[cfg(target_os = "linux")]
-    pub(super) fn process(&self) -> Result<(), Error> {
-        self.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+    pub(super) fn process(&mut self) -> Result<(), Error> {
+        self.exposition.collected.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn process(&self) -> Result<(), Error> {
+    pub(super) fn process(&mut self) -> Result<(), Error> {
         Ok(())
     }
-}
-
-fn options(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("tollgate")
 }
