@@ -17,7 +17,7 @@ use crate::support::gateway::{Setup, value_of, wait_for};
 use crate::support::process::TollgateProcess;
 
 /// A certificate of its own for `chat.test`, and its key.
-struct Made {
+pub struct Made {
     certificate: rcgen::Certificate,
     key: rcgen::KeyPair,
 }
@@ -29,12 +29,12 @@ fn made(from: i32, until: i32) -> Made {
     Made { certificate: wanted.self_signed(&key).expect("a certificate"), key }
 }
 
-fn good() -> Made {
+pub fn good() -> Made {
     made(2020, 2120)
 }
 
 impl Made {
-    fn write(&self, folder: &Path) -> (String, String) {
+    pub fn write(&self, folder: &Path) -> (String, String) {
         let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.join(name).display().to_string());
         std::fs::write(&certificate, self.certificate.pem()).expect("a file");
         std::fs::write(&key, self.key.serialize_pem()).expect("a file");
