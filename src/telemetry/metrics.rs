@@ -1,8 +1,8 @@
 //! Every metric of the gateway.
 //!
 //! Names begin with `tollgate_`, counters end in `_total`, times are seconds. No user, conversation or path becomes a
-//! label. Orgs, models, routes, methods and statuses go through [`labels`]; issuers are those that the configuration
-//! names; every other label value is a word in our own source, which the type `&'static str` holds.
+//! label. Orgs, models, routes, methods and statuses go through [`labels`](super::labels); issuers are those that the
+//! configuration names; every other label value is a word in our own source, which the type `&'static str` holds.
 
 mod cost;
 mod events;
