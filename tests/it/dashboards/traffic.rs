@@ -4,8 +4,11 @@
 use std::process::Command;
 use std::sync::Arc;
 
+use jiff::ToSpan as _;
+use jiff::tz::TimeZone;
 use serde_json::json;
 use tempfile::TempDir;
+use tollgate::clock::{Clock as _, SystemClock};
 use tollgate::scripted::client::{ChatBody, ChatClient};
 use tollgate::scripted::{Options, PASSWORD, ScriptedLibreChat, User};
 
@@ -82,7 +85,9 @@ impl Place {
         };
         let folder = tempfile::tempdir().expect("a folder");
         let tollgate = TollgateProcess::start(&setup.text(&librechat, &folder)).await;
-        let (cert, key) = crate::tls::good().write(tollgate.folder());
+        let today = SystemClock.now().to_zoned(TimeZone::UTC).date();
+        let certificate = crate::tls::valid(today - 30.days(), today + 60.days());
+        let (cert, key) = certificate.write(tollgate.folder());
         let encrypted = Setup::default().set("TOLLGATE_PUBLIC__TLS_CERT", &cert).set("TOLLGATE_PUBLIC__TLS_KEY", &key).start().await;
         let prometheus = Prometheus::asking(&[tollgate.metrics, encrypted.running.metrics]).await;
         Self { prometheus, _encrypted: encrypted, tollgate, librechat, redis, server, database, _rows: rows }
