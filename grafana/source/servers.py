@@ -38,6 +38,9 @@ DISK = "100.0 * disk_used_bytes / NULLIF(disk_total_bytes, 0)"
 # What is counted since the row before, by the time since then: rows come every five seconds.
 A_SECOND = "SUM({}) / NULLIF(COUNT(*), 0) / 5.0"
 
+# What CertificateExpiresSoon goes by.
+CERTIFICATES = "probe_ssl_earliest_cert_expiry or tollgate_tls_certificate_expiry_timestamp_seconds"
+
 DASHBOARD = dashboard(
     "servers", "Servers", "The machines that Tollgate runs on, one for each replica, as it looks at them every five seconds.",
     [
@@ -72,12 +75,14 @@ ORDER BY server, time DESC"""),
         ]),
         ("As alerts see it", [
             lines("CPU of five minutes", "Of all cores, by replica: what alerts go by.", prom("instance:tollgate_system_cpu:ratio_avg5m", "{{instance}}"), "percentunit",
-                  8, max=1, thresholds=RATIO),
+                  6, max=1, thresholds=RATIO),
             lines("Memory and disk", "By replica.",
-                  [prom("tollgate_system_memory_ratio", "memory of {{instance}}"), prom("tollgate_system_disk_ratio", "disk of {{instance}}")], "percentunit", 8,
+                  [prom("tollgate_system_memory_ratio", "memory of {{instance}}"), prom("tollgate_system_disk_ratio", "disk of {{instance}}")], "percentunit", 6,
                   max=1, thresholds=RATIO),
             lines("Load", "The averages of one, five and fifteen minutes, by replica.",
-                  [prom(f"tollgate_system_load{minutes}", f"{minutes} min, {{{{instance}}}}") for minutes in (1, 5, 15)], "short", 8),
+                  [prom(f"tollgate_system_load{minutes}", f"{minutes} min, {{{{instance}}}}") for minutes in (1, 5, 15)], "short", 6),
+            lines("Certificates", "How long each is valid yet: of replicas that end TLS, and of the address that people open, where Prometheus asks it.",
+                  prom(f"({CERTIFICATES}) - time()", "{{instance}}"), "s", 6, thresholds=steps((RED, None), (YELLOW, 3 * 86400), (GREEN, 14 * 86400))),
         ]),
         ("LibreChat behind it", [
             lines("LibreChats that answer", "1 while it answered when it was last asked, by LibreChat and replica.",

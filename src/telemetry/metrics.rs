@@ -1,29 +1,28 @@
-//! Every metric of the gateway, in a registry of its own.
+//! Every metric of the gateway.
 //!
 //! Names begin with `tollgate_`, counters end in `_total`, times are seconds. No user, conversation or path becomes a
-//! label. Orgs, models, routes, methods and statuses go through [`labels`]; issuers are those that the configuration
-//! names; every other label value is a word in our own source, which the type `&'static str` holds.
+//! label. Orgs, models, routes, methods and statuses go through [`labels`](super::labels); issuers are those that the
+//! configuration names; every other label value is a word in our own source, which the type `&'static str` holds.
 
+mod cost;
+mod events;
+mod exposition;
+mod maker;
+mod outcomes;
 mod place;
 
-use std::time::Duration;
-
-use prometheus::core::Collector;
-use prometheus::{
-    Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
-
 use parking_lot::Mutex;
+use prometheus::{Error, Histogram, IntCounter, IntGauge};
 
-use super::cost::DollarCounterVec;
-use super::labels::{self, FirstCome, KnownModel, ModelLabels, Pairs};
+use super::labels::{FirstCome, KnownModel, ModelLabels, Pairs};
 use crate::generations::charge::{Status, UsageSource};
-use crate::identity::KeySetHealth;
 use crate::limits::reconcile::Drift;
-use crate::limits::{Bucket, Resource, Window};
-use crate::records::{self, Health, UsageRow};
+use crate::limits::{Resource, Window};
+use crate::records;
 
+use exposition::Exposition;
+use maker::{Counters, DollarCounters, Gauges, Histograms, Maker};
+pub use outcomes::{LoginOutcome, Outcome};
 pub use place::CapUse;
 use place::PlaceGauges;
 
@@ -46,141 +45,57 @@ pub struct MetricsSettings<'a> {
     pub known_model: KnownModel,
 }
 
-/// What was decided about a chat start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It fits.
-    Admitted,
-    /// A limit refused it.
-    Refused,
-    /// A shadow limit would have refused it.
-    ShadowRefused,
-    /// It was refused before any limit: its person belongs to no org, or its model has no price.
-    Policy,
-    /// The store was away, and the limits are open then.
-    DegradedAdmitted,
-    /// The store was away, and a limit is closed then.
-    DegradedRefused,
-}
-
-impl Outcome {
-    /// The value of the label `decision`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Admitted => "admitted",
-            Self::Refused => "refused",
-            Self::ShadowRefused => "shadow_refused",
-            Self::Policy => "policy",
-            Self::DegradedAdmitted => "degraded_admitted",
-            Self::DegradedRefused => "degraded_refused",
-        }
-    }
-}
-
-/// What became of a sign-in with LibreChat's own accounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoginOutcome {
-    /// The person is signed in.
-    SignedIn,
-    /// The password was right, and the code is asked for.
-    CodeAsked,
-    /// The guess was wrong.
-    Failed,
-    /// LibreChat has not judged it, or did not answer.
-    NotJudged,
-    /// It was not forwarded: its name or person is locked.
-    Locked,
-    /// It was not forwarded: its address has to wait.
-    Slowed,
-    /// It was not forwarded: its person or org is suspended.
-    Suspended,
-    /// It was not forwarded: it cannot be read.
-    Malformed,
-    /// It was not forwarded: failures cannot be counted.
-    Away,
-}
-
-impl LoginOutcome {
-    /// Every one.
-    const ALL: [Self; 9] = [
-        Self::SignedIn,
-        Self::CodeAsked,
-        Self::Failed,
-        Self::NotJudged,
-        Self::Locked,
-        Self::Slowed,
-        Self::Suspended,
-        Self::Malformed,
-        Self::Away,
-    ];
-
-    /// The value of the label `outcome`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SignedIn => "signed_in",
-            Self::CodeAsked => "code_asked",
-            Self::Failed => "failed",
-            Self::NotJudged => "not_judged",
-            Self::Locked => "locked",
-            Self::Slowed => "slowed",
-            Self::Suspended => "suspended",
-            Self::Malformed => "malformed",
-            Self::Away => "store_away",
-        }
-    }
-}
-
 /// All metrics. Cheap to call from the request path: a hash and an atomic addition each.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    exposition: Exposition,
     orgs: FirstCome,
     models: ModelLabels,
     pairs: Pairs,
     routes: FirstCome,
-    requests: IntCounterVec,
-    request_duration: HistogramVec,
+    requests: Counters,
+    request_duration: Histograms,
     added_latency: Histogram,
     streams_open: IntGauge,
-    decisions: IntCounterVec,
+    decisions: Counters,
     admission_duration: Histogram,
-    token_refusals: IntCounterVec,
-    logins: IntCounterVec,
-    login_locks: IntCounterVec,
-    key_fetches: IntCounterVec,
-    key_age: IntGaugeVec,
-    keys_usable: IntGaugeVec,
+    token_refusals: Counters,
+    logins: Counters,
+    login_locks: Counters,
+    key_fetches: Counters,
+    key_age: Gauges,
+    keys_usable: Gauges,
     generations_open: IntGauge,
-    generations: IntCounterVec,
+    generations: Counters,
     generations_taken_over: IntCounter,
     time_to_first_token: Histogram,
-    messages: IntCounterVec,
-    tokens: IntCounterVec,
-    cost: DollarCounterVec,
-    usage_source: IntCounterVec,
+    messages: Counters,
+    tokens: Counters,
+    cost: DollarCounters,
+    usage_source: Counters,
     estimate_ratio: Histogram,
     unpriced_messages: IntCounter,
-    tool_calls: IntCounterVec,
+    tool_calls: Counters,
     store_up: IntGauge,
-    traces: IntCounterVec,
-    store_operations: IntCounterVec,
-    store_duration: HistogramVec,
-    counters_counted: IntCounterVec,
-    counter_drift: IntGaugeVec,
-    counter_repairs: IntCounterVec,
+    traces: Counters,
+    store_operations: Counters,
+    store_duration: Histograms,
+    counters_counted: Counters,
+    counter_drift: Gauges,
+    counter_repairs: Counters,
     records_up: IntGauge,
-    records_queue: IntGaugeVec,
-    database_connections: IntGaugeVec,
+    records_queue: Gauges,
+    database_connections: Gauges,
     journal_up: IntGauge,
     journal_full: IntGauge,
     journal_bytes: IntGauge,
     journal_max_bytes: IntGauge,
     journal_oldest: IntGauge,
     starts_unrecorded: IntCounter,
-    records_written: IntCounterVec,
-    records_dropped: IntCounterVec,
-    log_file_lines: IntCounterVec,
-    degraded: IntGaugeVec,
+    records_written: Counters,
+    records_dropped: Counters,
+    log_file_lines: Counters,
+    degraded: Gauges,
     place: PlaceGauges,
     /// Held while a counter follows a total that is counted elsewhere.
     following: Mutex<()>,
@@ -196,7 +111,7 @@ impl Metrics {
     /// Registers everything. Fails only where two metrics had the same name.
     #[expect(clippy::too_many_lines, reason = "one after the other, every metric with its name and what it tells")]
     pub fn new(settings: MetricsSettings<'_>) -> Result<Self, Error> {
-        let maker = Maker { registry: Registry::new() };
+        let mut maker = Maker::default();
         maker.process()?;
         maker.gauges("build_info", "1, with the version that runs.", &["version"])?.with_label_values(&[settings.version]).set(1);
         let metrics = Self {
@@ -309,8 +224,8 @@ impl Metrics {
                 &["result"],
             )?,
             degraded: maker.gauges("degraded", "1 for each part that does not work as it should.", &["component"])?,
-            place: PlaceGauges::new(&maker)?,
-            registry: maker.registry,
+            place: PlaceGauges::new(&mut maker)?,
+            exposition: maker.exposition,
             following: Mutex::new(()),
         };
         metrics.begin_at_zero();
@@ -358,213 +273,10 @@ impl Metrics {
         }
     }
 
-    /// A request on the public listener came to its end. `route` is the route's class, never its path.
-    pub fn request(&self, route: &str, method: &str, status: u16, duration: Duration) {
-        let route = self.routes.label(route);
-        self.requests.with_label_values(&[route, labels::method(method), labels::status(status)]).inc();
-        self.request_duration.with_label_values(&[route]).observe(duration.as_secs_f64());
-    }
-
-    /// What the gateway added to one request, LibreChat's own time aside.
-    pub fn added_latency(&self, added: Duration) {
-        self.added_latency.observe(added.as_secs_f64());
-    }
-
-    /// A client began to read a stream.
-    pub fn stream_opened(&self) {
-        self.streams_open.inc();
-    }
-
-    /// A client no longer reads a stream.
-    pub fn stream_closed(&self) {
-        self.streams_open.dec();
-    }
-
-    /// A chat start was decided. `bucket` is the limit that decided, where one did.
-    pub fn decision(&self, outcome: Outcome, bucket: Option<&Bucket>) {
-        let words = bucket.map_or(["none"; 3], |bucket| [bucket.scope.as_str(), bucket.resource.as_str(), bucket.period.window.as_str()]);
-        self.decisions.with_label_values(&[outcome.as_str(), words[0], words[1], words[2]]).inc();
-    }
-
-    /// How long a chat start took from the end of its body until it was forwarded or refused.
-    pub fn admission(&self, duration: Duration) {
-        self.admission_duration.observe(duration.as_secs_f64());
-    }
-
-    /// A credential was refused.
-    pub fn token_refused(&self, reason: &'static str) {
-        self.token_refusals.with_label_values(&[reason]).inc();
-    }
-
-    /// A sign-in with LibreChat's own accounts came to its end.
-    pub fn login(&self, outcome: LoginOutcome) {
-        self.logins.with_label_values(&[outcome.as_str()]).inc();
-    }
-
-    /// Failed sign-ins locked something: the word of its kind.
-    pub fn login_locked(&self, kind: &'static str) {
-        self.login_locks.with_label_values(&[kind]).inc();
-    }
-
-    /// How the published keys of an issuer do.
-    pub fn key_set(&self, issuer: &str, health: &KeySetHealth) {
-        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        self.follow(&self.key_fetches.with_label_values(&[issuer, "ok"]), health.good);
-        self.follow(&self.key_fetches.with_label_values(&[issuer, "error"]), health.failed);
-        self.keys_usable.with_label_values(&[issuer]).set(gauge(health.keys as u64));
-        if let Some(age) = health.age {
-            self.key_age.with_label_values(&[issuer]).set(gauge(age.as_secs()));
-        }
-    }
-
-    /// A generation became ours: admitted here, or taken over.
-    pub fn generation_opened(&self) {
-        self.generations_open.inc();
-    }
-
-    /// A generation is no longer ours: settled, released, or owned by another replica.
-    pub fn generation_left(&self) {
-        self.generations_open.dec();
-    }
-
-    /// A generation was settled by us.
-    pub fn generation_settled(&self, status: &'static str, time_to_first_token: Option<Duration>) {
-        self.generations.with_label_values(&[status]).inc();
-        if let Some(time) = time_to_first_token {
-            self.time_to_first_token.observe(time.as_secs_f64());
-        }
-    }
-
-    /// A generation was taken over from a replica that fell silent.
-    pub fn generation_taken_over(&self) {
-        self.generations_taken_over.inc();
-    }
-
-    /// A usage row was charged: its tokens, cost, messages and source.
-    pub fn usage(&self, row: &UsageRow) {
-        let (org, model) = (self.orgs.label(&row.org_id), self.models.label(&row.model));
-        let model = self.pairs.model(org, &model);
-        let plain_input = row.input_tokens.saturating_sub(row.cache_read_tokens).saturating_sub(row.cache_write_tokens);
-        for (kind, tokens) in [
-            ("input", plain_input),
-            ("output", row.output_tokens),
-            ("cache_read", row.cache_read_tokens),
-            ("cache_write", row.cache_write_tokens),
-        ] {
-            if tokens > 0 {
-                self.tokens.with_label_values(&[org, model, kind]).inc_by(tokens);
-            }
-        }
-        self.cost.add(&[org, model], row.cost_nanousd);
-        self.messages.with_label_values(&[org]).inc_by(u64::from(row.messages));
-        self.usage_source.with_label_values(&[row.usage_source]).inc();
-    }
-
-    /// What a generation was charged against what was estimated at its start, both in tokens.
-    pub fn estimate(&self, charged: u64, estimated: u64) {
-        if estimated > 0 {
-            #[expect(clippy::cast_precision_loss, reason = "a ratio for a histogram, never used to charge")]
-            self.estimate_ratio.observe(charged as f64 / estimated as f64);
-        }
-    }
-
-    /// A message went to a model that the price table does not know.
-    pub fn unpriced_message(&self) {
-        self.unpriced_messages.inc();
-    }
-
-    /// A generation that was settled called a tool.
-    pub fn tool_call(&self, outcome: records::Outcome) {
-        self.tool_calls.with_label_values(&[outcome.as_str()]).inc();
-    }
-
-    /// Whether the store of counters answers.
-    pub fn store_up(&self, up: bool) {
-        self.store_up.set(i64::from(up));
-    }
-
-    /// So many traces were sent, failed, or dropped.
-    pub fn traces(&self, result: &'static str, count: u64) {
-        self.traces.with_label_values(&[result]).inc_by(count);
-    }
-
-    /// Lets the series of a verb of the store begin at zero.
-    pub fn store_verb(&self, verb: &'static str) {
-        for result in ["ok", "error"] {
-            let _ = self.store_operations.with_label_values(&[verb, result]);
-        }
-    }
-
-    /// A call to the store ended: its verb, how (`ok`, `refused`, `error`), and how long it took.
-    pub fn store_operation(&self, verb: &'static str, result: &'static str, duration: Duration) {
-        self.store_operations.with_label_values(&[verb, result]).inc();
-        self.store_duration.with_label_values(&[verb]).observe(duration.as_secs_f64());
-    }
-
-    /// Counters were counted from the usage rows, or could not be.
-    pub fn counters_counted(&self, succeeded: bool) {
-        self.counters_counted.with_label_values(&[if succeeded { "ok" } else { "error" }]).inc();
-    }
-
-    /// Counters were compared with their usage rows. `drift` says by how much they were off in all, and how many were.
-    pub fn counters_compared(&self, drift: &Drift) {
-        for (resource, window) in counted() {
-            let labels = [resource.as_str(), window.as_str()];
-            let (off, counters) = drift.get(&(resource, window)).copied().unwrap_or_default();
-            self.counter_drift.with_label_values(&labels).set(i64::try_from(off).unwrap_or(i64::MAX));
-            self.counter_repairs.with_label_values(&labels).inc_by(counters);
-        }
-    }
-
-    /// How the way of rows to the database does.
-    pub fn records(&self, health: &Health) {
-        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let journal = &health.journal;
-        self.records_up.set(i64::from(health.failing_for.is_none()));
-        self.records_queue.with_label_values(&["journal"]).set(gauge(journal.rows));
-        self.records_queue.with_label_values(&["audit"]).set(gauge(health.audit_queued as u64));
-        self.journal_up.set(i64::from(journal.failing_for.is_none()));
-        self.journal_full.set(i64::from(journal.full));
-        self.journal_bytes.set(gauge(journal.bytes));
-        self.journal_max_bytes.set(gauge(journal.max_bytes));
-        self.journal_oldest.set(gauge(health.oldest.unwrap_or_default().as_secs()));
-        self.follow(&self.starts_unrecorded, health.starts_unrecorded);
-        self.follow(&self.records_written.with_label_values(&["usage"]), health.usage_written);
-        self.follow(&self.records_written.with_label_values(&["audit"]), health.audit_written);
-        self.follow(&self.records_dropped.with_label_values(&["usage"]), health.usage_refused);
-        self.follow(&self.records_dropped.with_label_values(&["audit"]), health.audit_dropped + health.audit_refused);
-    }
-
-    /// How many connections to the database there are to ask questions on.
-    pub fn database_connections(&self, used: usize, idle: usize) {
-        for (state, connections) in [("used", used), ("idle", idle)] {
-            self.database_connections.with_label_values(&[state]).set(i64::try_from(connections).unwrap_or(i64::MAX));
-        }
-    }
-
-    /// So many lines for the log files were written, dropped or failed since the start.
-    pub fn log_file_lines(&self, result: &'static str, lines_in_all: u64) {
-        self.follow(&self.log_file_lines.with_label_values(&[result]), lines_in_all);
-    }
-
-    /// Raises a counter to a total that is counted elsewhere. Several may tell of it at once, and late.
-    fn follow(&self, counter: &IntCounter, total: u64) {
-        let _alone = self.following.lock();
-        counter.inc_by(total.saturating_sub(counter.get()));
-    }
-
-    /// Whether a part does not work as it should; readiness lists the same parts.
-    pub fn degraded(&self, component: &'static str, is: bool) {
-        self.degraded.with_label_values(&[component]).set(i64::from(is));
-    }
-
     /// Everything in Prometheus' text format, version 0.0.4 (`text/plain; version=0.0.4`). `tollgate_metrics_series` is how
     /// many series were shown the last time.
     pub fn exposition(&self) -> String {
-        let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
-            tracing::error!(error = %error, "metrics cannot be shown");
-            String::new()
-        });
+        let text = self.exposition.text();
         self.place.shown(text.lines().filter(|line| !line.starts_with('#')).count());
         text
     }
@@ -582,70 +294,6 @@ const FIRST_TOKEN_BUCKETS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
 
 /// 1 is a perfect estimate.
 const RATIO_BUCKETS: &[f64] = &[0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0, 100.0];
-
-/// Makes metrics with our prefix and registers them.
-struct Maker {
-    registry: Registry,
-}
-
-impl Maker {
-    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, Error> {
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
-        self.register(IntCounter::with_opts(options(name, help))?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
-        self.register(IntCounterVec::new(options(name, help), labels)?)
-    }
-
-    fn dollars(&self, name: &str, help: &str, labels: &[&str]) -> Result<DollarCounterVec, Error> {
-        self.register(DollarCounterVec::new(options(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
-        self.register(IntGauge::with_opts(options(name, help))?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
-        self.register(IntGaugeVec::new(options(name, help), labels)?)
-    }
-
-    fn ratio(&self, name: &str, help: &str) -> Result<Gauge, Error> {
-        self.register(Gauge::with_opts(options(name, help))?)
-    }
-
-    fn ratios(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {
-        self.register(GaugeVec::new(options(name, help), labels)?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, Error> {
-        self.register(Histogram::with_opts(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()))?)
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Result<HistogramVec, Error> {
-        self.register(HistogramVec::new(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()), labels)?)
-    }
-
-    /// Memory, CPU time, file descriptors and threads of this process, under the names every dashboard knows. The
-    /// collector exists on Linux only.
-    #[cfg(target_os = "linux")]
-    fn process(&self) -> Result<(), Error> {
-        self.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn process(&self) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-fn options(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("tollgate")
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,5 @@
 //! How the gateway is watched: its own log and its metrics. Who did what stands in `records`, not here.
 
-pub mod cost;
 pub mod labels;
 pub mod log;
 pub mod log_files;

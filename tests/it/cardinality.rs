@@ -1,7 +1,9 @@
-//! Whatever comes, `/metrics` stays under a fixed size: 2,000 paths, methods, members and refused tokens by the front door, and
-//! 10,000 orgs, models and routes, of which each would need a chat or a route of its own, straight at the metrics of the Tollgate
-//! that runs.
+//! Whatever comes, `/metrics` is what Prometheus reads, and stays under a fixed size: 2,000 paths, methods, members and refused
+//! tokens by the front door, and 10,000 orgs, models and routes, of which each would need a chat or a route of its own, straight at
+//! the metrics of the Tollgate that runs.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -30,6 +32,24 @@ fn stranger(number: u64) -> Uuid {
     Uuid::from_u128(u128::from(number) * 0x9e37_79b9_7f4a_7c15_f39c)
 }
 
+/// Whether Prometheus' own checker has nothing against this text. It takes some words in names for types; what limits count is
+/// called counters here.
+#[track_caller]
+fn assert_promtool_takes(metrics: &str) {
+    let mut checker = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool can be run; `make test` installs it (Debian package prometheus)");
+    checker.stdin.take().expect("its input").write_all(metrics.as_bytes()).expect("it reads");
+    let said = checker.wait_with_output().expect("it ends").stderr;
+    let said = String::from_utf8_lossy(&said);
+    let against: Vec<&str> = said.lines().filter(|line| !line.is_empty() && !line.ends_with("should not include type 'counter'")).collect();
+    assert!(against.is_empty(), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_of_everything_leave_the_series_under_their_bound() {
     let gateway = Setup::default().set("TOLLGATE_RECORDS__AUDIT", "actions").start().await;
@@ -56,6 +76,7 @@ async fn ten_thousand_of_everything_leave_the_series_under_their_bound() {
     let answered = requests.buffer_unordered(32).filter(|answer| std::future::ready(answer.is_ok())).count().await;
     assert!(answered as u64 > VISITORS / 2, "the front door was tried: {answered} answers");
 
+    app.metrics.usage(&UsageRow { org_id: "a \"sly\" \\\n{org} é".into(), ..usage(0) });
     for number in 0..STRANGERS {
         let stranger = stranger(number).to_string();
         app.metrics.request(&stranger, &stranger, u16::try_from(number % 1_000).unwrap_or(0), Duration::ZERO);
@@ -67,6 +88,8 @@ async fn ten_thousand_of_everything_leave_the_series_under_their_bound() {
         });
     }
     let metrics = gateway.metrics().await;
+    assert!(metrics.contains(r#"{org="a \"sly\" \\\n{org} é"}"#), "what labels may not hold is escaped");
+    assert_promtool_takes(&metrics);
     let (after, bytes) = (series(&metrics), metrics.len());
     assert!(after < MOST_SERIES && bytes < MOST_BYTES, "{after} series, {bytes} bytes; {before} series before");
     let told = value_of(&gateway.metrics().await, "tollgate_metrics_series");

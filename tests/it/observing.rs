@@ -7,7 +7,7 @@ use tollgate::db::Database;
 use tollgate::identity::directory::observing::{EVERYWHERE, Observing};
 use tollgate::records::StoredAudit;
 use tollgate::scripted::client::{ChatBody, ChatClient, plain_http};
-use tollgate::scripted::{Options, ScriptedLibreChat};
+use tollgate::scripted::{Options, ScriptedLibreChat, User};
 
 use crate::records::{Place, noon};
 use crate::support::gateway::{Setup, metrics_at, value_of, wait_for};
@@ -73,6 +73,15 @@ impl Site {
         said
     }
 
+    /// The mode of the only limit that a member meets, as `limits explain` tells it, and what is left of it.
+    fn explained(&self, email: &str) -> (String, u64) {
+        let member = User::new(email).id;
+        let told: Value =
+            serde_json::from_str(&self.tollgate(&["limits", "explain", "--org", "acme", "--member", &member, "--json"])).expect("JSON");
+        let limit = &told["limits"][0];
+        (limit["mode"].as_str().expect("a mode").to_owned(), limit["left"].as_u64().expect("an amount"))
+    }
+
     async fn readiness(&self, replica: usize) -> Value {
         let address = format!("http://{}/readyz", self.replicas[replica].metrics);
         let answer = plain_http().get(address).send().await.expect("an answer");
@@ -90,12 +99,14 @@ async fn limits_refuse_nobody_on_any_replica_until_they_are_enforced_again() {
     let mut site = Site::new().await;
     assert_eq!(site.status(0, "ann@acme.test").await, 200);
     site.both_answer("ann@acme.test", 429).await;
+    assert_eq!(site.explained("ann@acme.test"), ("enforce".to_owned(), 0));
 
     let said = site.tollgate(&["observe", "on"]);
     assert!(said.contains("every org") && said.contains("refuse nobody"), "{said}");
     site.both_answer("ann@acme.test", 200).await;
     let me = site.client(1, "ann@acme.test").get("/_tollgate/me").await.expect("an answer").json();
     assert_eq!((&me["observed"], &me["limits"][0]["mode"]), (&true.into(), &"shadow".into()), "{me}");
+    assert_eq!(site.explained("ann@acme.test"), ("shadow".to_owned(), 0), "what would have been refused is let through");
     assert_eq!(site.readiness(1).await["observing"][0]["by"], "command line");
     let metrics = wait_for("the metric", || async {
         let metrics = metrics_at(site.replicas[1].metrics).await;
@@ -119,6 +130,7 @@ async fn limits_refuse_nobody_on_any_replica_until_they_are_enforced_again() {
     assert!(site.tollgate(&["observe", "list"]).contains("every org"));
     site.tollgate(&["observe", "off"]);
     site.both_answer("ann@acme.test", 429).await;
+    assert_eq!(site.explained("ann@acme.test").0, "enforce");
     assert!(site.tollgate(&["observe", "list"]).contains("enforced everywhere"));
     let (on, off) = (site.audited("limits.observed").await, site.audited("limits.enforced").await);
     let told = |row: &StoredAudit| (row.category.as_str(), row.severity.as_str(), row.actor_name.as_deref() == Some("command line"));
@@ -130,6 +142,7 @@ async fn limits_refuse_nobody_on_any_replica_until_they_are_enforced_again() {
     // One org by itself, which the end of all observing ends too.
     site.tollgate(&["observe", "on", "--org", "acme"]);
     site.both_answer("ann@acme.test", 200).await;
+    assert_eq!(site.explained("ann@acme.test").0, "shadow");
     site.tollgate(&["observe", "off"]);
     site.both_answer("ann@acme.test", 429).await;
 }

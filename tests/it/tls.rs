@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::civil::{Date, date};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -17,14 +18,20 @@ use crate::support::gateway::{Setup, value_of, wait_for};
 use crate::support::process::TollgateProcess;
 
 /// A certificate of its own for `chat.test`, and its key.
-struct Made {
+pub struct Made {
     certificate: rcgen::Certificate,
     key: rcgen::KeyPair,
 }
 
-fn made(from: i32, until: i32) -> Made {
+fn made(from: i16, until: i16) -> Made {
+    valid(date(from, 1, 1), date(until, 1, 1))
+}
+
+/// One that is valid from this day until that.
+pub fn valid(from: Date, until: Date) -> Made {
     let mut wanted = rcgen::CertificateParams::new(vec!["chat.test".to_owned()]).expect("a name");
-    (wanted.not_before, wanted.not_after) = (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(until, 1, 1));
+    let midnight = |day: Date| rcgen::date_time_ymd(day.year().into(), day.month().cast_unsigned(), day.day().cast_unsigned());
+    (wanted.not_before, wanted.not_after) = (midnight(from), midnight(until));
     let key = rcgen::KeyPair::generate().expect("a key");
     Made { certificate: wanted.self_signed(&key).expect("a certificate"), key }
 }
@@ -34,7 +41,7 @@ fn good() -> Made {
 }
 
 impl Made {
-    fn write(&self, folder: &Path) -> (String, String) {
+    pub fn write(&self, folder: &Path) -> (String, String) {
         let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.join(name).display().to_string());
         std::fs::write(&certificate, self.certificate.pem()).expect("a file");
         std::fs::write(&key, self.key.serialize_pem()).expect("a file");

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use prometheus::{Error, Gauge, GaugeVec, IntGauge, IntGaugeVec};
+use prometheus::{Error, Gauge, IntGauge};
 
-use super::{Maker, Metrics};
+use super::Metrics;
+use super::maker::{Gauges, Maker, Ratios};
 use crate::limits::{Resource, Window};
 use crate::telemetry::system::SystemSample;
 use crate::telemetry::system::pressure::{Level, Part};
@@ -30,25 +31,27 @@ type CapLabels = (String, &'static str, &'static str);
 
 #[derive(Debug)]
 pub(super) struct PlaceGauges {
-    limit_used: GaugeVec,
+    limit_used: Ratios,
     /// The caps that are shown.
     shown_caps: Mutex<BTreeSet<CapLabels>>,
     generation_oldest: IntGauge,
-    upstream_up: IntGaugeVec,
-    observing: IntGaugeVec,
+    upstream_up: Gauges,
+    observing: Gauges,
     series: IntGauge,
     /// Without labels, and a vector all the same: where nothing is encrypted here, nothing is shown.
-    certificate_expires: IntGaugeVec,
+    certificate_expires: Gauges,
     system_cpu: Gauge,
     system_memory: Gauge,
     system_disk: Gauge,
     system_load: [Gauge; 3],
-    system_level: IntGaugeVec,
+    system_level: Gauges,
 }
 
 impl PlaceGauges {
-    pub(super) fn new(maker: &Maker) -> Result<Self, Error> {
-        let load = |minutes: u8| maker.ratio(&format!("system_load{minutes}"), &format!("Load average of the machine over {minutes} min."));
+    pub(super) fn new(maker: &mut Maker) -> Result<Self, Error> {
+        let load = |maker: &mut Maker, minutes: u8| {
+            maker.ratio(&format!("system_load{minutes}"), &format!("Load average of the machine over {minutes} min."))
+        };
         Ok(Self {
             limit_used: maker.ratios(
                 "limit_used_ratio",
@@ -72,7 +75,7 @@ impl PlaceGauges {
             system_cpu: maker.ratio("system_cpu_ratio", "Processor time in use on the machine, of all cores together; 1 is all of it.")?,
             system_memory: maker.ratio("system_memory_ratio", "Memory in use on the machine; 1 is all of it.")?,
             system_disk: maker.ratio("system_disk_ratio", "Space in use on the disk that the journal lies on; 1 is all of it.")?,
-            system_load: [load(1)?, load(5)?, load(15)?],
+            system_load: [load(maker, 1)?, load(maker, 5)?, load(maker, 15)?],
             system_level: maker.gauges(
                 "system_level",
                 "How short the machine is of something, by the thresholds of [system]: 0 normal, 1 warning, 2 critical.",
@@ -99,7 +102,7 @@ impl Metrics {
         }
         let mut shown = gauges.shown_caps.lock();
         for (org, resource, window) in shown.iter().filter(|cap| !fullest.contains_key(*cap)) {
-            let _ = gauges.limit_used.remove_label_values(&[org.as_str(), *resource, *window]);
+            gauges.limit_used.remove_label_values(&[org.as_str(), *resource, *window]);
         }
         for ((org, resource, window), ratio) in &fullest {
             gauges.limit_used.with_label_values(&[org.as_str(), *resource, *window]).set(*ratio);
@@ -125,7 +128,7 @@ impl Metrics {
 
     /// When the certificate of the public listener expires.
     pub fn certificate_expires(&self, at: Timestamp) {
-        self.place.certificate_expires.with_label_values::<&str>(&[]).set(at.as_second());
+        self.place.certificate_expires.with_label_values(&[]).set(at.as_second());
     }
 
     /// How the machine does.

@@ -1,14 +1,17 @@
 //! The names are an interface, and no input makes the number of series grow without bound.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::date;
 use uuid::Uuid;
 
 use super::*;
-use crate::limits::{Period, Scope};
+use crate::identity::KeySetHealth;
+use crate::limits::{Bucket, Period, Scope};
 use crate::records::journal::JournalHealth;
+use crate::records::{Health, UsageRow};
 use crate::telemetry::system::SystemSample;
 use crate::telemetry::system::pressure::{Level, Part};
 

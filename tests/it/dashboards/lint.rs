@@ -30,8 +30,8 @@ const UNITS: &[&str] = &[
     "dateTimeFromNow",
 ];
 
-/// Of others: Prometheus itself, and processes wherever they run.
-const FOREIGN: &[&str] = &["up", "ALERTS"];
+/// Of others: Prometheus itself, and the exporter that asks the public address.
+const FOREIGN: &[&str] = &["up", "ALERTS", "probe_ssl_earliest_cert_expiry"];
 
 fn root(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))

@@ -1,16 +1,19 @@
-//! A place with people in it: LibreChat, Redis, PostgreSQL, Tollgate as a process of its own, Prometheus; what people do there on
-//! a good day, and what goes wrong on others.
+//! A place with people in it: LibreChat, Redis, PostgreSQL, Tollgate as a process of its own, another that ends TLS, Prometheus;
+//! what people do there on a good day, and what goes wrong on others.
 
 use std::process::Command;
 use std::sync::Arc;
 
+use jiff::ToSpan as _;
+use jiff::tz::TimeZone;
 use serde_json::json;
 use tempfile::TempDir;
+use tollgate::clock::{Clock as _, SystemClock};
 use tollgate::scripted::client::{ChatBody, ChatClient};
 use tollgate::scripted::{Options, PASSWORD, ScriptedLibreChat, User};
 
 use super::at_rest::Case;
-use crate::support::gateway::Setup;
+use crate::support::gateway::{Setup, TestGateway};
 use crate::support::postgres::Postgres;
 use crate::support::process::TollgateProcess;
 use crate::support::prometheus::Prometheus;
@@ -53,6 +56,8 @@ const PLACE: &str = r#"
 pub struct Place {
     // In the order in which they stop.
     pub prometheus: Prometheus,
+    /// Another one, which ends TLS itself and has nobody else to talk to.
+    _encrypted: TestGateway,
     pub tollgate: TollgateProcess,
     pub librechat: ScriptedLibreChat,
     pub redis: RedisServer,
@@ -80,8 +85,12 @@ impl Place {
         };
         let folder = tempfile::tempdir().expect("a folder");
         let tollgate = TollgateProcess::start(&setup.text(&librechat, &folder)).await;
-        let prometheus = Prometheus::asking(tollgate.metrics).await;
-        Self { prometheus, tollgate, librechat, redis, server, database, _rows: rows }
+        let today = SystemClock.now().to_zoned(TimeZone::UTC).date();
+        let certificate = crate::tls::valid(today - 30.days(), today + 60.days());
+        let (cert, key) = certificate.write(tollgate.folder());
+        let encrypted = Setup::default().set("TOLLGATE_PUBLIC__TLS_CERT", &cert).set("TOLLGATE_PUBLIC__TLS_KEY", &key).start().await;
+        let prometheus = Prometheus::asking(&[tollgate.metrics, encrypted.running.metrics]).await;
+        Self { prometheus, _encrypted: encrypted, tollgate, librechat, redis, server, database, _rows: rows }
     }
 
     fn client(&self, email: &str) -> ChatClient {

@@ -1,4 +1,4 @@
-//! A real Prometheus of a test's own: it asks one Tollgate, runs the project's rules, and is gone when dropped.
+//! A real Prometheus of a test's own: it asks some Tollgates, runs the project's rules, and is gone when dropped.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -25,8 +25,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that asks this listener, and waits until it is ready.
-    pub async fn asking(metrics: SocketAddr) -> Self {
+    /// Starts one that asks these listeners, and waits until it is ready.
+    pub async fn asking(metrics: &[SocketAddr]) -> Self {
         for _ in 0..5 {
             let mut server = Self::spawn(metrics);
             if server.is_ready().await {
@@ -36,14 +36,15 @@ impl Prometheus {
         panic!("prometheus did not start on any of five free ports");
     }
 
-    fn spawn(metrics: SocketAddr) -> Self {
+    fn spawn(metrics: &[SocketAddr]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus/rules/*.yml");
         let config = format!(
             "global: {{scrape_interval: {0}ms, scrape_timeout: {0}ms, evaluation_interval: 500ms}}\nrule_files: [\"{1}\"]\n\
-             scrape_configs:\n  - job_name: tollgate\n    static_configs: [{{targets: [\"{metrics}\"]}}]\n",
+             scrape_configs:\n  - job_name: tollgate\n    static_configs: [{{targets: {2:?}}}]\n",
             SCRAPE.as_millis(),
-            rules.display()
+            rules.display(),
+            metrics.iter().map(SocketAddr::to_string).collect::<Vec<_>>()
         );
         std::fs::write(folder.path().join("prometheus.yml"), config).expect("a configuration file");
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");

@@ -385,6 +385,7 @@ fn shown(value: f64, unit: &str) -> String {
         "ms" => format!("{value:.0} ms"),
         "s" if value.abs() < 0.001 && value != 0.0 => format!("{:.0} µs", value * 1e6),
         "s" if value.abs() < 1.0 && value != 0.0 => format!("{:.1} ms", value * 1000.0),
+        "s" if value.abs() > 172_800.0 => format!("{:.0} d", value / 86_400.0),
         "s" => format!("{value:.1} s"),
         "bytes" | "Bps" => {
             let (number, prefix) = if value >= 1e9 {
