@@ -108,7 +108,8 @@ async fn while_a_writer_is_at_work(database: &records::Place, place: &Place, reb
         let done = Arc::clone(&done);
         async move {
             // Each at a time of its own, so that pages of rows that become ever more stay cheap to find.
-            let later = |number: u64| UsageRow { time: row(number).time + SignedDuration::from_micros(number.cast_signed()), ..row(number) };
+            let later =
+                |number: u64| UsageRow { time: row(number).time + SignedDuration::from_micros(number.cast_signed()), ..row(number) };
             let mut number = 10_000;
             while !done.load(Ordering::SeqCst) {
                 let batch = stored((number..number + 20).map(later));
