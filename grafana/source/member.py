@@ -1,6 +1,6 @@
 """Member: one person."""
 
-from parts import BY_MODEL, DATABASE, by_day, dashboard, days, more_is_worse, org, sql, stat, table, tidy, used, variable
+from parts import BY_BOTH, DATABASE, by_day, dashboard, days, more_is_worse, org, sql, stat, table, tidy, used, variable
 
 MEMBERS = tidy("""
 SELECT DISTINCT used.member_id AS __value, COALESCE(NULLIF(members.name, ''), members.email, used.member_id) AS __text
@@ -51,7 +51,7 @@ MODELS = table(
     sql(f"""
 SELECT {MODEL} AS "Model", SUM(used.messages) AS "Messages", SUM(used.input_tokens) AS "Input", SUM(used.output_tokens) AS "Output",
     SUM(used.cost_nanousd) / 1e9 AS "Cost"
-{used(BY_MODEL, also=HERS)}
+{used(BY_BOTH, also=HERS)}
 GROUP BY 1
 ORDER BY "Cost" DESC
 LIMIT 50"""),
@@ -114,7 +114,7 @@ DASHBOARD = dashboard(
         ("In this time", NUMBERS),
         ("By day", [
             days("Messages", "By the day in the org's own calendar.", hers_by_day("SUM(used.messages)"), "short", 8),
-            days("Tokens by model", "By the day in the org's own calendar.", by_day("SUM(used.total_tokens)", MODEL, BY_MODEL, also=HERS), "short", 8, series=True),
+            days("Tokens by model", "By the day in the org's own calendar.", by_day("SUM(used.total_tokens)", MODEL, BY_BOTH, also=HERS), "short", 8, series=True),
             days("Cost", "By the day in the org's own calendar.", hers_by_day("SUM(used.cost_nanousd) / 1e9"), "currencyUSD", 8),
         ]),
         ("With what", [MODELS, TOOLS]),

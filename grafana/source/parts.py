@@ -39,11 +39,12 @@ def tidy(text):
     return "\n".join(line[common:] if line.startswith(" " * common) else line for line in lines).strip()
 
 
-# Daily sums: of all models together, a third of the lines, where nothing is asked of models and endpoints.
-MEMBERS, BY_MODEL = "members_daily", "usage_daily"
+# Daily sums: of all models together where nothing is asked of models and endpoints, of all members together where nothing is
+# asked of people, and of both apart.
+BY_MEMBER, BY_MODEL, BY_BOTH = "members_daily", "models_daily", "usage_daily"
 
 # This month's daily sums of the chosen orgs, in the calendar of each.
-OF_MONTH = f"""FROM {MEMBERS} AS used
+OF_MONTH = f"""FROM {BY_MEMBER} AS used
 JOIN (
     SELECT id, name, to_char(now() AT TIME ZONE time_zone, 'YYYY-MM') AS month
     FROM orgs WHERE id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[]) OFFSET 0
@@ -61,13 +62,13 @@ def calendar(everyone=False):
 ) AS orgs"""
 
 
-def used(table=MEMBERS, everyone=False, also=""):
+def used(table=BY_MEMBER, everyone=False, also=""):
     """Daily sums of the chosen orgs within the range, and joins beside them."""
     on = "orgs.id = used.org_id AND used.org_day BETWEEN orgs.first_day AND orgs.last_day"
     return f"FROM {table} AS used\nJOIN {calendar(everyone)} ON {on}" + (also and f"\n{also}")
 
 
-def by_person(sums, keys="used.member_id", table=MEMBERS, everyone=False, also=""):
+def by_person(sums, keys="used.member_id", table=BY_MEMBER, everyone=False, also=""):
     """The same added up by person (and `keys` more), as a table `used` with `org_id` and `org`. Org by org, so that what is sorted
     fits in memory."""
     inner = f"""SELECT {keys}, {sums}
@@ -104,7 +105,7 @@ def most(people, number, of):
 {NAMED}"""
 
 
-def by_day(value, series=None, table=MEMBERS, everyone=False, most=8, also=""):
+def by_day(value, series=None, table=BY_MEMBER, everyone=False, most=8, also=""):
     """Sums by the org's own days; the largest `most` series, and the others together."""
     if series is None:
         return sql(f"SELECT used.org_day AS day, {value} AS value\n{used(table, everyone, also)}\nGROUP BY 1\nORDER BY 1")

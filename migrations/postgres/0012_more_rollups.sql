@@ -46,6 +46,46 @@ GROUP BY 1, 2, 3, 4
 ORDER BY 2
 ON CONFLICT DO NOTHING;
 
+-- What was used of models by all members together, by day in the org's calendar: few lines, for questions about models over a
+-- long time.
+CREATE TABLE IF NOT EXISTS models_daily (
+    org_id TEXT NOT NULL,
+    org_day TEXT NOT NULL,
+    org_month TEXT NOT NULL,
+    model TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    messages BIGINT NOT NULL,
+    generations BIGINT NOT NULL,
+    uses BIGINT NOT NULL,
+    errors BIGINT NOT NULL,
+    total_tokens BIGINT NOT NULL,
+    estimated_tokens BIGINT NOT NULL,
+    cost_nanousd BIGINT NOT NULL,
+    response_ms_sum BIGINT NOT NULL,
+    response_count BIGINT NOT NULL,
+    PRIMARY KEY (org_id, org_day, org_month, model, endpoint)
+) WITH (fillfactor = 80);
+
+INSERT INTO models_daily
+SELECT
+    org_id,
+    org_day,
+    org_month,
+    model,
+    endpoint,
+    LEAST(SUM(messages), 9223372036854775807)::BIGINT,
+    LEAST(SUM(generations), 9223372036854775807)::BIGINT,
+    LEAST(SUM(uses), 9223372036854775807)::BIGINT,
+    LEAST(SUM(errors), 9223372036854775807)::BIGINT,
+    LEAST(SUM(total_tokens), 9223372036854775807)::BIGINT,
+    LEAST(SUM(estimated_tokens), 9223372036854775807)::BIGINT,
+    LEAST(SUM(cost_nanousd), 9223372036854775807)::BIGINT,
+    LEAST(SUM(response_ms_sum), 9223372036854775807)::BIGINT,
+    LEAST(SUM(response_count), 9223372036854775807)::BIGINT
+FROM usage_daily
+GROUP BY 1, 2, 3, 4, 5
+ON CONFLICT DO NOTHING;
+
 -- When orgs work: what they used, by day in the org's calendar and by the hour of UTC that a row's time is in. Kept by the
 -- writer as daily sums are, and made anew as they are.
 CREATE TABLE IF NOT EXISTS usage_by_hour (

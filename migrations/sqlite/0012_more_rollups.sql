@@ -82,6 +82,74 @@ WHERE TRUE
 GROUP BY 1, 2, 3, 4
 ON CONFLICT DO NOTHING;
 
+-- What was used of models by all members together, by day in the org's calendar: few lines, for questions about models over a
+-- long time.
+CREATE TABLE IF NOT EXISTS models_daily (
+    org_id TEXT NOT NULL,
+    org_day TEXT NOT NULL,
+    org_month TEXT NOT NULL,
+    model TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    messages INTEGER NOT NULL,
+    generations INTEGER NOT NULL,
+    uses INTEGER NOT NULL,
+    errors INTEGER NOT NULL,
+    total_tokens INTEGER NOT NULL,
+    estimated_tokens INTEGER NOT NULL,
+    cost_nanousd INTEGER NOT NULL,
+    response_ms_sum INTEGER NOT NULL,
+    response_count INTEGER NOT NULL,
+    PRIMARY KEY (org_id, org_day, org_month, model, endpoint)
+) STRICT;
+
+INSERT INTO models_daily
+SELECT
+    org_id,
+    org_day,
+    org_month,
+    model,
+    endpoint,
+    CASE
+        WHEN SUM(messages >> 32) + (SUM(messages & 4294967295) >> 32) > 2147483647 THEN 9223372036854775807
+        ELSE SUM(messages >> 32) * 4294967296 + SUM(messages & 4294967295)
+    END,
+    CASE
+        WHEN SUM(generations >> 32) + (SUM(generations & 4294967295) >> 32) > 2147483647 THEN 9223372036854775807
+        ELSE SUM(generations >> 32) * 4294967296 + SUM(generations & 4294967295)
+    END,
+    CASE
+        WHEN SUM(uses >> 32) + (SUM(uses & 4294967295) >> 32) > 2147483647 THEN 9223372036854775807
+        ELSE SUM(uses >> 32) * 4294967296 + SUM(uses & 4294967295)
+    END,
+    CASE
+        WHEN SUM(errors >> 32) + (SUM(errors & 4294967295) >> 32) > 2147483647 THEN 9223372036854775807
+        ELSE SUM(errors >> 32) * 4294967296 + SUM(errors & 4294967295)
+    END,
+    CASE
+        WHEN SUM(total_tokens >> 32) + (SUM(total_tokens & 4294967295) >> 32) > 2147483647 THEN 9223372036854775807
+        ELSE SUM(total_tokens >> 32) * 4294967296 + SUM(total_tokens & 4294967295)
+    END,
+    CASE
+        WHEN SUM(estimated_tokens >> 32) + (SUM(estimated_tokens & 4294967295) >> 32) > 2147483647 THEN 9223372036854775807
+        ELSE SUM(estimated_tokens >> 32) * 4294967296 + SUM(estimated_tokens & 4294967295)
+    END,
+    CASE
+        WHEN SUM(cost_nanousd >> 32) + (SUM(cost_nanousd & 4294967295) >> 32) > 2147483647 THEN 9223372036854775807
+        ELSE SUM(cost_nanousd >> 32) * 4294967296 + SUM(cost_nanousd & 4294967295)
+    END,
+    CASE
+        WHEN SUM(response_ms_sum >> 32) + (SUM(response_ms_sum & 4294967295) >> 32) > 2147483647 THEN 9223372036854775807
+        ELSE SUM(response_ms_sum >> 32) * 4294967296 + SUM(response_ms_sum & 4294967295)
+    END,
+    CASE
+        WHEN SUM(response_count >> 32) + (SUM(response_count & 4294967295) >> 32) > 2147483647 THEN 9223372036854775807
+        ELSE SUM(response_count >> 32) * 4294967296 + SUM(response_count & 4294967295)
+    END
+FROM usage_daily
+WHERE TRUE
+GROUP BY 1, 2, 3, 4, 5
+ON CONFLICT DO NOTHING;
+
 -- When orgs work: what they used, by day in the org's calendar and by the hour of UTC that a row's time is in. Kept by the
 -- writer as daily sums are, and made anew as they are.
 CREATE TABLE IF NOT EXISTS usage_by_hour (

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row};
 use uuid::Uuid;
 
-use super::rollup::{MEMBERS_DAILY, REQUESTS_DAILY, Rollup, TOOLS_DAILY, USAGE_BY_HOUR, USAGE_DAILY};
+use super::rollup::{MEMBERS_DAILY, MODELS_DAILY, REQUESTS_DAILY, Rollup, TOOLS_DAILY, USAGE_BY_HOUR, USAGE_DAILY};
 use super::sql::{self, AUDIT_COLUMNS, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS, stored};
 use super::{StoredAudit, StoredUsage, SystemRow, ToolRow};
 
@@ -24,6 +24,7 @@ pub(super) async fn usage(connection: &mut PgConnection, rows: &[StoredUsage]) -
     add(&mut transaction, &USAGE_DAILY, new.iter().copied()).await?;
     add(&mut transaction, &MEMBERS_DAILY, new.iter().copied()).await?;
     // Last: other writers wait for lines that so many share until this transaction ends.
+    add(&mut transaction, &MODELS_DAILY, new.iter().copied()).await?;
     add(&mut transaction, &USAGE_BY_HOUR, new.into_iter()).await?;
     transaction.commit().await
 }

@@ -19,6 +19,8 @@ pub enum DailySums {
     Usage,
     /// What members used of all models together.
     Members,
+    /// What was used of models by all members together.
+    Models,
     /// What orgs used, by the hour.
     Hours,
     /// What tools their messages called.
@@ -29,13 +31,14 @@ pub enum DailySums {
 
 impl DailySums {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Usage, Self::Members, Self::Hours, Self::Tools, Self::Requests];
+    pub const ALL: [Self; 6] = [Self::Usage, Self::Members, Self::Models, Self::Hours, Self::Tools, Self::Requests];
 
     /// Its name in the database.
     pub fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage_daily",
             Self::Members => "members_daily",
+            Self::Models => "models_daily",
             Self::Hours => "usage_by_hour",
             Self::Tools => "tools_daily",
             Self::Requests => "requests_daily",
@@ -45,7 +48,7 @@ impl DailySums {
     /// The rows that it is of.
     pub fn rows(self) -> EventTable {
         match self {
-            Self::Usage | Self::Members | Self::Hours => EventTable::Usage,
+            Self::Usage | Self::Members | Self::Models | Self::Hours => EventTable::Usage,
             Self::Tools => EventTable::Tools,
             Self::Requests => EventTable::Audit,
         }

@@ -199,6 +199,30 @@ fn member_line(row: &StoredUsage) -> Option<Line<'_, 4, 12>> {
     Some(([org, day, month, member], numbers))
 }
 
+/// What was used of models, whoever used them: few lines, for questions about models over a long time.
+pub(super) const MODELS_DAILY: Rollup<StoredUsage, 5, 9> = Rollup {
+    table: "models_daily",
+    keys: ["org_id", "org_day", "org_month", "model", "endpoint"],
+    numbers: [
+        ("messages", Merge::Sum),
+        ("generations", Merge::Sum),
+        ("uses", Merge::Sum),
+        ("errors", Merge::Sum),
+        ("total_tokens", Merge::Sum),
+        ("estimated_tokens", Merge::Sum),
+        ("cost_nanousd", Merge::Sum),
+        ("response_ms_sum", Merge::Sum),
+        ("response_count", Merge::Sum),
+    ],
+    line: model_line,
+};
+
+fn model_line(row: &StoredUsage) -> Option<Line<'_, 5, 9>> {
+    let ([org, day, month, _, model, endpoint], numbers) = usage_line(row)?;
+    let [messages, generations, uses, errors, _, _, _, _, total, estimated, cost, _, _, _, _, response, responses, _, _] = numbers;
+    Some(([org, day, month, model, endpoint], [messages, generations, uses, errors, total, estimated, cost, response, responses]))
+}
+
 /// When orgs work: what they used, by the hour of UTC that a row's time is in. Nothing of costs is here, so that corrections need
 /// not look for the hour.
 pub(super) const USAGE_BY_HOUR: Rollup<StoredUsage, 4, 4> = Rollup {

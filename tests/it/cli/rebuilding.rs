@@ -69,6 +69,7 @@ async fn sums_are_made_anew_from_rows(database: records::Place) {
     database.sql(&format!("UPDATE usage_events SET input_tokens = 10 WHERE id = '{}'", row(1).id)).await;
     database.sql("UPDATE usage_daily SET member_id = 'ghost' WHERE member_id = 'bob'").await;
     database.sql("UPDATE members_daily SET errors = 9 WHERE member_id = 'bob'").await;
+    database.sql("UPDATE models_daily SET uses = 9").await;
     database.sql("UPDATE usage_by_hour SET messages = 7 WHERE org_id = 'acme'").await;
     database.sql("UPDATE tools_daily SET calls = 7").await;
     database.sql("DELETE FROM requests_daily").await;
@@ -82,14 +83,15 @@ async fn sums_are_made_anew_from_rows(database: records::Place) {
             "usage_daily bob / gpt-5 / openAI: is missing",
             "members_daily ada: input_tokens 1164000, rows say 1161100\n",
             "members_daily bob: errors 9, rows say 0\n",
+            "models_daily gpt-5 / openAI: uses 9, rows say 600",
             "usage_by_hour 2025-09-20T12:00:00.000000Z: messages 7, rows say 600",
             "calls 7, rows say 2",
             "requests_daily ada: is missing",
-            "acme: 8 lines would be rebuilt",
+            "acme: 9 lines would be rebuilt",
         ],
     );
     run(&beside(&database, "1"), &acme).expect(0, &["usage_daily: left alone, retention takes rows", "acme: 0 lines rebuilt"]);
-    run(&place, &acme).expect(0, &["has no rows", "acme: 8 lines rebuilt"]);
+    run(&place, &acme).expect(0, &["has no rows", "acme: 9 lines rebuilt"]);
     run(&place, &acme).expect(0, &["acme: 0 lines rebuilt"]);
     run(&place, &format!("usage rebuild --from 2025-09-19 --to {DAY}"))
         .expect(0, &["acme: 0 lines", "other 2025-09-20 usage_daily: left alone, its rows are gone", "other: 0 lines"]);

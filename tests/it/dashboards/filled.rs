@@ -38,7 +38,8 @@ pub fn fill(server: &Postgres, database: &str, history: &History) {
     let made = statements.iter().fold(include_str!("history.sql").to_owned(), |text, (name, value)| text.replace(name, value));
     run(&made);
     indexes.find_iter(&migrations).for_each(|index| run(index.as_str()));
-    for insert in ["INSERT INTO usage_daily\n", "INSERT INTO members_daily\n", "INSERT INTO usage_by_hour\n"] {
+    for insert in ["INSERT INTO usage_daily\n", "INSERT INTO members_daily\n", "INSERT INTO models_daily\n", "INSERT INTO usage_by_hour\n"]
+    {
         let from = migrations.split_once(insert).expect("sums").1;
         let sums = from.split_once("ON CONFLICT DO NOTHING;").expect("sums").0;
         run(&format!("{insert}{sums}ON CONFLICT DO NOTHING"));

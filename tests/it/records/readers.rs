@@ -9,12 +9,13 @@ use super::{Place, audit, stored, tool, usage};
 const SECRET: &str = "secret-of-blue";
 
 /// What readers see.
-const SEEN: [&str; 16] = [
+const SEEN: [&str; 17] = [
     "usage_events",
     "tool_calls",
     "audit_events",
     "usage_daily",
     "members_daily",
+    "models_daily",
     "usage_by_hour",
     "tools_daily",
     "requests_daily",
@@ -239,8 +240,17 @@ async fn rights_on_tables_still_show_one_org(place: &Place, roles: &Roles) {
     let Roles { acme, everyone, .. } = roles;
     place.script(&format!("CREATE ROLE {everyone} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {everyone}")).await;
     let mut secured = 0;
-    let tables =
-        ["usage_events", "tool_calls", "audit_events", "usage_daily", "members_daily", "usage_by_hour", "tools_daily", "requests_daily"];
+    let tables = [
+        "usage_events",
+        "tool_calls",
+        "audit_events",
+        "usage_daily",
+        "members_daily",
+        "models_daily",
+        "usage_by_hour",
+        "tools_daily",
+        "requests_daily",
+    ];
     for table in tables {
         let select = format!("SELECT * FROM public.{table}");
         if place.sql(&format!("SELECT relrowsecurity FROM pg_class WHERE oid = 'public.{table}'::REGCLASS")).await == "t" {
@@ -255,7 +265,7 @@ async fn rights_on_tables_still_show_one_org(place: &Place, roles: &Roles) {
         assert!(said.contains("acme") && said.contains(SECRET), "who is no reader sees {table} as before: {said}");
     }
     let on_timescale = place.sql("SELECT COUNT(*) FROM pg_extension WHERE extname = 'timescaledb'").await == "1";
-    assert_eq!(secured, if on_timescale { 5 } else { 8 }, "plain tables have row security");
+    assert_eq!(secured, if on_timescale { 6 } else { 9 }, "plain tables have row security");
     place.database.records().insert_usage(&stored([usage(6)])).await.expect("Tollgate itself still writes");
 }
 

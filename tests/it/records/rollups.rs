@@ -56,6 +56,11 @@ const OF_MEMBERS: &str = "SELECT org_id, org_day, org_month, member_id, SUM(mess
     SUM(cache_read_tokens), SUM(total_tokens), SUM(estimated_tokens), SUM(cost_nanousd), SUM(first_token_ms_sum), \
     SUM(first_token_count), SUM(response_ms_sum), SUM(response_count) FROM usage_daily GROUP BY org_id, org_day, org_month, member_id";
 
+/// The same of models.
+const OF_MODELS: &str = "SELECT org_id, org_day, org_month, model, endpoint, SUM(messages), SUM(generations), SUM(uses), SUM(errors), \
+    SUM(total_tokens), SUM(estimated_tokens), SUM(cost_nanousd), SUM(response_ms_sum), SUM(response_count) \
+    FROM usage_daily GROUP BY org_id, org_day, org_month, model, endpoint";
+
 /// The hours from the rows themselves.
 const HOURS_FROM_ROWS: &str = "SELECT org_id, org_day, org_month, HOUR AS hour, SUM(messages), SUM(total_tokens), \
     COALESCE(SUM(CASE WHEN id = generation_id THEN time_to_first_token_ms END), 0), \
@@ -70,7 +75,9 @@ async fn assert_days_hold_what_the_rows_hold(place: &Place) {
         "to_char(date_trunc('hour', time, 'UTC') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
     };
     let hours = HOURS_FROM_ROWS.replace("HOUR", hour);
-    for (table, should) in [("usage_daily", FROM_ROWS), ("members_daily", OF_MEMBERS), ("usage_by_hour", &hours)] {
+    for (table, should) in
+        [("usage_daily", FROM_ROWS), ("members_daily", OF_MEMBERS), ("models_daily", OF_MODELS), ("usage_by_hour", &hours)]
+    {
         let lines = place.sql(&format!("SELECT COUNT(*) FROM {table}")).await;
         assert_eq!(
             lines,
