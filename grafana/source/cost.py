@@ -1,10 +1,10 @@
 """Cost: where the money goes."""
 
 from org import forecast, this_month
-from parts import (NAMED, PERSON, OF_MONTH, TO_MEMBER, TO_ORG, YELLOW, NEUTRAL, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
-                   stat, steps, table, used)  # fmt: skip
+from parts import (BY_MODEL, PERSON, OF_MONTH, TO_MEMBER, TO_ORG, YELLOW, NEUTRAL, by_day, by_person, dashboard, days, indented, lines,
+                   more_is_worse, most, org, prom, sql, stat, steps, table, used)  # fmt: skip
 
-OF_RANGE = used()
+OF_RANGE, OF_MODELS = used(), used(BY_MODEL)
 MODEL = "COALESCE(NULLIF(used.model, ''), '(none named)')"
 USD = "SUM(used.cost_nanousd) / 1e9"
 
@@ -17,7 +17,7 @@ NUMBERS = [
     stat("Cost", "As charged, corrections included.", total(f"{USD} AS usd"), "currencyUSD"),
     stat("A message", "What a message costs on average.", total(f"{USD} / NULLIF(SUM(used.messages), 0) AS usd"), "currencyUSD", decimals=4),
     stat("An active person", "What a person who sent a message costs on average.",
-         total(f"{USD} / NULLIF(COUNT(DISTINCT used.member_id), 0) AS usd"), "currencyUSD"),
+         sql(f"SELECT SUM(used.usd) / NULLIF(COUNT(DISTINCT used.member_id), 0) AS usd\nFROM {by_person(f'{USD} AS usd')}"), "currencyUSD"),
     stat("This month", "What the month cost so far, in each org's calendar, whatever time is chosen.", this_month(f"{USD} AS usd"), "currencyUSD"),
     stat("Month's forecast", """What the month will come to: what it cost so far, and for each day to come what the last seven whole days
          cost on average.""", forecast("cost_nanousd", " / 1e9"), "currencyUSD"),
@@ -35,7 +35,7 @@ BURN = days(
     sql(f"""
 WITH summed AS (
     SELECT used.org_day AS day, orgs.name AS series, SUM(used.cost_nanousd) / 1e9 AS usd
-    {OF_MONTH.replace(chr(10), chr(10) + "    ")}
+    {indented(OF_MONTH)}
     GROUP BY 1, 2
 ), largest AS (
     SELECT series FROM summed GROUP BY series ORDER BY SUM(usd) DESC LIMIT 8
@@ -53,10 +53,10 @@ ORDER BY 1, 2"""),
 ORGS = table(
     "By org", "Each org with what it cost, and what a message and a person of it did.",
     sql(f"""
-SELECT orgs.name AS "Org", {USD} AS "Cost", {USD} / NULLIF(SUM(used.messages), 0) AS "A message",
-    {USD} / NULLIF(COUNT(DISTINCT used.member_id), 0) AS "A person", SUM(used.total_tokens) AS "Tokens", used.org_id
-{OF_RANGE}
-GROUP BY orgs.name, used.org_id
+SELECT used.org AS "Org", SUM(used.usd) AS "Cost", SUM(used.usd) / NULLIF(SUM(used.messages), 0) AS "A message", SUM(used.usd) / COUNT(*) AS "A person",
+    SUM(used.tokens) AS "Tokens", used.org_id
+FROM {by_person(f"{USD} AS usd, SUM(used.messages) AS messages, SUM(used.total_tokens) AS tokens")}
+GROUP BY used.org, used.org_id
 ORDER BY "Cost" DESC
 LIMIT 200"""),
     units={"Cost": "currencyUSD", "A message": "currencyUSD", "A person": "currencyUSD", "Tokens": "short"}, hidden=["org_id"],
@@ -69,7 +69,7 @@ MODELS = table(
 SELECT {MODEL} AS "Model", {USD} AS "Cost", {USD} / NULLIF(SUM(used.messages), 0) AS "A message",
     {USD} * 1e6 / NULLIF(SUM(used.total_tokens), 0) AS "A million tokens", SUM(used.total_tokens) AS "Tokens",
     SUM(used.estimated_tokens) * 1.0 / NULLIF(SUM(used.total_tokens), 0) AS "Estimated"
-{OF_RANGE}
+{OF_MODELS}
 GROUP BY 1
 ORDER BY "Cost" DESC
 LIMIT 100"""),
@@ -80,11 +80,9 @@ LIMIT 100"""),
 PEOPLE = table(
     "By person", "The 50 people who cost most.",
     sql(f"""
-SELECT {PERSON} AS "Member", orgs.name AS "Org", {USD} AS "Cost", {USD} / NULLIF(SUM(used.messages), 0) AS "A message", used.org_id, used.member_id
-{used(also=NAMED)}
-GROUP BY 1, 2, used.org_id, used.member_id
-ORDER BY "Cost" DESC
-LIMIT 50"""),
+SELECT {PERSON} AS "Member", used.org AS "Org", used.usd AS "Cost", used.usd / NULLIF(used.messages, 0) AS "A message", used.org_id, used.member_id
+{most(by_person(f"{USD} AS usd, SUM(used.messages) AS messages"), 50, "usd")}
+ORDER BY "Cost" DESC"""),
     units={"Cost": "currencyUSD", "A message": "currencyUSD"}, hidden=["org_id", "member_id"], links={"Member": TO_MEMBER, "Org": TO_ORG}, sort="Cost",
 )  # fmt: skip
 
@@ -93,7 +91,7 @@ FREE = table(
     `prices.unknown_model` is `free`. Empty is how it should be where nothing is free.""",
     sql(f"""
 SELECT {MODEL} AS "Model", SUM(used.uses) AS "Uses", SUM(used.total_tokens) AS "Tokens"
-{OF_RANGE}
+{OF_MODELS}
 GROUP BY 1
 HAVING SUM(used.cost_nanousd) = 0 AND SUM(used.total_tokens) > 0
 ORDER BY "Tokens" DESC
@@ -120,7 +118,7 @@ DASHBOARD = dashboard(
         ("In this time", NUMBERS),
         ("By day", [
             days("Cost by org", "By the day in each org's own calendar.", by_day(USD, "orgs.name"), "currencyUSD", series=True),
-            days("Cost by model", "By the day in each org's own calendar.", by_day(USD, MODEL), "currencyUSD", series=True),
+            days("Cost by model", "By the day in each org's own calendar.", by_day(USD, MODEL, BY_MODEL), "currencyUSD", series=True),
             days("Cost of a message", "On average, by the day in each org's own calendar.",
                  by_day(f"{USD} / NULLIF(SUM(used.messages), 0)"), "currencyUSD", decimals=4),
             BURN,

@@ -1,10 +1,10 @@
 """Member: one person."""
 
-from parts import DATABASE, by_day, dashboard, days, more_is_worse, org, sql, stat, table, tidy, used, variable
+from parts import BY_BOTH, DATABASE, by_day, dashboard, days, more_is_worse, org, sql, stat, table, tidy, used, variable
 
 MEMBERS = tidy("""
 SELECT DISTINCT used.member_id AS __value, COALESCE(NULLIF(members.name, ''), members.email, used.member_id) AS __text
-FROM usage_daily AS used
+FROM members_daily AS used
 LEFT JOIN members ON members.librechat_id = used.member_id
 WHERE used.org_id = ${org:sqlstring}
 ORDER BY 2
@@ -19,8 +19,8 @@ def total(expression, of=OF_RANGE):
     return sql(f"SELECT {expression}\n{of}")
 
 
-def hers_by_day(value, series=None):
-    return by_day(value, series, also=HERS)
+def hers_by_day(value):
+    return by_day(value, also=HERS)
 
 
 NUMBERS = [
@@ -51,7 +51,7 @@ MODELS = table(
     sql(f"""
 SELECT {MODEL} AS "Model", SUM(used.messages) AS "Messages", SUM(used.input_tokens) AS "Input", SUM(used.output_tokens) AS "Output",
     SUM(used.cost_nanousd) / 1e9 AS "Cost"
-{OF_RANGE}
+{used(BY_BOTH, also=HERS)}
 GROUP BY 1
 ORDER BY "Cost" DESC
 LIMIT 50"""),
@@ -114,7 +114,7 @@ DASHBOARD = dashboard(
         ("In this time", NUMBERS),
         ("By day", [
             days("Messages", "By the day in the org's own calendar.", hers_by_day("SUM(used.messages)"), "short", 8),
-            days("Tokens by model", "By the day in the org's own calendar.", hers_by_day("SUM(used.total_tokens)", MODEL), "short", 8, series=True),
+            days("Tokens by model", "By the day in the org's own calendar.", by_day("SUM(used.total_tokens)", MODEL, BY_BOTH, also=HERS), "short", 8, series=True),
             days("Cost", "By the day in the org's own calendar.", hers_by_day("SUM(used.cost_nanousd) / 1e9"), "currencyUSD", 8),
         ]),
         ("With what", [MODELS, TOOLS]),

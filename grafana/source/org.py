@@ -1,7 +1,7 @@
 """Org: one org, for those who run the place and for its own admins."""
 
-from parts import (GREEN, NAMED, PERSON, RED, OF_MONTH, TO_MEMBER, YELLOW, bars, by_day, dashboard, days, lines, more_is_worse, org, prom, sql,
-                   stat, steps, table, to, used)  # fmt: skip
+from parts import (BY_MODEL, GREEN, PERSON, RED, OF_MONTH, TO_MEMBER, YELLOW, bars, by_day, by_person, dashboard, days, lines, more_is_worse, most,
+                   org, prom, sql, stat, steps, table, to, used)  # fmt: skip
 
 OF_RANGE = used()
 
@@ -21,7 +21,7 @@ WITH calendar AS MATERIALIZED (
     SELECT calendar.id, calendar.today, calendar.ends, SUM(used.WHAT) FILTER (WHERE used.org_month = calendar.month) AS so_far,
         SUM(used.WHAT) FILTER (WHERE used.org_day < calendar.day AND used.org_day >= calendar.week_ago) / 7.0 AS a_day
     FROM calendar
-    JOIN usage_daily AS used ON used.org_id = calendar.id AND used.org_day >= calendar.since
+    JOIN members_daily AS used ON used.org_id = calendar.id AND used.org_day >= calendar.since
     GROUP BY 1, 2, 3
 )
 SELECT SUM(so_far + (ends - today - 1) * COALESCE(a_day, so_far / EXTRACT(DAY FROM today))) SCALE AS forecast
@@ -75,15 +75,16 @@ ORDER BY 1, 2, 3, 4, time DESC"""),
     units={"In use": "percentunit", "Last refusal": "dateTimeAsIso"}, coloured={"In use": more_is_worse(0.8, 1)}, empty="Nobody was refused",
 )  # fmt: skip
 
+OF_A_MEMBER = """SUM(used.messages) AS messages, SUM(used.total_tokens) AS tokens, SUM(used.cost_nanousd) / 1e9 AS usd,
+    SUM(used.errors) AS failed, MAX(used.org_day) AS last_day"""
+
 MEMBERS = table(
     "By member", "The 50 members who used most. A click on a name opens the person.",
     sql(f"""
-SELECT {PERSON} AS "Member", SUM(used.messages) AS "Messages", SUM(used.total_tokens) AS "Tokens", SUM(used.cost_nanousd) / 1e9 AS "Cost",
-    SUM(used.errors) AS "Failed", MAX(used.org_day) AS "Last day", used.org_id, used.member_id
-{used(also=NAMED)}
-GROUP BY 1, used.org_id, used.member_id
-ORDER BY "Tokens" DESC
-LIMIT 50"""),
+SELECT {PERSON} AS "Member", used.messages AS "Messages", used.tokens AS "Tokens", used.usd AS "Cost", used.failed AS "Failed", used.last_day AS "Last day",
+    used.org_id, used.member_id
+{most(by_person(OF_A_MEMBER), 50, "tokens")}
+ORDER BY "Tokens" DESC"""),
     units={"Messages": "short", "Tokens": "short", "Cost": "currencyUSD", "Failed": "short"}, hidden=["org_id", "member_id"],
     links={"Member": TO_MEMBER}, height=10, sort="Tokens",
 )  # fmt: skip
@@ -97,7 +98,7 @@ def by(column, title, about, **more):
 SELECT {named} AS "{column.capitalize()}", SUM(used.messages) AS "Messages", SUM(used.total_tokens) AS "Tokens",
     SUM(used.cost_nanousd) / 1e9 AS "Cost", SUM(used.response_ms_sum) * 1.0 / NULLIF(SUM(used.response_count), 0) AS "Answer takes",
     SUM(used.errors) * 1.0 / NULLIF(SUM(used.generations), 0) AS "Failed"
-{OF_RANGE}
+{used(BY_MODEL)}
 GROUP BY 1
 ORDER BY "Tokens" DESC
 LIMIT 50"""),
@@ -124,15 +125,15 @@ DASHBOARD = dashboard(
         ("By day", [
             days("Messages", "By the day in the org's own calendar.", by_day("SUM(used.messages)"), "short", 8),
             days("Tokens by model", "By the day in the org's own calendar; the eight models used most, and the others together.",
-                 by_day("SUM(used.total_tokens)", MODEL), "short", 8, series=True),
-            days("Cost by model", "By the day in the org's own calendar.", by_day("SUM(used.cost_nanousd) / 1e9", MODEL), "currencyUSD", 8, series=True),
+                 by_day("SUM(used.total_tokens)", MODEL, BY_MODEL), "short", 8, series=True),
+            days("Cost by model", "By the day in the org's own calendar.", by_day("SUM(used.cost_nanousd) / 1e9", MODEL, BY_MODEL), "currencyUSD", 8, series=True),
             days("Active people", "Members who sent a message, by the day in the org's own calendar.", by_day("COUNT(DISTINCT used.member_id)"), "short", 8),
             days("How long answers take", "Complete answers on average, by the day in the org's own calendar.",
                  by_day("SUM(used.response_ms_sum) * 1.0 / NULLIF(SUM(used.response_count), 0)"), "ms", 8),
             days("Cost by month", "The last twelve months of the org's calendar, whatever time is chosen.",
                  sql(f"""
 SELECT used.org_month AS month, SUM(used.cost_nanousd) / 1e9 AS value
-FROM usage_daily AS used
+FROM members_daily AS used
 WHERE used.org_id = ${{org:sqlstring}} AND used.org_day >= (
     SELECT to_char(now() AT TIME ZONE time_zone - INTERVAL '11 months', 'YYYY-MM') FROM orgs WHERE id = ${{org:sqlstring}})
 GROUP BY 1

@@ -1,6 +1,6 @@
 """Overview: the whole place on one page, for whoever runs it."""
 
-from parts import (GREEN, NAMED, PERSON, RED, TO_MEMBER, TO_ORG, bars, by_day, dashboard, days, lines, more_is_worse, prom, sql,
+from parts import (GREEN, PERSON, RED, TO_MEMBER, TO_ORG, bars, by_day, by_person, dashboard, days, lines, more_is_worse, most, prom, sql,
                    stat, steps, table, to, used)  # fmt: skip
 
 # Refusals have a reference, which has an index; actions have none. What LibreChat itself refuses has none.
@@ -28,6 +28,9 @@ NUMBERS = [
          total("SUM(used.first_token_ms_sum) * 1.0 / NULLIF(SUM(used.first_token_count), 0) AS ms"), "ms", thresholds=more_is_worse(5000, 15000)),
 ]  # fmt: skip
 
+OF_AN_ORG = """SUM(used.messages) AS messages, SUM(used.total_tokens) AS tokens, SUM(used.cost_nanousd) AS cost, SUM(used.errors) AS errors,
+    SUM(used.generations) AS generations, SUM(used.first_token_ms_sum) AS first_token_ms, SUM(used.first_token_count) AS first_tokens"""
+
 ORGS = table(
     "Orgs", "Each org with what it used. A click on its name opens it.",
     sql(f"""
@@ -37,27 +40,26 @@ WITH refusals AS (
     WHERE {REFUSED} AND $__timeFilter(time)
     GROUP BY 1
 )
-SELECT orgs.name AS "Org", COUNT(DISTINCT used.member_id) AS "People", SUM(used.messages) AS "Messages", SUM(used.total_tokens) AS "Tokens",
-    SUM(used.cost_nanousd) / 1e9 AS "Cost", COALESCE(MAX(refusals.refusals), 0) AS "Refusals",
-    SUM(used.errors) * 1.0 / NULLIF(SUM(used.generations), 0) AS "Failed",
-    SUM(used.first_token_ms_sum) * 1.0 / NULLIF(SUM(used.first_token_count), 0) AS "First token", used.org_id
-{used(everyone=True, also="LEFT JOIN refusals ON refusals.org_id = used.org_id")}
-GROUP BY orgs.name, used.org_id
+SELECT used.org AS "Org", COUNT(*) AS "People", SUM(used.messages) AS "Messages", SUM(used.tokens) AS "Tokens", SUM(used.cost) / 1e9 AS "Cost",
+    COALESCE(MAX(refusals.refusals), 0) AS "Refusals", SUM(used.errors) * 1.0 / NULLIF(SUM(used.generations), 0) AS "Failed",
+    SUM(used.first_token_ms) * 1.0 / NULLIF(SUM(used.first_tokens), 0) AS "First token", used.org_id
+FROM {by_person(OF_AN_ORG, everyone=True)}
+LEFT JOIN refusals ON refusals.org_id = used.org_id
+GROUP BY used.org, used.org_id
 ORDER BY "Cost" DESC
 LIMIT 200"""),
     units={"Messages": "short", "Tokens": "short", "Cost": "currencyUSD", "Failed": "percentunit", "First token": "ms"},
     hidden=["org_id"], links={"Org": TO_ORG}, coloured={"Failed": more_is_worse(0.02, 0.1)}, width=24, height=9, sort="Cost",
 )  # fmt: skip
 
+OF_A_PERSON = "SUM(used.messages) AS messages, SUM(used.total_tokens) AS tokens, SUM(used.cost_nanousd) / 1e9 AS usd"
+
 PEOPLE = table(
     "People who used most", "The 20 people with the most tokens, of all orgs. A click on a name opens the person.",
     sql(f"""
-SELECT {PERSON} AS "Member", orgs.name AS "Org", SUM(used.messages) AS "Messages", SUM(used.total_tokens) AS "Tokens",
-    SUM(used.cost_nanousd) / 1e9 AS "Cost", used.org_id, used.member_id
-{used(everyone=True, also=NAMED)}
-GROUP BY 1, 2, used.org_id, used.member_id
-ORDER BY "Tokens" DESC
-LIMIT 20"""),
+SELECT {PERSON} AS "Member", used.org AS "Org", used.messages AS "Messages", used.tokens AS "Tokens", used.usd AS "Cost", used.org_id, used.member_id
+{most(by_person(OF_A_PERSON, everyone=True), 20, "tokens")}
+ORDER BY "Tokens" DESC"""),
     units={"Messages": "short", "Tokens": "short", "Cost": "currencyUSD"}, hidden=["org_id", "member_id"],
     links={"Member": TO_MEMBER, "Org": TO_ORG}, sort="Tokens",
 )  # fmt: skip

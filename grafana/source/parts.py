@@ -39,39 +39,80 @@ def tidy(text):
     return "\n".join(line[common:] if line.startswith(" " * common) else line for line in lines).strip()
 
 
+# Daily sums: of all models together where nothing is asked of models and endpoints, of all members together where nothing is
+# asked of people, and of both apart.
+BY_MEMBER, BY_MODEL, BY_BOTH = "members_daily", "models_daily", "usage_daily"
+
 # This month's daily sums of the chosen orgs, in the calendar of each.
-OF_MONTH = """FROM usage_daily AS used
+OF_MONTH = f"""FROM {BY_MEMBER} AS used
 JOIN (
     SELECT id, name, to_char(now() AT TIME ZONE time_zone, 'YYYY-MM') AS month
-    FROM orgs WHERE id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) OFFSET 0
+    FROM orgs WHERE id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[]) OFFSET 0
 ) AS orgs ON orgs.id = used.org_id AND used.org_day BETWEEN orgs.month || '-01' AND orgs.month || '-31'"""
 
 
-def used(table="usage_daily", everyone=False, also=""):
-    """Daily sums of the chosen orgs, and joins beside them, within the range: its days in the calendar of each org, neither the
-    browser's nor the server's. They are worked out once for each org, and not for each line: OFFSET keeps them apart."""
+def calendar(everyone=False):
+    """The chosen orgs with the days of the range in the calendar of each, neither the browser's nor the server's. They are worked
+    out once for each org, and not for each line: OFFSET keeps them apart."""
     chosen = "" if everyone else "WHERE id = ANY (ARRAY[${org:sqlstring}]::TEXT[]) "
-    return f"""FROM {table} AS used
-JOIN (
-    SELECT id, name, to_char($__timeFrom()::TIMESTAMPTZ AT TIME ZONE time_zone, 'YYYY-MM-DD') AS first_day,
+    return f"""(
+    SELECT id, name, time_zone, to_char($__timeFrom()::TIMESTAMPTZ AT TIME ZONE time_zone, 'YYYY-MM-DD') AS first_day,
         to_char($__timeTo()::TIMESTAMPTZ AT TIME ZONE time_zone, 'YYYY-MM-DD') AS last_day
     FROM orgs {chosen}OFFSET 0
-) AS orgs ON orgs.id = used.org_id AND used.org_day BETWEEN orgs.first_day AND orgs.last_day""" + (also and f"\n{also}")
+) AS orgs"""
 
 
-# How a person is called: by name where the directory knows one.
+def used(table=BY_MEMBER, everyone=False, also=""):
+    """Daily sums of the chosen orgs within the range, and joins beside them."""
+    on = "orgs.id = used.org_id AND used.org_day BETWEEN orgs.first_day AND orgs.last_day"
+    return f"FROM {table} AS used\nJOIN {calendar(everyone)} ON {on}" + (also and f"\n{also}")
+
+
+def by_person(sums, keys="used.member_id", table=BY_MEMBER, everyone=False, also=""):
+    """The same added up by person (and `keys` more), as a table `used` with `org_id` and `org`. Org by org, so that what is sorted
+    fits in memory."""
+    inner = f"""SELECT {keys}, {sums}
+FROM {table} AS used
+WHERE used.org_id = orgs.id AND used.org_day BETWEEN orgs.first_day AND orgs.last_day{also and f" AND {also}"}
+GROUP BY {keys}"""
+    return f"""(
+    SELECT orgs.id AS org_id, orgs.name AS org, used.*
+    FROM {indented(calendar(everyone))}
+    CROSS JOIN LATERAL (
+        {indented(inner, 8)}
+    ) AS used
+) AS used"""
+
+
+def indented(text, by=4):
+    """Its further lines moved to the right."""
+    return text.replace("\n", "\n" + " " * by)
+
+
+# How a person is called: by name where the directory knows one. Names are looked up for those that are shown.
 PERSON = "COALESCE(NULLIF(members.name, ''), members.email, used.member_id)"
 NAMED = "LEFT JOIN members ON members.librechat_id = used.member_id"
 
 
-def by_day(value, series=None, table="usage_daily", everyone=False, most=8, also=""):
+def most(people, number, of):
+    """Those people (of [`by_person`]) of whom there is most, with their names beside them."""
+    return f"""FROM (
+    SELECT *
+    FROM {indented(people)}
+    ORDER BY {of} DESC
+    LIMIT {number}
+) AS used
+{NAMED}"""
+
+
+def by_day(value, series=None, table=BY_MEMBER, everyone=False, most=8, also=""):
     """Sums by the org's own days; the largest `most` series, and the others together."""
     if series is None:
         return sql(f"SELECT used.org_day AS day, {value} AS value\n{used(table, everyone, also)}\nGROUP BY 1\nORDER BY 1")
     return sql(f"""
 WITH summed AS (
     SELECT used.org_day AS day, {series} AS series, {value} AS value
-    {used(table, everyone, also).replace(chr(10), chr(10) + "    ")}
+    {indented(used(table, everyone, also))}
     GROUP BY 1, 2
 ), largest AS (
     SELECT series FROM summed GROUP BY series ORDER BY SUM(value) DESC NULLS LAST LIMIT {most}

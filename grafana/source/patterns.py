@@ -1,15 +1,14 @@
 """Usage patterns: when an org works, in its own time zone."""
 
-from parts import DATABASE, NAMED, bars, by_day, dashboard, days, org, override, sql, stat, table, used  # fmt: skip
+from parts import by_day, dashboard, days, indented, org, override, sql, stat, table, used
 
 WEEKDAYS = "(VALUES (1, 'Monday'), (2, 'Tuesday'), (3, 'Wednesday'), (4, 'Thursday'), (5, 'Friday'), (6, 'Saturday'), (7, 'Sunday'))"
 
 # Hours of UTC, moved to the org's calendar. Zones that are half an hour off are half an hour off here.
-LOCAL = """local AS (
-    SELECT used.hour AT TIME ZONE orgs.time_zone AS at, used.messages, used.total_tokens, used.first_token_ms_sum, used.first_token_count
-    FROM usage_hourly AS used
-    JOIN orgs ON orgs.id = used.org_id
-    WHERE used.org_id = ${org:sqlstring} AND used.hour BETWEEN date_trunc('hour', $__timeFrom()::TIMESTAMPTZ) AND $__timeTo()::TIMESTAMPTZ
+LOCAL = f"""local AS (
+    SELECT used.hour::TIMESTAMPTZ AT TIME ZONE orgs.time_zone AS at, used.messages, used.total_tokens, used.first_token_ms_sum, used.first_token_count
+    {indented(used("usage_by_hour"))}
+    WHERE used.hour::TIMESTAMPTZ BETWEEN date_trunc('hour', $__timeFrom()::TIMESTAMPTZ) AND $__timeTo()::TIMESTAMPTZ
 )"""
 
 SHADES = {"mode": "continuous-BlPu"}

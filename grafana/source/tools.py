@@ -1,7 +1,7 @@
 """Tools: MCP servers and LibreChat's own tools."""
 
-from parts import (DATABASE, NAMED, PERSON, TO_MEMBER, bars, by_day, dashboard, days, lines, more_is_worse, org, prom, sql, stat, table, tidy,
-                   used, variable)  # fmt: skip
+from parts import (DATABASE, NAMED, PERSON, TO_MEMBER, bars, by_day, by_person, dashboard, days, indented, lines, more_is_worse, most, org, prom,
+                   sql, stat, table, tidy, used, variable)  # fmt: skip
 
 OWN = "LibreChat''s own"
 SERVER = f"COALESCE(NULLIF(used.mcp_server, ''), '{OWN}')"
@@ -12,7 +12,9 @@ FROM tools_daily AS used
 WHERE used.org_id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[])
 ORDER BY 1""")
 
-IS_CHOSEN = f"{SERVER} = ANY (ARRAY[${{server:sqlstring}}]::TEXT[])"
+# Chosen servers as they stand in the sums, where LibreChat's own has no name.
+SERVERS_CHOSEN = f"ANY (array_replace(ARRAY[${{server:sqlstring}}]::TEXT[], '{OWN}', ''))"
+IS_CHOSEN = f"used.mcp_server = {SERVERS_CHOSEN}"
 CHOSEN = f"WHERE {IS_CHOSEN}"
 OF_RANGE = used("tools_daily", also=CHOSEN)
 
@@ -44,48 +46,47 @@ NUMBERS = [
 UNITS = {"Calls": "short", "Not failed": "short", "Failed": "short", "Share failed": "percentunit", "Takes": "ms", "At most": "ms"}
 
 
-def by(column, title, about, **more):
+def by(column, keys, title, about, **more):
     return table(
         title, about,
         sql(f"""
 SELECT {column}, SUM(used.calls) AS "Calls", {GOOD} AS "Not failed", {FAILED} AS "Failed", {SHARE} AS "Share failed", {TOOK} AS "Takes",
     MAX(used.duration_ms_max) AS "At most"
 {OF_RANGE}
-GROUP BY {", ".join(str(number + 1) for number in range(column.count(" AS ")))}
+GROUP BY {keys}
 ORDER BY "Calls" DESC
 LIMIT 100"""),
         units=UNITS, coloured={"Share failed": BAD}, sort="Calls", **more,
     )  # fmt: skip
 
 
+CALLS = f"SUM(used.calls) AS calls, {FAILED} AS failed"
+
 MEMBERS = table(
     "By member", "The 50 members whose messages led to most calls.",
     sql(f"""
-SELECT {PERSON} AS "Member", orgs.name AS "Org", SUM(used.calls) AS "Calls", {GOOD} AS "Not failed", {FAILED} AS "Failed", {SHARE} AS "Share failed",
-    used.org_id, used.member_id
-{used("tools_daily", also=NAMED + chr(10) + CHOSEN)}
-GROUP BY 1, 2, used.org_id, used.member_id
-ORDER BY "Calls" DESC
-LIMIT 50"""),
+SELECT {PERSON} AS "Member", used.org AS "Org", used.calls AS "Calls", used.calls - used.failed AS "Not failed", used.failed AS "Failed",
+    used.failed * 1.0 / NULLIF(used.calls, 0) AS "Share failed", used.org_id, used.member_id
+{most(by_person(CALLS, table="tools_daily", also=IS_CHOSEN), 50, "calls")}
+ORDER BY "Calls" DESC"""),
     units=UNITS, hidden=["org_id", "member_id"], links={"Member": TO_MEMBER}, coloured={"Share failed": BAD}, sort="Calls",
 )  # fmt: skip
 
 TOP_FIVE = table(
     "The five tools of each", "What the ten members with most calls call most: five tools each.",
     sql(f"""
-WITH summed AS (
-    SELECT {PERSON} AS member, used.tool, {SERVER} AS server, SUM(used.calls) AS calls, {FAILED} AS failed, used.org_id, used.member_id,
-        ROW_NUMBER() OVER (PARTITION BY used.org_id, used.member_id ORDER BY SUM(used.calls) DESC, used.tool) AS place,
-        SUM(SUM(used.calls)) OVER (PARTITION BY used.org_id, used.member_id) AS of_member
-    {used("tools_daily", also=NAMED + chr(10) + CHOSEN).replace(chr(10), chr(10) + "    ")}
-    GROUP BY 1, 2, 3, used.org_id, used.member_id
+WITH placed AS (
+    SELECT *, ROW_NUMBER() OVER (PARTITION BY org_id, member_id ORDER BY calls DESC, tool) AS place, SUM(calls) OVER (PARTITION BY org_id, member_id) AS of_member
+    FROM {indented(by_person(CALLS, "used.member_id, used.tool, used.mcp_server", "tools_daily", also=IS_CHOSEN))}
 ), ranked AS (
-    SELECT *, DENSE_RANK() OVER (ORDER BY of_member DESC, org_id, member_id) AS rank FROM summed
+    SELECT *, DENSE_RANK() OVER (ORDER BY of_member DESC, org_id, member_id) AS rank FROM placed
 )
-SELECT member AS "Member", place AS "#", tool AS "Tool", server AS "Server", calls AS "Calls", failed AS "Failed", org_id, member_id
-FROM ranked
-WHERE rank <= 10 AND place <= 5
-ORDER BY rank, place"""),
+SELECT {PERSON} AS "Member", used.place AS "#", used.tool AS "Tool", {SERVER} AS "Server", used.calls AS "Calls", used.failed AS "Failed", used.org_id,
+    used.member_id
+FROM ranked AS used
+{NAMED}
+WHERE used.rank <= 10 AND used.place <= 5
+ORDER BY used.rank, used.place"""),
     units={"#": "none", "Calls": "short", "Failed": "short"}, hidden=["org_id", "member_id"], links={"Member": TO_MEMBER},
 )  # fmt: skip
 
@@ -96,7 +97,7 @@ SELECT used.time AS "Time", {PERSON} AS "Member", used.tool AS "Tool", {SERVER} 
     used.duration_ms AS "Took", used.org_id, used.member_id
 FROM tool_calls AS used
 {NAMED}
-WHERE used.org_id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[]) AND {IS_CHOSEN} AND used.outcome = 'failure' AND $__timeFilter(used.time)
+WHERE used.org_id = ANY (ARRAY[${{org:sqlstring}}]::TEXT[]) AND COALESCE(used.mcp_server, '') = {SERVERS_CHOSEN} AND used.outcome = 'failure' AND $__timeFilter(used.time)
 ORDER BY used.time DESC
 LIMIT 100"""),
     units={"Time": "dateTimeAsIso", "Took": "ms"}, hidden=["org_id", "member_id"], links={"Member": TO_MEMBER}, width=24, height=9, empty="Nothing failed",
@@ -111,11 +112,11 @@ DASHBOARD = dashboard(
             days("Failed, by tool", "By the day in each org's own calendar. An axis of its own: failures are few.",
                  chosen_by_day(FAILED, "used.tool"), "short", 8, series=True),
             bars("Calls by MCP server", "Every server, and LibreChat's own tools.",
-                 sql(f"SELECT {SERVER} AS server, SUM(used.calls) AS calls\n{OF_RANGE}\nGROUP BY 1\nORDER BY 2 DESC\nLIMIT 20"), "short", 8, rows=True),
+                 sql(f"SELECT {SERVER} AS server, SUM(used.calls) AS calls\n{OF_RANGE}\nGROUP BY used.mcp_server\nORDER BY 2 DESC\nLIMIT 20"), "short", 8, rows=True),
         ]),
         ("By what and whom", [
-            by(f'used.tool AS "Tool", {SERVER} AS "Server"', "By tool", "Every tool, of which server, how it went and how long it took.", height=10),
-            by(f'{SERVER} AS "Server"', "By MCP server", "Every server: how it went and how long it took.", height=10),
+            by(f'used.tool AS "Tool", {SERVER} AS "Server"', "used.tool, used.mcp_server", "By tool", "Every tool, of which server, how it went and how long it took.", height=10),
+            by(f'{SERVER} AS "Server"', "used.mcp_server", "By MCP server", "Every server: how it went and how long it took.", height=10),
             MEMBERS,
             TOP_FIVE,
         ]),

@@ -7,12 +7,15 @@ use uuid::Uuid;
 use super::timescale::Step;
 
 /// What readers see. Where a table grows, the view on it is made anew.
-const SEEN: [&str; 13] = [
+const SEEN: [&str; 16] = [
     "usage_events",
     "tool_calls",
     "audit_events",
     "usage_corrections",
     "usage_daily",
+    "members_daily",
+    "models_daily",
+    "usage_by_hour",
     "tools_daily",
     "requests_daily",
     "usage_monthly",

@@ -34,6 +34,15 @@ SELECT * FROM TABLES.usage_corrections WHERE org_id = (SELECT tollgate_reader.or
 CREATE OR REPLACE VIEW tollgate_reader.usage_daily WITH (security_barrier) AS
 SELECT * FROM TABLES.usage_daily WHERE org_id = (SELECT tollgate_reader.org());
 
+CREATE OR REPLACE VIEW tollgate_reader.members_daily WITH (security_barrier) AS
+SELECT * FROM TABLES.members_daily WHERE org_id = (SELECT tollgate_reader.org());
+
+CREATE OR REPLACE VIEW tollgate_reader.models_daily WITH (security_barrier) AS
+SELECT * FROM TABLES.models_daily WHERE org_id = (SELECT tollgate_reader.org());
+
+CREATE OR REPLACE VIEW tollgate_reader.usage_by_hour WITH (security_barrier) AS
+SELECT * FROM TABLES.usage_by_hour WHERE org_id = (SELECT tollgate_reader.org());
+
 CREATE OR REPLACE VIEW tollgate_reader.tools_daily WITH (security_barrier) AS
 SELECT * FROM TABLES.tools_daily WHERE org_id = (SELECT tollgate_reader.org());
 
@@ -73,8 +82,8 @@ DECLARE
     name TEXT;
     is_hypertable BOOLEAN;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['usage_events', 'tool_calls', 'audit_events', 'usage_corrections', 'usage_daily', 'tools_daily', 'requests_daily',
-        'statements'] LOOP
+    FOREACH name IN ARRAY ARRAY['usage_events', 'tool_calls', 'audit_events', 'usage_corrections', 'usage_daily', 'members_daily', 'models_daily',
+        'usage_by_hour', 'tools_daily', 'requests_daily', 'statements'] LOOP
         is_hypertable := FALSE;
         IF to_regclass('timescaledb_information.hypertables') IS NOT NULL THEN
             EXECUTE 'SELECT EXISTS (SELECT FROM timescaledb_information.hypertables WHERE format(''%I'', hypertable_schema) = $1 '

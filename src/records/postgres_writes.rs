@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row};
 use uuid::Uuid;
 
-use super::rollup::{REQUESTS_DAILY, Rollup, TOOLS_DAILY, USAGE_DAILY};
+use super::rollup::{MEMBERS_DAILY, MODELS_DAILY, REQUESTS_DAILY, Rollup, TOOLS_DAILY, USAGE_BY_HOUR, USAGE_DAILY};
 use super::sql::{self, AUDIT_COLUMNS, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS, stored};
 use super::{StoredAudit, StoredUsage, SystemRow, ToolRow};
 
@@ -20,8 +20,12 @@ pub(super) async fn usage(connection: &mut PgConnection, rows: &[StoredUsage]) -
     let rows = sql::once_each(rows);
     let mut transaction = connection.begin().await?;
     let new = new_keys(&mut transaction, usage_statement(&rows)).await?;
-    let new = rows.into_iter().filter(|row| new.contains(&sql::key(*row)));
-    add(&mut transaction, &USAGE_DAILY, new).await?;
+    let new: Vec<&StoredUsage> = rows.into_iter().filter(|row| new.contains(&sql::key(*row))).collect();
+    add(&mut transaction, &USAGE_DAILY, new.iter().copied()).await?;
+    add(&mut transaction, &MEMBERS_DAILY, new.iter().copied()).await?;
+    // Last: other writers wait for lines that so many share until this transaction ends.
+    add(&mut transaction, &MODELS_DAILY, new.iter().copied()).await?;
+    add(&mut transaction, &USAGE_BY_HOUR, new.into_iter()).await?;
     transaction.commit().await
 }
 
@@ -102,7 +106,7 @@ async fn add<'row, R: 'row, const K: usize, const N: usize>(
         format!("INSERT INTO {} ({}) SELECT * FROM UNNEST({}){}", rollup.table, rollup.columns(), arrays.join(", "), rollup.on_conflict());
     let mut statement = sqlx::query(AssertSqlSafe(statement));
     for index in 0..K {
-        statement = statement.bind(lines.keys().map(|keys| keys[index]).collect::<Vec<&str>>());
+        statement = statement.bind(lines.keys().map(|keys| &*keys[index]).collect::<Vec<&str>>());
     }
     for index in 0..N {
         statement = statement.bind(lines.values().map(|numbers| numbers[index]).collect::<Vec<Option<i64>>>());

@@ -1,5 +1,6 @@
 //! Daily sums compared with the rows they are of, and made anew from them: for after rows were put right by hand.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -16,6 +17,12 @@ use super::rollup::Rollup;
 pub enum DailySums {
     /// What members used of models.
     Usage,
+    /// What members used of all models together.
+    Members,
+    /// What was used of models by all members together.
+    Models,
+    /// What orgs used, by the hour.
+    Hours,
     /// What tools their messages called.
     Tools,
     /// Their requests.
@@ -24,12 +31,15 @@ pub enum DailySums {
 
 impl DailySums {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Usage, Self::Tools, Self::Requests];
+    pub const ALL: [Self; 6] = [Self::Usage, Self::Members, Self::Models, Self::Hours, Self::Tools, Self::Requests];
 
     /// Its name in the database.
     pub fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage_daily",
+            Self::Members => "members_daily",
+            Self::Models => "models_daily",
+            Self::Hours => "usage_by_hour",
             Self::Tools => "tools_daily",
             Self::Requests => "requests_daily",
         }
@@ -38,7 +48,7 @@ impl DailySums {
     /// The rows that it is of.
     pub fn rows(self) -> EventTable {
         match self {
-            Self::Usage => EventTable::Usage,
+            Self::Usage | Self::Members | Self::Models | Self::Hours => EventTable::Usage,
             Self::Tools => EventTable::Tools,
             Self::Requests => EventTable::Audit,
         }
@@ -132,12 +142,12 @@ impl<const K: usize, const N: usize> Gathered<K, N> {
     pub(super) fn add<R>(&mut self, rollup: &Rollup<R, K, N>, rows: &[(R, i64)]) {
         self.rows += rows.len() as u64;
         for (keys, numbers) in rollup.lines(rows.iter().map(|(row, _)| row)) {
-            let held = self.lines.entry(keys.map(str::to_owned)).or_insert([None; N]);
+            let held = self.lines.entry(keys.map(Cow::into_owned)).or_insert([None; N]);
             rollup.merge(held, numbers);
         }
         for (row, corrected_by) in rows.iter().filter(|(_, corrected_by)| *corrected_by != 0) {
             for keys in rollup.lines([row]).into_keys() {
-                *self.corrections.entry(keys.map(str::to_owned)).or_default() += i128::from(*corrected_by);
+                *self.corrections.entry(keys.map(Cow::into_owned)).or_default() += i128::from(*corrected_by);
             }
         }
     }

@@ -3,10 +3,12 @@
 //! Only rows that were really new are added, which makes writing twice harmless here too. Days are the org's own; months
 //! are the sums of their days. Averages are kept as sum and count.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::clean::{ID_BYTES, NAME_BYTES};
 use super::sql::stored;
+use super::sqlite::sortable;
 use super::{Category, Outcome, StoredAudit, StoredUsage, ToolRow};
 
 /// How a number of a line takes in another of the same column.
@@ -29,10 +31,13 @@ pub(super) struct Rollup<R, const K: usize, const N: usize> {
     line: for<'row> fn(&'row R) -> Option<Line<'row, K, N>>,
 }
 
-type Line<'row, const K: usize, const N: usize> = ([&'row str; K], [Option<i64>; N]);
+type Line<'row, const K: usize, const N: usize> = (Keys<'row, K>, [Option<i64>; N]);
+
+/// What a line is told apart by; most of it stands in the row.
+pub(super) type Keys<'row, const K: usize> = [Cow<'row, str>; K];
 
 /// Lines in the order of their keys: writers that take them in one order cannot lock each other out.
-pub(super) type Lines<'row, const K: usize, const N: usize> = BTreeMap<[&'row str; K], [Option<i64>; N]>;
+pub(super) type Lines<'row, const K: usize, const N: usize> = BTreeMap<Keys<'row, K>, [Option<i64>; N]>;
 
 impl<R, const K: usize, const N: usize> Rollup<R, K, N> {
     /// What these rows add.
@@ -129,7 +134,7 @@ fn usage_line(row: &StoredUsage) -> Option<Line<'_, 6, 19>> {
     let first = row.id == row.generation_id;
     let failed = matches!(row.status.as_str(), "failed" | "lost");
     let estimated = matches!(row.usage_source.as_str(), "context" | "counted");
-    let first_token = row.time_to_first_token_ms.filter(|_| first).map(stored);
+    let first_token = first_token(row);
     // How long a person lets an answer run before stopping it is no response time.
     let response = (first && row.status == "completed").then(|| stored(row.duration_ms));
     let keys = [
@@ -162,6 +167,89 @@ fn usage_line(row: &StoredUsage) -> Option<Line<'_, 6, 19>> {
         response,
     ];
     Some((keys, numbers))
+}
+
+/// What members used, whatever the model: a third of the lines, for questions about everyone over a long time.
+pub(super) const MEMBERS_DAILY: Rollup<StoredUsage, 4, 12> = Rollup {
+    table: "members_daily",
+    keys: ["org_id", "org_day", "org_month", "member_id"],
+    numbers: [
+        ("messages", Merge::Sum),
+        ("generations", Merge::Sum),
+        ("errors", Merge::Sum),
+        ("input_tokens", Merge::Sum),
+        ("cache_read_tokens", Merge::Sum),
+        ("total_tokens", Merge::Sum),
+        ("estimated_tokens", Merge::Sum),
+        ("cost_nanousd", Merge::Sum),
+        ("first_token_ms_sum", Merge::Sum),
+        ("first_token_count", Merge::Sum),
+        ("response_ms_sum", Merge::Sum),
+        ("response_count", Merge::Sum),
+    ],
+    line: member_line,
+};
+
+fn member_line(row: &StoredUsage) -> Option<Line<'_, 4, 12>> {
+    let ([org, day, month, member, ..], numbers) = usage_line(row)?;
+    let [messages, generations, _, errors, input, _, cache_read, _, total, estimated, cost, rest @ ..] = numbers;
+    let [first_token, first_tokens, _, _, response, responses, _, _] = rest;
+    let numbers =
+        [messages, generations, errors, input, cache_read, total, estimated, cost, first_token, first_tokens, response, responses];
+    Some(([org, day, month, member], numbers))
+}
+
+/// What was used of models, whoever used them: few lines, for questions about models over a long time.
+pub(super) const MODELS_DAILY: Rollup<StoredUsage, 5, 9> = Rollup {
+    table: "models_daily",
+    keys: ["org_id", "org_day", "org_month", "model", "endpoint"],
+    numbers: [
+        ("messages", Merge::Sum),
+        ("generations", Merge::Sum),
+        ("uses", Merge::Sum),
+        ("errors", Merge::Sum),
+        ("total_tokens", Merge::Sum),
+        ("estimated_tokens", Merge::Sum),
+        ("cost_nanousd", Merge::Sum),
+        ("response_ms_sum", Merge::Sum),
+        ("response_count", Merge::Sum),
+    ],
+    line: model_line,
+};
+
+fn model_line(row: &StoredUsage) -> Option<Line<'_, 5, 9>> {
+    let ([org, day, month, _, model, endpoint], numbers) = usage_line(row)?;
+    let [messages, generations, uses, errors, _, _, _, _, total, estimated, cost, _, _, _, _, response, responses, _, _] = numbers;
+    Some(([org, day, month, model, endpoint], [messages, generations, uses, errors, total, estimated, cost, response, responses]))
+}
+
+/// When orgs work: what they used, by the hour of UTC that a row's time is in. Nothing of costs is here, so that corrections need
+/// not look for the hour.
+pub(super) const USAGE_BY_HOUR: Rollup<StoredUsage, 4, 4> = Rollup {
+    table: "usage_by_hour",
+    keys: ["org_id", "org_day", "org_month", "hour"],
+    numbers: [
+        ("messages", Merge::Sum),
+        ("total_tokens", Merge::Sum),
+        ("first_token_ms_sum", Merge::Sum),
+        ("first_token_count", Merge::Sum),
+    ],
+    line: hour_line,
+};
+
+#[expect(clippy::unnecessary_wraps, reason = "of other kinds there are rows that do not count")]
+fn hour_line(row: &StoredUsage) -> Option<Line<'_, 4, 4>> {
+    let first_token = first_token(row);
+    let mut hour = sortable(row.time);
+    hour.truncate("2026-11-20T12".len());
+    hour.push_str(":00:00.000000Z");
+    let keys = [bounded(&row.org_id, ID_BYTES), bounded(&row.org_day, NAME_BYTES), bounded(&row.org_month, NAME_BYTES), Cow::Owned(hour)];
+    Some((keys, [Some(stored(row.messages)), Some(stored(row.total_tokens)), first_token.or(Some(0)), one_if(first_token.is_some())]))
+}
+
+/// A generation's first row alone has its times.
+fn first_token(row: &StoredUsage) -> Option<i64> {
+    row.time_to_first_token_ms.filter(|_| row.id == row.generation_id).map(stored)
 }
 
 /// What tools members' messages called, by day.
@@ -209,16 +297,16 @@ fn request_line(row: &StoredAudit) -> Option<Line<'_, 4, 2>> {
     }
     let count = stored(row.count);
     let errors = if row.outcome == Outcome::Failure { count } else { 0 };
-    let day = bounded(day, NAME_BYTES);
     // `2026-11-20` is a day of the month `2026-11`.
     let month = day.get(..7).unwrap_or(day);
+    let (day, month) = (bounded(day, NAME_BYTES), bounded(month, NAME_BYTES));
     let member = bounded(row.actor_id.as_deref().unwrap_or_default(), ID_BYTES);
     Some(([bounded(org, ID_BYTES), day, month, member], [Some(count), Some(errors)]))
 }
 
 /// Rows are cleaned where they are recorded; whatever comes another way must not fail for a key too long for an index.
-fn bounded(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+fn bounded(text: &str, most: usize) -> Cow<'_, str> {
+    Cow::Borrowed(&text[..text.floor_char_boundary(most)])
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a number of a line may be missing")]

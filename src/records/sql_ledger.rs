@@ -1,5 +1,6 @@
 //! What orgs are billed by, in SQL that both databases read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 
 use super::ledger::{Closed, CorrectedLine, Correction, Ledger, Line, PAGE, Place, Rated, Span, Used};
 use super::postgres::{PostgresRecords, timestamptz};
-use super::rollup::USAGE_DAILY;
+use super::rollup::{MEMBERS_DAILY, MODELS_DAILY, Rollup, USAGE_DAILY};
 use super::sql::{self, AUDIT_COLUMNS, Columns, USAGE_COLUMNS, stored};
 use super::sqlite::{SqliteRecords, sortable};
 use super::store::{Fault, MemberDay, Sums, UtcDay};
@@ -31,14 +32,6 @@ const CLOSE: &str = "INSERT INTO statements (org_id, month, closed_at, content, 
 const CORRECT: &str = "INSERT INTO usage_corrections (id, time, usage_id, usage_time, generation_id, org_id, member_id, org_day, \
     org_month, model, cost_difference_nanousd, price_version, reason) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id) DO NOTHING";
-
-/// What corrections add to the daily sums, in which costs are neither negative nor larger than a database holds. Lines that
-/// are not there belong to rows that are in no sum.
-const MORE_A_DAY: &str = "UPDATE usage_daily SET cost_nanousd = \
-    CASE WHEN cost_nanousd > 9223372036854775807 - $1 THEN 9223372036854775807 ELSE cost_nanousd + $1 END \
-    WHERE org_id = $2 AND org_day = $3 AND org_month = $4 AND member_id = $5 AND model = $6 AND endpoint = $7";
-const LESS_A_DAY: &str = "UPDATE usage_daily SET cost_nanousd = CASE WHEN cost_nanousd + $1 < 0 THEN 0 ELSE cost_nanousd + $1 END \
-    WHERE org_id = $2 AND org_day = $3 AND org_month = $4 AND member_id = $5 AND model = $6 AND endpoint = $7";
 
 /// The rows of a span behind a place. A row whose org nobody knows is in no org's span. A page asks for times from its place
 /// on, so that an index leads to it and no page reads those before it again.
@@ -122,7 +115,7 @@ macro_rules! ledger_of {
             async fn correct(&self, corrections: &[Correction]) -> Result<(), WriteError> {
                 let failed = |error: sqlx::Error| sql::write_error(&error, unclear);
                 let mut all = self.$pool.begin().await.map_err(failed)?;
-                let mut days = Days::new();
+                let mut corrected = Vec::new();
                 for Correction { id, time, usage, cost_difference_nanousd, price_version, reason } in corrections {
                     let insert = sqlx::query(CORRECT)
                         .bind($id(*id))
@@ -139,12 +132,18 @@ macro_rules! ledger_of {
                         .bind(&**price_version)
                         .bind(reason);
                     if insert.execute(&mut *all).await.map_err(failed)?.rows_affected() == 1 {
-                        add(&mut days, usage, *cost_difference_nanousd);
+                        corrected.push((usage, *cost_difference_nanousd));
                     }
                 }
-                for (day, difference) in days {
-                    let update = sqlx::query(if difference > 0 { MORE_A_DAY } else { LESS_A_DAY }).bind(difference);
-                    let update = day.into_iter().fold(update, |update, key| update.bind(key));
+                // Table after table, as the writer of the rows takes them.
+                let updates = [
+                    cost_updates(&USAGE_DAILY, &corrected),
+                    cost_updates(&MEMBERS_DAILY, &corrected),
+                    cost_updates(&MODELS_DAILY, &corrected),
+                ];
+                for CostUpdate { statement, difference, keys } in updates.into_iter().flatten() {
+                    let update = sqlx::query(AssertSqlSafe(statement)).bind(difference);
+                    let update = keys.into_iter().fold(update, |update, key| update.bind(key));
                     update.execute(&mut *all).await.map_err(failed)?;
                 }
                 all.commit().await.map_err(failed)
@@ -156,14 +155,38 @@ macro_rules! ledger_of {
 ledger_of!(PostgresRecords, readers, std::convert::identity, timestamptz);
 ledger_of!(SqliteRecords, pool, hyphenated, sortable);
 
-/// What corrections add to lines of the daily sums, in the order of their keys, as the writer of the rows takes them.
-type Days<'row> = BTreeMap<[&'row str; 6], i64>;
+/// What is added to the cost of one line of daily sums.
+struct CostUpdate {
+    statement: String,
+    difference: i64,
+    keys: Vec<String>,
+}
 
-fn add<'row>(days: &mut Days<'row>, usage: &'row StoredUsage, difference: i64) {
-    for key in USAGE_DAILY.lines([usage]).into_keys() {
-        let held = days.entry(key).or_default();
-        *held = held.saturating_add(difference);
+/// What corrections add to lines, in the order of their keys. Costs of lines are neither negative nor larger than a database
+/// holds; lines that are not there belong to rows that are in no sum.
+fn cost_updates<const K: usize, const N: usize>(rollup: &Rollup<StoredUsage, K, N>, corrected: &[(&StoredUsage, i64)]) -> Vec<CostUpdate> {
+    let mut differences = BTreeMap::new();
+    for (usage, difference) in corrected {
+        for keys in rollup.lines([*usage]).into_keys() {
+            let held: &mut i64 = differences.entry(keys).or_default();
+            *held = held.saturating_add(*difference);
+        }
     }
+    let wheres: Vec<String> = rollup.keys.iter().enumerate().map(|(index, key)| format!("{key} = ${}", index + 2)).collect();
+    let update = |difference: i64| {
+        let bounded = if difference > 0 {
+            "CASE WHEN cost_nanousd > 9223372036854775807 - $1 THEN 9223372036854775807 ELSE cost_nanousd + $1 END"
+        } else {
+            "CASE WHEN cost_nanousd + $1 < 0 THEN 0 ELSE cost_nanousd + $1 END"
+        };
+        format!("UPDATE {} SET cost_nanousd = {bounded} WHERE {}", rollup.table, wheres.join(" AND "))
+    };
+    let updates = differences.into_iter().map(|(keys, difference)| CostUpdate {
+        statement: update(difference),
+        difference,
+        keys: keys.map(Cow::into_owned).to_vec(),
+    });
+    updates.collect()
 }
 
 /// Sums by member at the cost that corrections make of them.

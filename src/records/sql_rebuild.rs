@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::ledger::{PAGE, Rated};
 use super::postgres::{PostgresRecords, timestamptz};
 use super::rebuild::{Compared, DailySums, Differs, Gathered, Lines, OrgDay, Rebuild, Rebuilding, differences};
-use super::rollup::{REQUESTS_DAILY, Rollup, TOOLS_DAILY, USAGE_DAILY};
+use super::rollup::{MEMBERS_DAILY, MODELS_DAILY, REQUESTS_DAILY, Rollup, TOOLS_DAILY, USAGE_BY_HOUR, USAGE_DAILY};
 use super::sql::{self, AUDIT_COLUMNS, Columns, Keyed, TOOL_COLUMNS};
 use super::sql_ledger::{hyphenated, rated, rated_rows};
 use super::sqlite::{SqliteRecords, sortable};
@@ -48,6 +48,9 @@ macro_rules! rebuild_of {
                 let mut all = self.$pool.begin_with(begin).await.map_err(|error| sql::unavailable(&error))?;
                 let compared = match sums {
                     DailySums::Usage => $day(&mut all, &USAGE_DAILY, &usage(), day, how).await?,
+                    DailySums::Members => $day(&mut all, &MEMBERS_DAILY, &usage(), day, how).await?,
+                    DailySums::Models => $day(&mut all, &MODELS_DAILY, &usage(), day, how).await?,
+                    DailySums::Hours => $day(&mut all, &USAGE_BY_HOUR, &usage(), day, how).await?,
                     DailySums::Tools => $day(&mut all, &TOOLS_DAILY, &tools(), day, how).await?,
                     DailySums::Requests => $day(&mut all, &REQUESTS_DAILY, &requests(), day, how).await?,
                 };

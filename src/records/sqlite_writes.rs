@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool};
 
-use super::rollup::{REQUESTS_DAILY, Rollup, TOOLS_DAILY, USAGE_DAILY};
+use super::rollup::{MEMBERS_DAILY, MODELS_DAILY, REQUESTS_DAILY, Rollup, TOOLS_DAILY, USAGE_BY_HOUR, USAGE_DAILY};
 use super::sql::{self, AUDIT_COLUMNS, SYSTEM_COLUMNS, TOOL_COLUMNS, USAGE_COLUMNS, stored};
 use super::{StoredAudit, StoredUsage, SystemRow, ToolRow};
 
@@ -22,8 +22,12 @@ pub(super) async fn usage(pool: &SqlitePool, rows: &[StoredUsage]) -> Written {
     }
     let mut transaction = pool.begin_with(BEGIN).await?;
     let new = new_keys(&mut transaction, usage_statement(&rows)).await?;
-    let new = rows.into_iter().filter(|row| new.contains(&held_key(*row)));
-    add(&mut transaction, &USAGE_DAILY, new).await?;
+    let new: Vec<&StoredUsage> = rows.into_iter().filter(|row| new.contains(&held_key(*row))).collect();
+    add(&mut transaction, &USAGE_DAILY, new.iter().copied()).await?;
+    add(&mut transaction, &MEMBERS_DAILY, new.iter().copied()).await?;
+    // Last: other writers wait for lines that so many share until this transaction ends.
+    add(&mut transaction, &MODELS_DAILY, new.iter().copied()).await?;
+    add(&mut transaction, &USAGE_BY_HOUR, new.into_iter()).await?;
     transaction.commit().await
 }
 

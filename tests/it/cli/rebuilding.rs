@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use tollgate::records::{AuditRow, ToolRow, UsageRow};
 
 use super::{Place, Ran};
@@ -66,6 +68,9 @@ async fn sums_are_made_anew_from_rows(database: records::Place) {
 
     database.sql(&format!("UPDATE usage_events SET input_tokens = 10 WHERE id = '{}'", row(1).id)).await;
     database.sql("UPDATE usage_daily SET member_id = 'ghost' WHERE member_id = 'bob'").await;
+    database.sql("UPDATE members_daily SET errors = 9 WHERE member_id = 'bob'").await;
+    database.sql("UPDATE models_daily SET uses = 9").await;
+    database.sql("UPDATE usage_by_hour SET messages = 7 WHERE org_id = 'acme'").await;
     database.sql("UPDATE tools_daily SET calls = 7").await;
     database.sql("DELETE FROM requests_daily").await;
     database.sql("DELETE FROM usage_events WHERE org_id = 'other'").await;
@@ -76,13 +81,17 @@ async fn sums_are_made_anew_from_rows(database: records::Place) {
             "usage_daily ada / gpt-5 / openAI: input_tokens 1164000, rows say 1161100\n",
             "usage_daily ghost / gpt-5 / openAI: has no rows",
             "usage_daily bob / gpt-5 / openAI: is missing",
+            "members_daily ada: input_tokens 1164000, rows say 1161100\n",
+            "members_daily bob: errors 9, rows say 0\n",
+            "models_daily gpt-5 / openAI: uses 9, rows say 600",
+            "usage_by_hour 2025-09-20T12:00:00.000000Z: messages 7, rows say 600",
             "calls 7, rows say 2",
             "requests_daily ada: is missing",
-            "acme: 5 lines would be rebuilt",
+            "acme: 9 lines would be rebuilt",
         ],
     );
     run(&beside(&database, "1"), &acme).expect(0, &["usage_daily: left alone, retention takes rows", "acme: 0 lines rebuilt"]);
-    run(&place, &acme).expect(0, &["has no rows", "acme: 5 lines rebuilt"]);
+    run(&place, &acme).expect(0, &["has no rows", "acme: 9 lines rebuilt"]);
     run(&place, &acme).expect(0, &["acme: 0 lines rebuilt"]);
     run(&place, &format!("usage rebuild --from 2025-09-19 --to {DAY}"))
         .expect(0, &["acme: 0 lines", "other 2025-09-20 usage_daily: left alone, its rows are gone", "other: 0 lines"]);
@@ -101,14 +110,18 @@ async fn while_a_writer_is_at_work(database: &records::Place, place: &Place, reb
     let writer = tokio::spawn({
         let done = Arc::clone(&done);
         async move {
+            // Each at a time of its own, so that pages of rows that become ever more stay cheap to find.
+            let later =
+                |number: u64| UsageRow { time: row(number).time + SignedDuration::from_micros(number.cast_signed()), ..row(number) };
             let mut number = 10_000;
             while !done.load(Ordering::SeqCst) {
-                let batch = stored((number..number + 20).map(row));
+                let batch = stored((number..number + 20).map(later));
                 while let Err(error) = records.insert_usage(&batch).await {
                     assert!(error.message.contains("locked"), "{error}");
                 }
                 number += 20;
-                tokio::task::yield_now().await;
+                // A day that grows faster than it is read would be read for ever longer.
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             number - 10_000
         }

@@ -21,6 +21,7 @@ pub fn fill(server: &Postgres, database: &str, history: &History) {
         include_str!("../../../migrations/postgres/0002_rollups.sql"),
         include_str!("../../../migrations/postgres/0004_statements.sql"),
         include_str!("../../../migrations/postgres/0005_audit_chain.sql"),
+        include_str!("../../../migrations/postgres/0012_more_rollups.sql"),
     ]
     .concat();
     let names: Vec<&str> = indexes.captures_iter(&migrations).map(|found| found.get(1).expect("a name").as_str()).collect();
@@ -37,11 +38,11 @@ pub fn fill(server: &Postgres, database: &str, history: &History) {
     let made = statements.iter().fold(include_str!("history.sql").to_owned(), |text, (name, value)| text.replace(name, value));
     run(&made);
     indexes.find_iter(&migrations).for_each(|index| run(index.as_str()));
-    let sums = migrations
-        .split_once("INSERT INTO usage_daily\n")
-        .and_then(|(_, rest)| rest.split_once("ON CONFLICT DO NOTHING;"))
-        .expect("sums")
-        .0;
-    run(&format!("INSERT INTO usage_daily\n{sums}ON CONFLICT DO NOTHING"));
+    for insert in ["INSERT INTO usage_daily\n", "INSERT INTO members_daily\n", "INSERT INTO models_daily\n", "INSERT INTO usage_by_hour\n"]
+    {
+        let from = migrations.split_once(insert).expect("sums").1;
+        let sums = from.split_once("ON CONFLICT DO NOTHING;").expect("sums").0;
+        run(&format!("{insert}{sums}ON CONFLICT DO NOTHING"));
+    }
     run("VACUUM ANALYZE");
 }

@@ -9,11 +9,14 @@ use super::{Place, audit, stored, tool, usage};
 const SECRET: &str = "secret-of-blue";
 
 /// What readers see.
-const SEEN: [&str; 14] = [
+const SEEN: [&str; 17] = [
     "usage_events",
     "tool_calls",
     "audit_events",
     "usage_daily",
+    "members_daily",
+    "models_daily",
+    "usage_by_hour",
     "tools_daily",
     "requests_daily",
     "usage_monthly",
@@ -141,6 +144,8 @@ async fn fill(place: &Place) {
         org_id: "blue".into(),
         member_id: SECRET.into(),
         model: format!("model-{SECRET}"),
+        // What is of no member has it too.
+        org_month: SECRET.to_owned(),
         conversation_id: Some(SECRET.to_owned()),
         ..usage(number)
     };
@@ -235,7 +240,18 @@ async fn rights_on_tables_still_show_one_org(place: &Place, roles: &Roles) {
     let Roles { acme, everyone, .. } = roles;
     place.script(&format!("CREATE ROLE {everyone} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {everyone}")).await;
     let mut secured = 0;
-    for table in ["usage_events", "tool_calls", "audit_events", "usage_daily", "tools_daily", "requests_daily"] {
+    let tables = [
+        "usage_events",
+        "tool_calls",
+        "audit_events",
+        "usage_daily",
+        "members_daily",
+        "models_daily",
+        "usage_by_hour",
+        "tools_daily",
+        "requests_daily",
+    ];
+    for table in tables {
         let select = format!("SELECT * FROM public.{table}");
         if place.sql(&format!("SELECT relrowsecurity FROM pg_class WHERE oid = 'public.{table}'::REGCLASS")).await == "t" {
             secured += 1;
@@ -249,7 +265,7 @@ async fn rights_on_tables_still_show_one_org(place: &Place, roles: &Roles) {
         assert!(said.contains("acme") && said.contains(SECRET), "who is no reader sees {table} as before: {said}");
     }
     let on_timescale = place.sql("SELECT COUNT(*) FROM pg_extension WHERE extname = 'timescaledb'").await == "1";
-    assert_eq!(secured, if on_timescale { 3 } else { 6 }, "plain tables have row security");
+    assert_eq!(secured, if on_timescale { 6 } else { 9 }, "plain tables have row security");
     place.database.records().insert_usage(&stored([usage(6)])).await.expect("Tollgate itself still writes");
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use tollgate::records::{AuditRow, Category, Outcome, RecordStore, StoredUsage, ToolRow, UsageRow};
 use uuid::Uuid;
 
@@ -50,12 +51,42 @@ const FROM_ROWS: &str = "SELECT org_id, org_day, org_month, member_id, model, en
     MAX(CASE WHEN id = generation_id AND status = 'completed' THEN duration_ms END) \
     FROM usage_events GROUP BY org_id, org_day, org_month, member_id, model, endpoint";
 
-/// Fails where a daily sum is not what the rows add up to, or one of the two has lines that the other has not.
+/// The sums of members from those, which are held against the rows.
+const OF_MEMBERS: &str = "SELECT org_id, org_day, org_month, member_id, SUM(messages), SUM(generations), SUM(errors), SUM(input_tokens), \
+    SUM(cache_read_tokens), SUM(total_tokens), SUM(estimated_tokens), SUM(cost_nanousd), SUM(first_token_ms_sum), \
+    SUM(first_token_count), SUM(response_ms_sum), SUM(response_count) FROM usage_daily GROUP BY org_id, org_day, org_month, member_id";
+
+/// The same of models.
+const OF_MODELS: &str = "SELECT org_id, org_day, org_month, model, endpoint, SUM(messages), SUM(generations), SUM(uses), SUM(errors), \
+    SUM(total_tokens), SUM(estimated_tokens), SUM(cost_nanousd), SUM(response_ms_sum), SUM(response_count) \
+    FROM usage_daily GROUP BY org_id, org_day, org_month, model, endpoint";
+
+/// The hours from the rows themselves.
+const HOURS_FROM_ROWS: &str = "SELECT org_id, org_day, org_month, HOUR AS hour, SUM(messages), SUM(total_tokens), \
+    COALESCE(SUM(CASE WHEN id = generation_id THEN time_to_first_token_ms END), 0), \
+    COUNT(CASE WHEN id = generation_id THEN time_to_first_token_ms END) \
+    FROM usage_events GROUP BY org_id, org_day, org_month, HOUR";
+
+/// Fails where a daily sum of usage is not what the rows add up to, or one of the two has lines that the other has not.
 async fn assert_days_hold_what_the_rows_hold(place: &Place) {
-    let lines = place.sql("SELECT COUNT(*) FROM usage_daily").await;
-    assert_eq!(lines, place.sql(&format!("SELECT COUNT(*) FROM ({FROM_ROWS}) AS sums")).await, "as many days as the rows have");
-    let differing = place.sql(&format!("SELECT COUNT(*) FROM (SELECT * FROM usage_daily EXCEPT {FROM_ROWS}) AS differing")).await;
-    assert_eq!(differing, "0", "lines that are not what the rows add up to");
+    let hour = if place.url.starts_with("sqlite:") {
+        "substr(time, 1, 13) || ':00:00.000000Z'"
+    } else {
+        "to_char(date_trunc('hour', time, 'UTC') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+    };
+    let hours = HOURS_FROM_ROWS.replace("HOUR", hour);
+    for (table, should) in
+        [("usage_daily", FROM_ROWS), ("members_daily", OF_MEMBERS), ("models_daily", OF_MODELS), ("usage_by_hour", &hours)]
+    {
+        let lines = place.sql(&format!("SELECT COUNT(*) FROM {table}")).await;
+        assert_eq!(
+            lines,
+            place.sql(&format!("SELECT COUNT(*) FROM ({should}) AS sums")).await,
+            "as many lines of {table} as the rows have"
+        );
+        let differing = place.sql(&format!("SELECT COUNT(*) FROM (SELECT * FROM {table} EXCEPT {should}) AS differing")).await;
+        assert_eq!(differing, "0", "lines of {table} that are not what the rows add up to");
+    }
 }
 
 /// Rows of several orgs, members, models and days, of every status and source, some of a generation's second model.
@@ -69,6 +100,7 @@ fn mixed(number: u64) -> UsageRow {
         member_id: ["ada", "bob", "eve"][pick(3, 1)].into(),
         model: ["gpt-5", "claude", ""][pick(3, 2)].to_owned(),
         org_day: format!("2026-11-{day}"),
+        time: usage(number).time + SignedDuration::from_mins(i64::try_from(number % 200).unwrap()),
         generation_id: if second { Uuid::from_u128(1) } else { usage(number).id },
         messages: u32::from(!second),
         status: ["completed", "failed", "lost", "aborted"][pick(4, 1)],
@@ -143,6 +175,9 @@ async fn sums_stay_at_the_largest_number(place: Place) {
     records.insert_usage(&stored([huge(3), usage(4)])).await.expect("and more in the next");
     let day = place.sql("SELECT total_tokens || ' ' || cost_nanousd || ' ' || messages FROM usage_daily").await;
     assert_eq!(day, format!("{max} {max} 4", max = i64::MAX));
+    let day = place.sql("SELECT total_tokens || ' ' || cost_nanousd || ' ' || messages FROM members_daily").await;
+    assert_eq!(day, format!("{max} {max} 4", max = i64::MAX));
+    assert_eq!(place.sql("SELECT total_tokens || ' ' || messages FROM usage_by_hour").await, format!("{} 4", i64::MAX));
 }
 
 async fn counts_that_grow_are_counted_by_what_they_grew(place: Place) {
