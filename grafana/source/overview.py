@@ -92,7 +92,7 @@ DASHBOARD = dashboard(
                  prom("topk(10, max by (org) (tollgate_limit_used_ratio))", "{{org}}", now=True), "percentunit", 6, thresholds=more_is_worse(0.8, 1), max=1,
                  empty="No org has a cap", links=[to("tollgate-limits", "What limits refuse")]),
             table("Alerts that fire", "What Prometheus has told Alertmanager. Empty is how it should be; docs/runbooks.md says what to do.",
-                  prom('sum by (alertname, severity, about, instance) (ALERTS{alertstate="firing", alertname=~"Tollgate.+"})', now=True, table=True),
+                  prom('sum by (alertname, severity, about, instance) (ALERTS{alertstate="firing"})', now=True, table=True),
                   hidden=["Time", "Value"], empty="Nothing fires", width=6),
         ]),
         ("Now", [
