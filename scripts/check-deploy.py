@@ -116,7 +116,7 @@ def check_kubernetes():
     must(pod["terminationGracePeriodSeconds"] >= grace() + wait + 5, "kubernetes: streams are cut off before their grace is over")
     must(pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"], "kubernetes: too many rights")
     ports = {port["name"] for port in container["ports"]}
-    for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+    for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz/self")):
         asks = container[probe]["httpGet"]
         must(asks["path"] == path and asks["port"] in ports, f"kubernetes: {probe} asks {asks}")
     keys = set(kinds["Secret"]["stringData"])

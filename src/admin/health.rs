@@ -23,6 +23,7 @@ pub fn routes(app: Shared) -> Router {
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
+        .route("/readyz/self", get(ready_itself))
         .route("/system", get(system))
         .with_state(app)
 }
@@ -71,6 +72,22 @@ async fn readyz(State(app): State<Shared>) -> Response {
         "ready": reason.is_none(), "reason": reason, "degraded": degraded, "system": system, "observing": app.directory.observed(),
     });
     (status, Json(told)).into_response()
+}
+
+/// Ready as far as this process goes, for a balancer: what all replicas share and lack takes none of them out, since people
+/// are told better by a replica what is wrong than by nobody.
+async fn ready_itself(State(app): State<Shared>) -> Response {
+    let reason = if !app.ready.is_set() {
+        Some("starting")
+    } else if app.draining.is_set() {
+        Some("stopping")
+    } else if app.recorder.health().journal.full && app.config.records.when_full == WhenFull::Refuse {
+        Some("the journal takes no new chats")
+    } else {
+        None
+    };
+    let status = if reason.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, Json(json!({ "ready": reason.is_none(), "reason": reason }))).into_response()
 }
 
 /// Parts that do not work right now.

@@ -87,11 +87,11 @@ impl Site {
 
     /// The usage rows, oldest first, once there are so many; there must never be more.
     async fn rows(&self, count: usize) -> Vec<StoredUsage> {
-        wait_for(&format!("{count} usage rows"), || async {
+        wait_or_show(&format!("{count} usage rows"), || async {
             let mut rows = self.records.usage_rows(10_000).await.expect("readable rows");
             assert!(rows.len() <= count, "only {count} rows should be there: {rows:?}");
             rows.reverse();
-            (rows.len() == count).then_some(rows)
+            if rows.len() == count { Ok(rows) } else { Err(format!("{} rows", rows.len())) }
         })
         .await
     }

@@ -38,12 +38,14 @@ async fn readiness_tells_what_is_wrong() {
     let (_, text) =
         wait_for("readiness to fail", || async { Some(probe(metrics, "/readyz").await).filter(|(status, _)| *status == 503) }).await;
     assert!(text.contains("LibreChat does not answer"), "{text}");
+    assert_eq!(probe(metrics, "/readyz/self").await.0, 200, "no other replica would reach it either");
     assert_eq!(probe(metrics, "/livez").await.0, 200, "the process lives all the same");
     gateway.librechat.set_down(false);
     wait_for("readiness to come back", || async { (probe(metrics, "/readyz").await.0 == 200).then_some(()) }).await;
     gateway.running.app.draining.set(true);
     let (status, text) = probe(metrics, "/readyz").await;
     assert!(status == 503 && text.contains("stopping"), "{text}");
+    assert_eq!(probe(metrics, "/readyz/self").await.0, 503, "others go on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
