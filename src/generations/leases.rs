@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -14,6 +15,19 @@ use super::start::Start;
 use crate::limits::store::{Orphan, Reserve, Stage, StoreError};
 use crate::limits::{Charge, MAX_AMOUNT, Resource};
 use crate::prices::Usage;
+
+/// The pause between two questions whose a generation is.
+const UNCLEAR_PAUSE: Duration = Duration::from_millis(50);
+
+/// Whose a generation is.
+#[derive(Debug, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    /// Another replica follows it, or has settled it.
+    Anothers,
+    /// Somebody has it for a moment.
+    Unclear,
+}
 
 impl Generations {
     /// Renews and sweeps, for ever. Without a shared store there is nobody to share with, and nothing to do.
@@ -49,16 +63,42 @@ impl Generations {
         }
     }
 
-    /// Whether a generation is still this replica's to settle. A store that is away leaves it so.
+    /// Whether a generation is still this replica's to settle. A store that is away leaves it so. Where that is not clear it is waited
+    /// for: nobody else would settle it.
     pub(super) async fn is_ours(&self, generation: &Arc<Generation>) -> bool {
         if self.parts.board.is_none() {
             return true;
         }
         let start = generation.start();
-        match self.renewed(&start.org, &[(start.id, generation.fence())]).await {
-            Ok(lost) if lost.is_empty() => true,
-            Ok(_) => self.reserve_again(generation).await.unwrap_or(true),
-            Err(_) => true,
+        let until = tokio::time::Instant::now() + self.parts.settings.lease * 2;
+        loop {
+            match self.renewed(&start.org, &[(start.id, generation.fence())]).await {
+                Ok(lost) if lost.is_empty() => return true,
+                Err(_) => return true,
+                Ok(_) => match self.whose(generation).await {
+                    Ok(Whose::Ours) | Err(_) => return true,
+                    Ok(Whose::Anothers) => return false,
+                    Ok(Whose::Unclear) if tokio::time::Instant::now() >= until => return false,
+                    Ok(Whose::Unclear) => tokio::time::sleep(UNCLEAR_PAUSE).await,
+                },
+            }
+        }
+    }
+
+    /// Whose a generation is whose lease is gone. It is reserved once more where nobody has it.
+    async fn whose(&self, generation: &Arc<Generation>) -> Result<Whose, StoreError> {
+        let start = generation.start();
+        if self.reserve_again(generation).await? {
+            return Ok(Whose::Ours);
+        }
+        match self.parts.store.holder(&start.org, start.id).await? {
+            Some(holder) if holder.stage == Stage::Forwarded && holder.owner != *self.parts.settings.replica => Ok(Whose::Anothers),
+            // Whoever swept what looked as if it had never been forwarded is about to release it; or a sweep of our own has it in
+            // hand, and its fence is known in a moment.
+            Some(_) => Ok(Whose::Unclear),
+            // Settled; or released just now, and then it can be reserved.
+            None if self.reserve_again(generation).await? => Ok(Whose::Ours),
+            None => Ok(Whose::Anothers),
         }
     }
 
@@ -68,7 +108,11 @@ impl Generations {
         for generation in generations {
             let is_lost = lost.contains(&generation.start().id);
             // What is decided is being settled, which looks for itself whose it is.
-            if is_lost && !generation.phase().is_decided() && !self.reserve_again(generation).await? {
+            if is_lost && !generation.phase().is_decided() {
+                // What is not clear is asked again by the next round.
+                if self.whose(generation).await? != Whose::Anothers {
+                    continue;
+                }
                 tracing::warn!(generation.id = %generation.start().id, "another replica took over a generation of ours");
                 generation.disown();
             } else if !is_lost && generation.is_unwritten() {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::store::{Count, Decision, Level, Observed, Orphan, Reserve, Settled, Stage, Store, StoreError, Told, made_at};
+use super::store::{Count, Decision, Holder, Level, Observed, Orphan, Reserve, Settled, Stage, Store, StoreError, Told, made_at};
 use super::{Bar, Books, Bucket, Charge, MAX_AMOUNT, Refusal, Scope};
 
 /// How long a counter is remembered after its period ended, for late settlements and for looking back.
@@ -168,6 +168,11 @@ impl Store for MemoryStore {
     async fn release(&self, _org: &str, id: Uuid) -> Result<(), StoreError> {
         self.state.lock().take_back(id);
         Ok(())
+    }
+
+    async fn holder(&self, _org: &str, id: Uuid) -> Result<Option<Holder>, StoreError> {
+        let state = self.state.lock();
+        Ok(state.open.get(&id).map(|reservation| Holder { owner: reservation.owner.clone(), stage: reservation.stage }))
     }
 
     async fn hand_over(&self, _org: &str, id: Uuid) -> Result<(), StoreError> {

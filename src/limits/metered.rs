@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::store::{Count, Decision, Level, Observed, Orphan, Reserve, Settled, Stage, Store, StoreError, Told};
+use super::store::{Count, Decision, Holder, Level, Observed, Orphan, Reserve, Settled, Stage, Store, StoreError, Told};
 use super::{Books, Bucket};
 use crate::telemetry::Metrics;
 
@@ -118,6 +118,10 @@ impl Store for MeteredStore {
 
     async fn release(&self, org: &str, id: Uuid) -> Result<(), StoreError> {
         self.measure("release", self.store.release(org, id)).await
+    }
+
+    async fn holder(&self, org: &str, id: Uuid) -> Result<Option<Holder>, StoreError> {
+        self.measure("holder", self.store.holder(org, id)).await
     }
 
     async fn hand_over(&self, org: &str, id: Uuid) -> Result<(), StoreError> {

@@ -30,7 +30,7 @@ use self::answers::{Answer, misread, observed};
 use self::ending::{End, line};
 use self::reserving::Half;
 use super::redis_keys::{self, Slot};
-use super::store::{Count, Decision, Level, Observed, Orphan, Reserve, SILENT_FOR, Settled, Stage, Store, StoreError, Told};
+use super::store::{Count, Decision, Holder, Level, Observed, Orphan, Reserve, SILENT_FOR, Settled, Stage, Store, StoreError, Told};
 use super::{Books, Bucket, MAX_AMOUNT, Scope, Window};
 use crate::shared::{Redis, Script, SharedError};
 
@@ -134,8 +134,7 @@ impl RedisStore {
         let taken: Vec<(usize, String, u64, String)> = self.redis.run_script(&self.claim, &keys, fill).await?;
         let orphans = taken.into_iter().map(|(index, stage, fence, record)| {
             let id = *ids.get(index.checked_sub(1)?)?;
-            let stage = if stage == "forwarded" { Stage::Forwarded } else { Stage::Held };
-            Some(Orphan { id, stage, fence, record })
+            Some(Orphan { id, stage: stage_of(&stage), fence, record })
         });
         orphans.collect::<Option<_>>().ok_or_else(|| misread("claim"))
     }
@@ -311,6 +310,13 @@ impl Store for RedisStore {
         self.end(End::Release, org, id, &[]).await.map(|_| ())
     }
 
+    async fn holder(&self, org: &str, id: Uuid) -> Result<Option<Holder>, StoreError> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.of_org(org).reservation(id)).arg("owner").arg("stage");
+        let (owner, stage): (Option<String>, Option<String>) = self.redis.run(command).await?;
+        Ok(owner.map(|owner| Holder { owner, stage: stage_of(stage.as_deref().unwrap_or_default()) }))
+    }
+
     async fn hand_over(&self, org: &str, id: Uuid) -> Result<(), StoreError> {
         let slot = self.of_org(org);
         let fill = |arguments: &mut Cmd| {
@@ -381,6 +387,10 @@ fn expiry(bucket: &Bucket) -> u64 {
         Window::Day => (2 + 7) * 86_400,
         Window::Month => (31 + 7) * 86_400,
     }
+}
+
+fn stage_of(stage: &str) -> Stage {
+    if stage == "forwarded" { Stage::Forwarded } else { Stage::Held }
 }
 
 /// `now + more` in milliseconds since 1970.

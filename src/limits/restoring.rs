@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::explain::{buckets_lately_of, months_open_since};
-use super::store::{Count, Decision, Level, Observed, Orphan, Reserve, Settled, Stage, Store, StoreError, Told, first_id, made_at};
+use super::store::{Count, Decision, Holder, Level, Observed, Orphan, Reserve, Settled, Stage, Store, StoreError, Told, first_id, made_at};
 use super::{Books, Bucket, Scope};
 use crate::clock::SharedClock;
 use crate::identity::Directory;
@@ -247,6 +247,10 @@ impl Store for RestoringStore {
 
     async fn release(&self, org: &str, id: Uuid) -> Result<(), StoreError> {
         self.store.release(org, id).await
+    }
+
+    async fn holder(&self, org: &str, id: Uuid) -> Result<Option<Holder>, StoreError> {
+        self.store.holder(org, id).await
     }
 
     async fn hand_over(&self, org: &str, id: Uuid) -> Result<(), StoreError> {

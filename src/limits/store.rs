@@ -109,6 +109,15 @@ pub struct Orphan {
     pub record: String,
 }
 
+/// Who has an open reservation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The replica; empty where its lease was let go.
+    pub owner: String,
+    /// Whether its request was forwarded, as far as the store was told.
+    pub stage: Stage,
+}
+
 /// Why a store gave no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -231,6 +240,9 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     /// Takes back what is held and forgets the reservation. A settled one stays settled.
     async fn release(&self, org: &str, id: Uuid) -> Result<(), StoreError>;
+
+    /// Who has an open reservation; nobody where it is settled, released or lost.
+    async fn holder(&self, org: &str, id: Uuid) -> Result<Option<Holder>, StoreError>;
 
     /// Lets go of a lease, so that the next sweep of another replica takes the generation over at once.
     async fn hand_over(&self, org: &str, id: Uuid) -> Result<(), StoreError>;

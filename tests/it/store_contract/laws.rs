@@ -283,7 +283,12 @@ pub(super) async fn a_lapsed_lease_is_taken_over_once(store: AnyStore) {
     let lapsed = noon() + LEASE;
     assert_eq!(store.sweep("other-org", "replica-2", lapsed, LEASE).await.expect("the store answers"), [], "of another org");
     let orphan = Orphan { id: first, stage: Stage::Forwarded, fence: 2, record: "on its way".to_owned() };
+    let holder = async |id| store.holder(ORG, id).await.expect("the store answers").map(|holder| (holder.owner, holder.stage));
+    assert_eq!(holder(first).await, Some(("replica-1".to_owned(), Stage::Forwarded)));
     assert_eq!(sweep("replica-2", lapsed).await, [orphan]);
+    assert_eq!(holder(first).await, Some(("replica-2".to_owned(), Stage::Forwarded)));
+    assert_eq!(holder(second).await, Some(("replica-1".to_owned(), Stage::Held)));
+    assert_eq!(holder(fresh()).await, None, "nobody has what is not there");
     assert_eq!(sweep("replica-3", lapsed).await, [], "it is taken, and its new lease runs");
 
     let renew =
