@@ -21,7 +21,7 @@ use crate::identity::keys::news::News;
 use crate::identity::keys::notes::Notes;
 use crate::identity::sign_in::SignIn;
 use crate::identity::{Accounts, AgentKeys, Directory, Logins, Minter, Verifier};
-use crate::librechat::client::{CallError, LibreChat};
+use crate::librechat::client::LibreChat;
 use crate::librechat::upstreams::Place;
 use crate::limits::caps::Caps;
 use crate::limits::explain::{self, Explained};
@@ -186,15 +186,7 @@ impl App {
 
     async fn check_upstream(&self, place: &Place) {
         place.address().look_up().await;
-        let mut heard = self.librechat.health(place).await;
-        let mut others = place.address().count().saturating_sub(1);
-        while others > 0 && matches!(heard, Err(CallError::Away(_))) {
-            // A name may have addresses where nobody listens, such as "::1" for localhost.
-            place.address().try_next();
-            heard = self.librechat.health(place).await;
-            others -= 1;
-        }
-        let is_well = heard.is_ok();
+        let is_well = self.librechat.health(place).await.is_ok();
         place.was_asked(is_well, self.clock.now());
         self.metrics.upstream_up(place.name(), place.is_alive());
     }

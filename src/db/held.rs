@@ -31,7 +31,7 @@ impl<DB: Database> Held<DB> {
         Ok(Self { connection: pool.acquire().await?, done: false })
     }
 
-    /// Gives it back: everything was answered, if only by an error of the database's.
+    /// Gives it back: everything was answered.
     pub fn done(mut self) {
         self.done = true;
     }

@@ -74,16 +74,16 @@ impl Address {
         }
     }
 
-    /// How many addresses the name has.
-    pub fn count(&self) -> usize {
-        self.found.read().len()
+    /// Every address that was found, the one in use first.
+    pub fn all(&self) -> Vec<SocketAddr> {
+        self.found.read().clone()
     }
 
-    /// Goes on to the next of several addresses, since nobody answers at the one in use.
-    pub fn try_next(&self) {
+    /// From now on this one of several is in use: somebody answers there.
+    pub fn uses(&self, address: SocketAddr) {
         let mut found = self.found.write();
-        if !found.is_empty() {
-            found.rotate_left(1);
+        if let Some(at) = found.iter().position(|other| *other == address) {
+            found.rotate_left(at);
         }
     }
 }
@@ -106,14 +106,16 @@ mod tests {
     }
 
     #[test]
-    fn the_address_in_use_stays_while_it_is_there_and_the_next_is_tried_where_it_is_not() {
+    fn the_address_in_use_stays_while_it_is_there() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let [one, two, three] = [at("10.0.0.1:80"), at("10.0.0.2:80"), at("10.0.0.3:80")];
         let name = Address::of(&Upstream::new("librechat", 80));
         name.found_these(vec![one, two]);
-        assert_eq!((name.known(), name.count()), (Some(one), 2));
-        name.try_next();
+        assert_eq!((name.known(), name.all()), (Some(one), vec![one, two]));
+        name.uses(two);
         assert_eq!(name.known(), Some(two));
+        name.uses(three);
+        assert_eq!(name.known(), Some(two), "it is no address of this name");
         name.found_these(vec![one, two, three]);
         assert_eq!(name.known(), Some(two), "whatever order they are told in");
         name.found_these(vec![three, one]);

@@ -311,9 +311,28 @@ impl LibreChat {
         self.read(request).await.map(|_| ())
     }
 
-    /// The health check that every version has, and answers with 200 where LibreChat is well.
+    /// The health check that every version has, and answers with 200 where LibreChat is well. It is asked at the address in use; where
+    /// nobody answers there and its name has others, the first that answers is in use from now on.
     pub async fn health(&self, place: &Place) -> Result<(), CallError> {
-        let request = self.checks.get(format!("{}/health", place.base())).timeout(HEALTH_TIMEOUT);
+        let mut away = None;
+        for address in place.address().all() {
+            match self.health_at(&format!("http://{address}"), place).await {
+                Err(CallError::Away(why)) => away = away.or(Some(CallError::Away(why))),
+                heard => {
+                    place.address().uses(address);
+                    return heard;
+                }
+            }
+        }
+        match away {
+            Some(away) => Err(away),
+            // Its name was not looked up yet, or has no address.
+            None => self.health_at(place.base(), place).await,
+        }
+    }
+
+    async fn health_at(&self, base: &str, place: &Place) -> Result<(), CallError> {
+        let request = self.checks.get(format!("{base}/health")).header("Host", place.address().authority()).timeout(HEALTH_TIMEOUT);
         let response = request.send().await.map_err(|error| CallError::Away(plain(&error)))?;
         if response.status() == 200 { Ok(()) } else { Err(CallError::Status(response.status().as_u16())) }
     }
